@@ -1,0 +1,252 @@
+"""Every switch of noria, each an environment variable and a context manager.
+
+    if flags.debug >= 2: ...
+    with flags.set(debug=2, kernels="reference"): ...
+
+`set` wins over the environment, which wins over the default. The environment is read at each
+access, so a variable set by a test or notebook counts at once. A `set` holds for its thread or task
+only: threads started inside it see the environment again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, overload
+
+from noria.core.errors import ArgumentError, MissingError, nearest
+
+T = TypeVar("T")
+
+_overrides: ContextVar[dict[str, Any]] = ContextVar("noria_flags", default={})  # noqa: B039
+
+
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """What a flag accepts. `read` turns text or a Python value into T, or raises ValueError."""
+
+    name: str
+    expected: str
+    read: Callable[[Any], T]
+
+
+@dataclass(frozen=True)
+class Flag(Generic[T]):
+    """One switch: `flags.<name>` reads it.
+
+    env:     the environment variable
+    kind:    what values it takes
+    default: its value when nobody says otherwise
+    doc:     one sentence for the reference and the command line
+    """
+
+    env: str
+    kind: Kind[T]
+    default: T
+    doc: str
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        object.__setattr__(self, "name", name)
+
+    @overload
+    def __get__(self, obj: None, owner: type) -> Flag[T]: ...
+    @overload
+    def __get__(self, obj: object, owner: type) -> T: ...
+    def __get__(self, obj: object | None, owner: type) -> Flag[T] | T:
+        return self if obj is None else self.current()[0]
+
+    def __set__(self, obj: object, value: T) -> NoReturn:
+        raise ArgumentError(
+            f"the flag {self.name} cannot be assigned",
+            hint=f"with flags.set({self.name}={value!r}): ..., or {self.env} in the environment",
+        )
+
+    name = ""  # the attribute's own, filled in by __set_name__
+
+    def current(self) -> tuple[T, str]:
+        """(value, who said so: "set", "environment" or "default")."""
+        overrides = _overrides.get()
+        if self.name in overrides:
+            return overrides[self.name], "set"
+        text = os.environ.get(self.env, "")
+        if text.strip():
+            return self.checked(text, f"environment variable {self.env}"), "environment"
+        return self.kind.read(self.default), "default"
+
+    def checked(self, value: Any, where: str) -> T:
+        """`value` as this flag's type; ArgumentError naming `where` if it makes no sense."""
+        try:
+            return self.kind.read(value)
+        except ValueError:
+            raise ArgumentError(
+                f"bad value for the flag {self.name}",
+                where=where,
+                expected=self.kind.expected,
+                got=repr(value),
+            ) from None
+
+
+class Row(NamedTuple):
+    """One line of `flags.describe()`."""
+
+    name: str
+    env: str
+    type: str
+    default: str
+    value: str
+    origin: str
+    doc: str
+
+
+# ---- what a flag may be -------------------------------------------------------------------------
+
+_WORDS = {"1": True, "true": True, "yes": True, "on": True}
+_WORDS |= {"0": False, "false": False, "no": False, "off": False}
+
+
+def _read_bool(value: Any) -> bool:
+    word = str(int(value)) if isinstance(value, (bool, int)) else str(value).strip().lower()
+    if word not in _WORDS:
+        raise ValueError
+    return _WORDS[word]
+
+
+def _count(limit: int) -> Kind[int]:
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            raise ValueError
+        number = int(value)
+        if not 0 <= number <= limit:
+            raise ValueError
+        return number
+
+    return Kind("int", f"a whole number from 0 to {limit}", read)
+
+
+def _choice(*choices: str) -> Kind[str]:
+    def read(value: Any) -> str:
+        word = str(value).strip().lower()
+        if word not in choices:
+            raise ValueError
+        return word
+
+    return Kind("choice", " or ".join(choices), read)
+
+
+def _read_families(value: Any) -> str:
+    """Comma list without blanks and repeats: ' OneDNN, numba ' -> 'onednn,numba'."""
+    names = [name.strip().lower() for name in str(value).split(",")]
+    if not all(name.isidentifier() for name in names) or ("all" in names and len(names) > 1):
+        raise ValueError
+    return ",".join(dict.fromkeys(names))
+
+
+def _read_path(value: Any) -> str:
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError
+    text = os.fspath(value)
+    if not isinstance(text, str) or "\0" in text:
+        raise ValueError
+    return os.path.expanduser(text)
+
+
+BOOL = Kind("bool", "1 or 0 (also true/false, yes/no, on/off)", _read_bool)
+PATH = Kind("path", "a path", _read_path)
+FAMILIES = Kind("families", "all, reference, or a list such as onednn,numba", _read_families)
+
+
+class Flags:
+    """All switches. There is one instance, `flags`."""
+
+    __slots__ = ()  # a misspelt assignment is an error, not a new attribute
+
+    debug = Flag(
+        "NORIA_DEBUG",
+        _count(6),
+        0,
+        "1 plan and memory summary; 2 each step with time, bytes, GB/s; 3 passes that changed the "
+        "Program; 4 its text after each; 5 rules that nearly matched; 6 kernels refused.",
+    )
+    validate = Flag(
+        "NORIA_VALIDATE",
+        BOOL,
+        False,
+        "Run every fast kernel beside the reference and stop at the first difference.",
+    )
+    kernels = Flag(
+        "NORIA_KERNELS",
+        FAMILIES,
+        "all",
+        "Kernel families that may be chosen; the reference always is the last resort.",
+    )
+    threads = Flag(
+        "NORIA_THREADS", _count(4096), 0, "Threads of the pool; 0: one per CPU this process has."
+    )
+    cache = Flag("NORIA_CACHE", PATH, "~/.cache/noria", "Folder for generated kernels.")
+    onednn = Flag(
+        "NORIA_ONEDNN", PATH, "", "The libdnnl shared library to load; empty: the installed one."
+    )
+    fpmath = Flag(
+        "NORIA_FPMATH",
+        _choice("strict", "bf16"),
+        "strict",
+        "Arithmetic inside float32 matrix products: strict, or bf16 where the CPU has it.",
+    )
+    check_memory = Flag(
+        "NORIA_CHECK_MEMORY", BOOL, False, "Prove at every bind that no two live buffers overlap."
+    )
+
+    def allows(self, family: str) -> bool:
+        """May kernels of this family (`onednn`, `numba`, ...) be chosen? `reference` always."""
+        return family == "reference" or self.kernels == "all" or family in self.kernels.split(",")
+
+    @contextmanager
+    def set(self, **values: Any) -> Iterator[None]:
+        """Flags for the duration of a `with`, in this thread or task; they nest.
+
+        Raises MissingError for an unknown flag, ArgumentError for a bad value.
+        """
+        new = dict(_overrides.get())
+        for name, value in values.items():
+            new[name] = _find(name).checked(value, f"flags.set({name}=...)")
+        token = _overrides.set(new)
+        try:
+            yield
+        finally:
+            _overrides.reset(token)
+
+    def describe(self) -> list[Row]:
+        """A row for each flag in the order of declaration, values as text."""
+        rows = []
+        for flag in _declared().values():
+            value, origin = flag.current()
+            texts = (_shown(flag.default), _shown(value))
+            rows.append(Row(flag.name, flag.env, flag.kind.name, *texts, origin, flag.doc))
+        return rows
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Only reached for names that are not declared."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise AttributeError(f"no flag {name!r}: {nearest(name, _declared())}")
+
+
+def _declared() -> dict[str, Flag[Any]]:
+    return {name: flag for name, flag in vars(Flags).items() if isinstance(flag, Flag)}
+
+
+def _find(name: str) -> Flag[Any]:
+    known = _declared()
+    if name not in known:
+        raise MissingError(f"there is no flag {name!r}", hint=nearest(name, known))
+    return known[name]
+
+
+def _shown(value: Any) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+flags = Flags()

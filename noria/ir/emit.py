@@ -1,0 +1,434 @@
+"""Calling an op: emit an Operator when a Program is being built, compute at once on arrays.
+
+A Builder appends to one Block of one Program. Builders nest for control flow: when an op inside
+a nested block uses a value of an outer block, the value is captured, that is, it becomes an input
+of the nested block and an operand of the control-flow op. So every Block is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from noria.core import dtypes
+from noria.core.errors import ArgumentError, DTypeError, NoriaError, ProgramError
+from noria.core.trace import Source, caller
+from noria.ir.opdef import OpDef, lookup, set_dispatch
+from noria.ir.program import Block, Operator, Program, Spec, State, Value, walk
+
+_current: ContextVar[Builder | None] = ContextVar("noria_builder", default=None)
+
+
+def current() -> Builder | None:
+    """The innermost active Builder, or None outside any."""
+    return _current.get()
+
+
+def building() -> Builder:
+    """The innermost active Builder. Raises ProgramError outside any."""
+    builder = _current.get()
+    if builder is None:
+        raise ProgramError(
+            "no Program is being built here",
+            hint="call it inside `with noria.Builder(program):` or a function given to noria.trace",
+        )
+    return builder
+
+
+class Names:
+    """Unique names in one Program: `relu`, `relu_1`, `relu_2`, ..."""
+
+    def __init__(self, taken: Sequence[str] = ()) -> None:
+        self.taken = set(taken)
+        self.next: dict[str, int] = {}
+
+    def fresh(self, base: str) -> str:
+        k = self.next.get(base, 0)
+        name = base if k == 0 else f"{base}_{k}"
+        while name in self.taken:
+            k += 1
+            name = f"{base}_{k}"
+        self.next[base] = k + 1
+        self.taken.add(name)
+        return name
+
+    def claim(self, name: str) -> str:
+        """Take exactly this name. Raises ArgumentError if it is taken."""
+        if name in self.taken:
+            raise ArgumentError(f"the name '{name}' is already used in this Program")
+        self.taken.add(name)
+        return name
+
+
+def _names_of(program: Program) -> Names:
+    taken = list(program.state)
+    taken += [v.name for v in program.block.inputs]
+    for operator in walk(program.block):
+        taken += [v.name for v in operator.outputs]
+        for block in operator.blocks.values():
+            taken += [v.name for v in block.inputs]
+    return Names(taken)
+
+
+class Builder:
+    """Appends operators to a Block. A context manager: inside it, ops on Values are emitted.
+
+    program:  the Program being built (for nested blocks: the same one)
+    captures: outer value -> inner input, for nested blocks
+    made_by:  name of the pass or transform that emits, '' for the user
+    source:   set while a rule emits on behalf of an existing operator
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        block: Block | None = None,
+        parent: Builder | None = None,
+        made_by: str = "",
+    ) -> None:
+        self.program = program
+        self.block = program.block if block is None else block
+        self.parent = parent
+        self.names: Names = parent.names if parent else _names_of(program)
+        self.captures: dict[Value, Value] = {}
+        self.made_by: str = made_by or (parent.made_by if parent else "")
+        self.source: Source | None = parent.source if parent else None
+        self.constants: dict[Any, Value] = {}
+        self.known: set[Value] = set(self.block.inputs)
+        self.known.update(v for o in self.block.operators for v in o.outputs)
+        if parent is None:
+            self.known.update(s.value for s in program.state.values())
+
+    def __enter__(self) -> Builder:
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
+
+    # ---- declarations --------------------------------------------------------------------------
+
+    def input(self, name: str, shape: Any, dtype: Any = "float32") -> Value:
+        """Declare a feed (or an input of a nested block)."""
+        value = Value(self.names.claim(name), shape, dtype)
+        self.block.inputs.append(value)
+        self.known.add(value)
+        return value
+
+    def state(
+        self,
+        name: str,
+        shape: Any,
+        dtype: Any = "float32",
+        *,
+        init: tuple[str, Mapping[str, Any]] = ("fill", {"value": 0.0}),
+        trainable: bool = False,
+    ) -> Value:
+        """Declare state, or get the state already declared under that name.
+
+        Raises ArgumentError if it was declared with another shape or dtype.
+        """
+        if self.parent is not None:
+            return self.capture(self.root.state(name, shape, dtype, init=init, trainable=trainable))
+        old = self.program.state.get(name)
+        if old is not None:
+            new = Spec(shape, dtype)
+            if (old.value.shape, old.value.dtype) != (new.shape, new.dtype):
+                raise ArgumentError(
+                    f"state '{name}' was declared before with another spec",
+                    expected=f"{old.value.dtype}{list(old.value.shape)}",
+                    got=str(new),
+                )
+            return old.value
+        value = Value(self.names.claim(name), shape, dtype)
+        self.program.state[name] = State(value, (init[0], dict(init[1])), trainable)
+        self.known.add(value)
+        return value
+
+    def update(self, state: Value | str, value: Value) -> None:
+        """Commit `value` to the state when the step ends."""
+        name = state if isinstance(state, str) else state.name
+        if self.parent is not None:
+            raise ProgramError(
+                f"state '{name}' cannot be updated inside a nested block",
+                hint="return the new value from the block and update the state outside",
+            )
+        old = self.program.state.get(name)
+        if old is None:
+            raise ProgramError(f"'{name}' is not a state of this Program")
+        if (old.value.shape, old.value.dtype) != (value.shape, value.dtype):
+            raise ProgramError(
+                f"update of state '{name}' has another spec",
+                expected=Spec.__str__(old.value),
+                got=Spec.__str__(value),
+            )
+        self.program.updates[name] = value
+
+    @property
+    def root(self) -> Builder:
+        """The Builder of the main block."""
+        return self if self.parent is None else self.parent.root
+
+    # ---- values --------------------------------------------------------------------------------
+
+    def capture(self, value: Value) -> Value:
+        """`value` as seen from this block."""
+        if value in self.known:
+            return value
+        inner = self.captures.get(value)
+        if inner is not None:
+            return inner
+        if self.parent is None:
+            raise ProgramError(
+                f"value '{value.name}' belongs to another Program or block",
+                got=repr(value),
+                hint="a value can be used only in the function that is being traced",
+            )
+        self.parent.capture(value)  # raises if no outer block has it
+        inner = Value(self.names.fresh(value.name), value.shape, value.dtype)
+        self.captures[value] = inner
+        self.known.add(inner)
+        return inner
+
+    def constant(self, data: Any, dtype: str | None = None) -> Value:
+        """A value holding given numbers: a scalar becomes `fill`, an array `constant`."""
+        if isinstance(data, (bool, int, float, np.bool_, np.number)) or np.ndim(data) == 0:
+            array = np.asarray(data)
+            dtype = dtype or _scalar_dtype(data)
+            item = array.item() if array.dtype.kind != "V" else float(array)
+            key = (item, type(item), dtype)
+            if key not in self.constants:
+                attrs = {"shape": (), "value": item, "dtype": dtype}
+                self.constants[key] = self.emit(lookup("fill"), [], attrs)
+            return self.constants[key]
+        array = np.array(data, dtype=None if dtype is None else dtypes.to_numpy(dtype))
+        dtypes.as_dtype(array.dtype)
+        array.setflags(write=False)
+        return self.emit(lookup("constant"), [], {"value": array})
+
+    def emit(
+        self,
+        definition: OpDef,
+        inputs: Sequence[Value | None],
+        attrs: Mapping[str, Any],
+        blocks: Mapping[str, Block] | None = None,
+    ) -> Any:
+        """Append one Operator; its output, or a tuple of outputs."""
+        source = self.source or caller()
+        try:
+            full = definition.bind_attrs(attrs)
+            seen = tuple(None if v is None else self.capture(v) for v in inputs)
+            specs = definition.infer(seen, full, blocks)
+        except NoriaError as error:
+            raise error.at(f"{definition.name} at {source}") from None
+        outs = tuple(
+            Value(self.names.fresh(_base_name(definition, i)), s.shape, s.dtype)
+            for i, s in enumerate(specs)
+        )
+        self.block.operators.append(
+            Operator(definition.name, seen, outs, full, dict(blocks or {}), source, self.made_by)
+        )
+        self.known.update(outs)
+        return outs[0] if len(outs) == 1 else outs
+
+    def append(self, operator: Operator) -> None:
+        """Append an existing Operator whose inputs are known here (used by rewrites)."""
+        self.block.operators.append(operator)
+        self.known.update(operator.outputs)
+
+    @contextmanager
+    def on_behalf_of(self, operator: Operator, made_by: str) -> Iterator[None]:
+        """While a rule emits for `operator`: its user line is kept."""
+        old = self.source, self.made_by
+        self.source, self.made_by = operator.source or self.source, made_by
+        try:
+            yield
+        finally:
+            self.source, self.made_by = old
+
+
+def _base_name(definition: OpDef, index: int) -> str:
+    """The first output is named after the op, the others after the op and themselves."""
+    if index == 0 or index >= len(definition.outputs):
+        return definition.name
+    return f"{definition.name}.{definition.outputs[index]}"
+
+
+def _scalar_dtype(data: Any) -> str:
+    if isinstance(data, (bool, np.bool_)):
+        return "bool"
+    if isinstance(data, (np.generic, np.ndarray)):
+        return dtypes.as_dtype(data.dtype)
+    return "int64" if isinstance(data, int) else "float32"
+
+
+def _weak(scalar: bool | int | float, dtype: str) -> str:
+    """dtype a Python scalar takes beside an array of `dtype`: the array's, if the kind fits."""
+    if isinstance(scalar, bool):
+        return dtype
+    if isinstance(scalar, int):
+        return "int64" if dtype == "bool" else dtype
+    return dtype if dtypes.is_float(dtype) else "float32"
+
+
+def _is_scalar(a: Any) -> bool:
+    return isinstance(a, (bool, int, float)) and not isinstance(a, np.generic)
+
+
+def _partners(definition: OpDef, args: list[Any]) -> list[Any]:
+    """The inputs that share a dtype: all, unless the op promotes only some of them."""
+    chosen = definition.promote
+    return args if isinstance(chosen, bool) else [args[i] for i in chosen]
+
+
+def _promoted(definition: OpDef, args: list[Any]) -> list[Any]:
+    """Inputs cast to their common dtype."""
+    partners = _partners(definition, args)
+    present = [a.dtype for a in partners if a is not None]
+    names = [d if isinstance(d, str) else dtypes.as_dtype(d) for d in present]
+    if len(set(names)) <= 1:
+        return args
+    common = names[0]
+    for n in names[1:]:
+        common = dtypes.promote(common, n)
+    cast = lookup("cast")
+    concerned = {id(a) for a in partners if a is not None and a.dtype != common}
+    return [cast(a, dtype=common) if id(a) in concerned else a for a in args]
+
+
+def _arguments(definition: OpDef, args: tuple[Any, ...], attrs: dict[str, Any]) -> list[Any]:
+    """Positional and by-name inputs in schema order; names used are removed from `attrs`."""
+    out = list(args)
+    fixed = [i for i in definition.inputs if not i.variadic]
+    if len(out) > len(fixed) and not definition.variadic:
+        raise ArgumentError(
+            f"{definition.name} takes at most {len(fixed)} inputs",
+            got=f"{len(out)} positional arguments",
+            hint=f"attributes are given by name: {definition.name}{definition.__signature__}",
+        )
+    for i in fixed[len(out) :]:
+        out.append(attrs.pop(i.name, None))
+    for i, a in zip(fixed, out, strict=False):
+        if a is None and not i.optional:
+            raise ArgumentError(f"{definition.name} needs the input '{i.name}'")
+    return out
+
+
+def _call(definition: OpDef, args: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
+    attrs = dict(attrs)
+    try:
+        inputs = [_resolved(a) for a in _arguments(definition, args, attrs)]
+        builder = _current.get()
+        if any(isinstance(a, Value) for a in inputs) or (not inputs and builder is not None):
+            return _emit_call(definition, inputs, attrs)
+        return _compute_call(definition, inputs, attrs)
+    except NoriaError as error:
+        raise error.at(f"{definition.name} at {caller()}") from None
+
+
+def _resolved(a: Any) -> Any:
+    """What stands for an argument: a Parameter of `noria.nn` gives its Value (or its array)."""
+    resolve = getattr(type(a), "__noria_value__", None)
+    return a if resolve is None else resolve(a)
+
+
+def _reference_dtype(inputs: Sequence[Any]) -> str | None:
+    for a in inputs:
+        if a is not None and not _is_scalar(a) and hasattr(a, "dtype"):
+            return a.dtype if isinstance(a.dtype, str) else dtypes.as_dtype(a.dtype)
+    return None
+
+
+def _emit_call(definition: OpDef, inputs: list[Any], attrs: dict[str, Any]) -> Any:
+    builder = building()
+    partners = _partners(definition, inputs)
+    beside = _reference_dtype([a for a in partners if isinstance(a, Value)])
+    beside = beside or _reference_dtype(partners)
+    values: list[Value | None] = []
+    for a in inputs:
+        if a is None or isinstance(a, Value):
+            values.append(a)
+        elif _is_scalar(a):
+            values.append(builder.constant(a, _weak(a, beside) if beside else None))
+        else:
+            values.append(builder.constant(a))
+    if definition.promote:
+        values = _promoted(definition, values)
+    if definition.shortcut_fn is not None:
+        ready = definition.shortcut_fn(*values, **definition.bind_attrs(attrs))
+        if ready is not None:
+            return ready
+    return builder.emit(definition, values, attrs)
+
+
+def _compute_call(definition: OpDef, inputs: list[Any], attrs: dict[str, Any]) -> Any:
+    beside = _reference_dtype(_partners(definition, inputs))
+    arrays = [None if a is None else _as_array(a, beside) for a in inputs]
+    if definition.promote:
+        arrays = _promoted(definition, arrays)
+    full = definition.bind_attrs(attrs)
+    specs = [None if a is None else Spec(a.shape, a.dtype) for a in arrays]
+    inferred = definition.infer(specs, full)
+    with np.errstate(all="ignore"):
+        outs = definition.run(np, arrays, full)
+    outs = tuple(
+        np.asarray(o, dtype=dtypes.to_numpy(s.dtype)) for o, s in zip(outs, inferred, strict=True)
+    )
+    return outs[0] if len(outs) == 1 else outs
+
+
+def _as_array(a: Any, beside: str | None) -> np.ndarray:
+    if _is_scalar(a):
+        return np.asarray(a, dtypes.to_numpy(_weak(a, beside) if beside else _scalar_dtype(a)))
+    array = np.asarray(a)
+    if array.dtype.kind in "OUSMm":
+        raise DTypeError("an op takes numbers", got=f"{type(a).__name__} of {array.dtype}")
+    return array
+
+
+set_dispatch(_call)
+
+
+def trace_block(
+    fn: Callable[..., Any], specs: Sequence[Spec], names: Sequence[str]
+) -> tuple[Block, list[Value], Any]:
+    """Run `fn` on fresh values in a nested block of the Program being built.
+
+    Returns (block, captures, result): the block's inputs are `specs` followed by the captures;
+    captures are values of the enclosing block; `result` is what fn returned (inner values).
+    The caller sets `block.outputs`.
+    """
+    outer = building()
+    inner = Builder(outer.program, Block(), parent=outer)
+    with inner:
+        inputs = [inner.input(inner_name(outer, n), s.shape, s.dtype) for n, s in zip(names, specs)]
+        result = fn(*inputs)
+    captured = list(inner.captures)
+    inner.block.inputs.extend(inner.captures.values())
+    return inner.block, captured, result
+
+
+def inline(block: Block, inputs: Sequence[Value]) -> list[Value]:
+    """Emit copies of a block's operators here, on `inputs`; the copies of its outputs."""
+    builder = building()
+    seen: dict[Value, Value] = dict(zip(block.inputs, inputs, strict=True))
+    for operator in block.operators:
+        outs = tuple(
+            Value(builder.names.fresh(v.name), v.shape, v.dtype) for v in operator.outputs
+        )
+        seen.update(zip(operator.outputs, outs, strict=True))
+        args = tuple(None if v is None else seen[v] for v in operator.inputs)
+        builder.append(replace(operator, inputs=args, outputs=outs))
+    return [seen[v] for v in block.outputs]
+
+
+def inner_name(outer: Builder, base: str) -> str:
+    """A free name for a block's input (claimed by Builder.input)."""
+    name = outer.names.fresh(base)
+    outer.names.taken.discard(name)
+    return name

@@ -1,0 +1,289 @@
+"""A Program as text, and back. What prints reads back as the same Program, and prints the same.
+
+    program mnist {
+      input x: float32[N, 784]
+      state fc.weight: float32[10, 784] = uniform(low=-0.1, high=0.1) trainable
+      matmul: float32[N, 10] = matmul(x, fc.weight, transpose_y=true)    # model.py:12
+      cond: float32[N, 10] = cond(p, matmul) {    # model.py:13, by grad
+        then(y: float32[N, 10]) {
+          relu: float32[N, 10] = relu(y)
+          return relu
+        }
+      }
+      output loss = cond
+      update fc.weight = sgd_update
+    }
+
+`_` stands for an absent optional input. Attributes that have their default are left out. An
+operator without outputs is printed without `name: spec =`. Comments tell where an operator comes
+from; other comments are ignored. Attribute values: see `ir/literals.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from noria.core.errors import FormatError, NoriaError, nearest
+from noria.core.trace import Source
+from noria.ir.literals import (
+    MAX_DEPTH,
+    MAX_INLINE,
+    Scanner,
+    digest,
+    name_text,
+    spec_text,
+    value_text,
+)
+from noria.ir.opdef import OpDef, registry
+from noria.ir.program import Block, Operator, Program, Spec, State, Value, walk
+
+_ORIGIN = re.compile(r"(?:(?P<file>.+):(?P<line>[0-9]{1,9}))?(?:(?:^|, )by (?P<by>.+))?")
+
+# ---- printing ----------------------------------------------------------------------------------
+
+
+def format_program(program: Program, sources: bool = True) -> str:
+    """The Program as text that `parse_program` reads.
+
+    sources: add the comments that tell where each operator comes from.
+    """
+    return "\n".join(program_lines(program, sources=sources)) + "\n"
+
+
+def value_name(value: Value) -> str:
+    return name_text(value.name)
+
+
+def program_lines(
+    program: Program, name: Callable[[Value], str] = value_name, sources: bool = False
+) -> Iterator[str]:
+    """The lines of the text, values named by `name`."""
+    yield f"program {name_text(program.name)} {{"
+    for value in program.block.inputs:
+        yield f"  input {name(value)}: {spec_text(value)}"
+    for state in program.state.values():
+        init, attrs = state.init
+        given = ", ".join(f"{name_text(k)}={value_text(v)}" for k, v in attrs.items())
+        mark = " trainable" if state.trainable else ""
+        yield f"  state {name(state.value)}: {spec_text(state.value)} = {name_text(init)}({given}){mark}"
+    yield from _operators_lines(program.block.operators, name, sources, "  ")
+    for key, value in program.outputs.items():
+        yield f"  output {name_text(key)} = {name(value)}"
+    for key, value in program.updates.items():
+        yield f"  update {name_text(key)} = {name(value)}"
+    yield "}"
+
+
+def block_lines(
+    title: str, block: Block, name: Callable[[Value], str], sources: bool, indent: str
+) -> Iterator[str]:
+    """A nested block: `then(x: float32[N]) { ... }`."""
+    params = ", ".join(f"{name(v)}: {spec_text(v)}" for v in block.inputs)
+    yield f"{indent}{name_text(title)}({params}) {{"
+    yield from _operators_lines(block.operators, name, sources, indent + "  ")
+    results = ", ".join(map(name, block.outputs))
+    yield f"{indent}  return {results}".rstrip()
+    yield f"{indent}}}"
+
+
+def _operators_lines(
+    operators: Sequence[Operator], name: Callable[[Value], str], sources: bool, indent: str
+) -> Iterator[str]:
+    for operator in operators:
+        yield from operator_lines(operator, name, sources, indent)
+
+
+def operator_lines(
+    operator: Operator, name: Callable[[Value], str], sources: bool, indent: str
+) -> Iterator[str]:
+    """One line, or several when the operator has nested blocks."""
+    inputs = list(operator.inputs)
+    while inputs and inputs[-1] is None:
+        inputs.pop()
+    arguments = ["_" if v is None else name(v) for v in inputs]
+    arguments += _attrs_text(operator.type, operator.attrs)
+    line = f"{indent}{name_text(operator.type)}({', '.join(arguments)})"
+    if operator.outputs:
+        names = ", ".join(map(name, operator.outputs))
+        specs = ", ".join(map(spec_text, operator.outputs))
+        line = f"{indent}{names}: {specs} = {line.lstrip(' ')}"
+    if operator.blocks:
+        line += " {"
+    yield line + (_origin_text(operator) if sources else "")
+    if operator.blocks:
+        for title, block in operator.blocks.items():
+            yield from block_lines(title, block, name, sources, indent + "  ")
+        yield f"{indent}}}"
+
+
+def _attrs_text(op: str, attrs: Mapping[str, Any]) -> list[str]:
+    """`name=value` for each attribute that differs from its default, in the order of the schema."""
+    definition = registry.get(op)
+    defaults = _defaults(definition) if definition else {}
+    ordered = [k for k in defaults if k in attrs]
+    ordered += sorted(attrs.keys() - defaults.keys())
+    texts = {k: value_text(attrs[k]) for k in ordered}
+    return [f"{name_text(k)}={t}" for k, t in texts.items() if t != defaults.get(k)]
+
+
+@lru_cache(maxsize=None)
+def _defaults(definition: OpDef) -> dict[str, str | None]:
+    """Attribute -> text of its default, None where it has none."""
+    needed = {k: None for k, v in definition.attrs.items() if v is inspect.Parameter.empty}
+    full = definition.bind_attrs(needed)
+    return {k: None if k in needed else value_text(v) for k, v in full.items()}
+
+
+def _origin_text(operator: Operator) -> str:
+    origin = [str(operator.source)] if operator.source else []
+    origin += [f"by {operator.made_by}"] if operator.made_by else []
+    return f"    # {' '.join(', '.join(origin).split())}" if origin else ""
+
+
+def large_constants(program: Program) -> dict[str, np.ndarray]:
+    """SHA-256 -> array, for the constants whose numbers the text leaves out."""
+    values = (a for operator in walk(program.block) for a in operator.attrs.values())
+    arrays = (a for a in values if isinstance(a, np.ndarray) and a.size > MAX_INLINE)
+    return {digest(a): a for a in arrays}
+
+
+# ---- parsing -----------------------------------------------------------------------------------
+
+
+def parse_program(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Program:
+    """The Program that prints as `text`. Its types are not inferred again: see `verify`.
+
+    constants: `large_constants` of the Program printed, if it has any.
+    Raises FormatError, with line and column.
+    """
+    return _Parser(text, constants).program()
+
+
+class _Parser(Scanner):
+    """Recursive descent: one method a construct, one table of names a block."""
+
+    def program(self) -> Program:
+        self._word("program")
+        program = Program(self.name())
+        scope: dict[str, Value] = {}
+        self.expect("{")
+        while not self.accept("}"):
+            start = self.at
+            kind = self.keyword("input", "state", "output", "update")
+            if kind == "input":
+                program.block.inputs.append(self.declared(scope))
+            elif kind == "state":
+                state = self.state(scope)
+                program.state[state.name] = state
+            elif kind:
+                self.result(kind, program, scope, start)
+            else:
+                program.block.operators.append(self.operator(scope, 0))
+        if self.at < len(self.text):
+            raise self.unexpected("the end of the text")
+        program.block.outputs = list(program.outputs.values())
+        return program
+
+    def _word(self, word: str) -> None:
+        if not self.keyword(word):
+            raise self.unexpected(f"'{word}'")
+
+    def define(self, name: str, spec: Spec, scope: dict[str, Value], at: int) -> Value:
+        if name in scope:
+            raise self.error(f"'{name}' is defined twice", at)
+        scope[name] = Value(name, spec.shape, spec.dtype)
+        return scope[name]
+
+    def use(self, scope: dict[str, Value]) -> Value:
+        at, name = self.at, self.name()
+        if name not in scope:
+            raise self.error(f"'{name}' is not defined before", at, hint=nearest(name, scope))
+        return scope[name]
+
+    def declared(self, scope: dict[str, Value]) -> Value:
+        """`x: float32[N]`"""
+        at, name = self.at, self.name()
+        self.expect(":")
+        return self.define(name, self.spec(), scope, at)
+
+    def state(self, scope: dict[str, Value]) -> State:
+        value = self.declared(scope)
+        self.expect("=")
+        init = self.name()
+        self.expect("(")
+        attrs = self.arguments(scope)[1]
+        self.expect(")")
+        return State(value, (init, attrs), bool(self.keyword("trainable")))
+
+    def result(self, kind: str, program: Program, scope: dict[str, Value], at: int) -> None:
+        """`output loss = x` or `update w = x`"""
+        name = self.name()
+        self.expect("=")
+        table = program.outputs if kind == "output" else program.updates
+        if name in table:
+            raise self.error(f"{kind} '{name}' is given twice", at)
+        if kind == "update" and name not in program.state:
+            raise self.error(f"'{name}' is not a state", at, hint=nearest(name, program.state))
+        table[name] = self.use(scope)
+
+    def operator(self, scope: dict[str, Value], depth: int) -> Operator:
+        at = self.at
+        names = [self.name()]
+        while self.accept(","):
+            names.append(self.name())
+        specs, op = self._typed(names)
+        self.expect("(")
+        inputs, attrs = self.arguments(scope)
+        blocks: dict[str, Block] = {}
+        origin = self.comment_after(")")
+        if self.text.startswith("{", self.at):
+            origin = self.comment_after("{")
+            while not self.accept("}"):
+                self.block(blocks, depth + 1)
+        inputs, full = self.bound(op, inputs, attrs, at)
+        outputs = [self.define(n, s, scope, at) for n, s in zip(names, specs, strict=True)]
+        source, made_by = _origin(origin)
+        return Operator(op, inputs, tuple(outputs), full, blocks, source, made_by)
+
+    def _typed(self, names: list[str]) -> tuple[list[Spec], str]:
+        """(a spec for each name, the op); a single name before `(` is the op itself."""
+        if len(names) == 1 and self.text.startswith("(", self.at):
+            return [], names.pop()
+        self.expect(":")
+        specs = [self.spec()]
+        while self.accept(","):
+            specs.append(self.spec())
+        if len(specs) != len(names):
+            raise self.error(f"{len(names)} outputs have {len(specs)} specs")
+        self.expect("=")
+        return specs, self.name()
+
+    def arguments(
+        self, scope: dict[str, Value]
+    ) -> tuple[list[Value | None], dict[str, Any]]:
+        """Inputs, then attributes, up to the closing bracket, which is left."""
+        inputs: list[Value | None] = []
+        attrs: dict[str, Any] = {}
+        while not self.text.startswith(")", self.at):
+            start = self.at
+            if self.keyword("_"):
+                inputs.append(None)
+            else:
+                key = self.name()
+                if self.accept("="):
+                    if key in attrs:
+                        raise self.error(f"attribute '{key}' is given twice", start)
+                    attrs[key] = self.value()
+                else:
+                    self.at = start
+                    inputs.append(self.use(scope))
+            if attrs and ...
+            if not self.accept(","):
+                break
+        return inputs, attrs

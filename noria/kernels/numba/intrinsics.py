@@ -1,0 +1,230 @@
+"""What a generated kernel may call besides arithmetic: memory by address, threads, native calls.
+
+A pointer is an int64. `load_DTYPE(pointer, i)` and `store_DTYPE(pointer, i, value)` move element `i`
+(an element index, not bytes) of any noria dtype. float16 and bfloat16 widen to float32 on loading
+and round to nearest even on storing; a bool is one byte.
+
+LLVM has to assume that any two pointers overlap. A kernel whose iterations do not depend on one
+another says so with `independent()` in the body of its innermost loop, as C compilers have
+`#pragma ivdep`: iteration i may read and write element i of several equal pointers (in-place use),
+but must not read what another iteration writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.typing import signature
+from numba.extending import intrinsic
+
+from noria.kernels.numba.expr import (
+    F32,
+    F64,
+    I8,
+    I16,
+    I32,
+    I64,
+    Value,
+    as_float,
+    bits,
+    declare,
+    extend,
+    select,
+    truncate,
+)
+
+INDEPENDENT = "noria.independent"  # a mark in the IR, gone after compilation
+_HALF = ir.HalfType()
+Emit = Callable[[ir.IRBuilder, list[ir.Value]], ir.Value | None]
+_Resolve = Callable[..., tuple[types.Type, list[types.Type], Emit] | None]
+# Numba reads the number of arguments off the function, so there is one form for each.
+_ARITY: dict[int, Callable[[Any], Any]] = {
+    0: lambda f: lambda context: f(context),
+    1: lambda f: lambda context, a: f(context, a),
+    2: lambda f: lambda context, a, b: f(context, a, b),
+    3: lambda f: lambda context, a, b, c: f(context, a, b, c),
+    5: lambda f: lambda context, a, b, c, d, e: f(context, a, b, c, d, e),
+}
+
+# dtype: (type of an element in memory, its bytes, type in the kernel)
+ELEMENTS = {
+    "bool": (I8, 1, types.boolean),
+    "bfloat16": (I16, 2, types.float32),
+    "float16": (_HALF, 2, types.float32),
+    "float32": (F32, 4, types.float32),
+    "float64": (F64, 8, types.float64),
+} | {
+    f"{prefix}int{width}": (ir.IntType(width), width // 8, getattr(types, f"{prefix}int{width}"))
+    for prefix in ("", "u")
+    for width in (8, 16, 32, 64)
+}
+
+
+def define(name: str, arity: int, resolve: _Resolve) -> Any:
+    """A function kernels can call; numbers passed to it are converted to the types resolved.
+
+    resolve: types of the arguments -> (type of the result, types wanted, what writes the LLVM
+             instructions), or None if they do not fit
+    """
+
+    def typed(typing_context: Any, *given: types.Type) -> Any:
+        resolved = resolve(*given)
+        if resolved is None:
+            return None
+        result, wanted, emit = resolved
+
+        def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: list[ir.Value]) -> Any:
+            value = emit(builder, args)
+            return context.get_dummy_value() if value is None else value
+
+        return signature(result, *wanted), generate
+
+    function = _ARITY[arity](typed)
+    function.__name__ = function.__qualname__ = name
+    return intrinsic(function)
+
+
+def fixed(name: str, result: types.Type, wanted: list[types.Type], emit: Emit) -> Any:
+    """`define` for arguments whose types never change."""
+    return define(name, len(wanted), lambda *given: (result, wanted, emit))
+
+
+def _address(builder: ir.IRBuilder, element: ir.Type, pointer: ir.Value, i: ir.Value) -> ir.Value:
+    base = builder.inttoptr(pointer, element.as_pointer())
+    return builder.gep(base, [i], inbounds=True)
+
+
+def _access(instruction: ir.Instruction) -> ir.Instruction:
+    """Marks a load or store as one of those that `independent()` speaks of."""
+    instruction.element = True
+    return instruction
+
+
+def _load(dtype: str) -> Any:
+    element, size, kind = ELEMENTS[dtype]
+
+    def emit(b: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
+        raw = _access(b.load(_address(b, element, *args), align=size))
+        if dtype == "bool":
+            return b.icmp_unsigned("!=", raw, ir.Constant(I8, 0))
+        if dtype == "float16":
+            return b.fpext(raw, F32)
+        return _widen_bfloat16(Value(b, raw)).raw if dtype == "bfloat16" else raw
+
+    return fixed(f"load_{dtype}", kind, [types.int64, types.int64], emit)
+
+
+def _store(dtype: str) -> Any:
+    element, size, kind = ELEMENTS[dtype]
+
+    def emit(b: ir.IRBuilder, args: list[ir.Value]) -> None:
+        pointer, i, value = args
+        if dtype == "bool":
+            value = b.zext(value, I8)
+        elif dtype == "float16":
+            value = b.fptrunc(value, _HALF)
+        elif dtype == "bfloat16":
+            value = _round_bfloat16(Value(b, value)).raw
+        _access(b.store(value, _address(b, element, pointer, i), align=size))
+
+    return fixed(f"store_{dtype}", types.void, [types.int64, types.int64, kind], emit)
+
+
+def _widen_bfloat16(x: Value) -> Value:
+    return as_float(extend(x, I32) << 16)
+
+
+def _round_bfloat16(x: Value) -> Value:
+    """To nearest even in integers: the CPU's own instruction flushes denormals. NaN stays NaN."""
+    pattern = bits(x)
+    high = pattern.logical_shift(16)
+    rounded = (pattern + ((high & 1) + 0x7FFF)).logical_shift(16)
+    return truncate(select(x.is_nan(), high | 0x40, rounded), I16)
+
+
+def _independent(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
+    builder.call(declare(builder.module, INDEPENDENT, ir.VoidType(), []), [])
+
+
+def _call(builder: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
+    function, *arguments = args
+    kind = ir.FunctionType(I64, [I64] * len(arguments))
+    return builder.call(builder.inttoptr(function, kind.as_pointer()), arguments)
+
+
+def _openmp(name: str) -> Emit:
+    """An OpenMP query without arguments."""
+
+    def emit(builder: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
+        return builder.sext(builder.call(declare(builder.module, name, I32, []), []), I64)
+
+    return emit
+
+
+def _set_team_size(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
+    function = declare(builder.module, "omp_set_num_threads", ir.VoidType(), [I32])
+    builder.call(function, [builder.trunc(args[0], I32)])
+
+
+def _barrier(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
+    builder.call(declare(builder.module, "GOMP_barrier", ir.VoidType(), []), [])
+
+
+def _run_team(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
+    """libgomp's entry point behind `#pragma omp parallel`: (fn, argument, threads, flags)."""
+    types_ = [I64, I64, I32, I32]
+    function = declare(builder.module, "GOMP_parallel", ir.VoidType(), types_)
+    threads = builder.trunc(args[2], I32)
+    builder.call(function, [args[0], args[1], threads, ir.Constant(I32, 0)])
+
+
+def _now(builder: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
+    """clock_gettime(CLOCK_MONOTONIC) in nanoseconds."""
+    time = cgutils.alloca_once(builder, ir.LiteralStructType([I64, I64]))
+    function = declare(builder.module, "clock_gettime", I32, [I32, time.type])
+    builder.call(function, [ir.Constant(I32, 1), time])
+    seconds, nanoseconds = (builder.load(cgutils.gep_inbounds(builder, time, 0, k)) for k in (0, 1))
+    return builder.add(builder.mul(seconds, ir.Constant(I64, 1_000_000_000)), nanoseconds)
+
+
+def _memory(name: str, middle: ir.Type) -> Emit:
+    """llvm.memcpy and llvm.memset: (to, from or byte, number of bytes)."""
+
+    def emit(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
+        pointer = I8.as_pointer()
+        to = builder.inttoptr(args[0], pointer)
+        if middle == I8:
+            operand, overload = builder.trunc(args[1], I8), [pointer, I64]
+        else:
+            operand, overload = builder.inttoptr(args[1], pointer), [pointer, pointer, I64]
+        kind = ir.FunctionType(ir.VoidType(), [pointer, operand.type, I64, ir.IntType(1)])
+        function = builder.module.declare_intrinsic(name, overload, kind)
+        builder.call(function, [to, operand, args[2], ir.Constant(ir.IntType(1), 0)])
+
+    return emit
+
+
+def _all() -> dict[str, Any]:
+    i64, void = types.int64, types.void
+    table = {f"load_{d}": _load(d) for d in ELEMENTS} | {f"store_{d}": _store(d) for d in ELEMENTS}
+    for name, result, count, emit in (
+        ("independent", void, 0, _independent),
+        ("call1", i64, 2, _call),
+        ("call4", i64, 5, _call),
+        ("thread_id", i64, 0, _openmp("omp_get_thread_num")),
+        ("team_size", i64, 0, _openmp("omp_get_num_threads")),
+        ("set_team_size", void, 1, _set_team_size),
+        ("barrier", void, 0, _barrier),
+        ("run_team", void, 3, _run_team),
+        ("now", i64, 0, _now),
+        ("copy_bytes", void, 3, _memory("llvm.memcpy", I64)),
+        ("fill_bytes", void, 3, _memory("llvm.memset", I8)),
+    ):
+        table[name] = fixed(name, result, [i64] * count, emit)
+    return table
+
+
+NAMESPACE = _all()

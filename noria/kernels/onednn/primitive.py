@@ -1,0 +1,213 @@
+"""A primitive: one computation of fixed shapes and layouts, compiled by oneDNN for this CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from noria.core.errors import ArgumentError
+from noria.kernels.call import Call
+from noria.kernels.onednn.attr import PLAIN, Attr
+from noria.kernels.onednn.checks import need_broadcast
+from noria.kernels.onednn.enums import ARG, QUERY_EXEC_ARG_MD, QUERY_IMPL, QUERY_NDIMS, arg_name
+from noria.kernels.onednn.lib import Handle, Library, check, library
+from noria.kernels.onednn.memory import MemDesc
+
+CACHE_SIZE = 4096  # primitives remembered, the least recently asked for goes first
+_compiling = threading.Lock()
+
+
+class _ExecArg(ctypes.Structure):
+    _fields_ = (("arg", ctypes.c_int), ("memory", ctypes.c_void_p))
+
+
+class _Arguments:
+    """A dnnl_exec_arg_t array and the memory objects in it; addresses are set before each use."""
+
+    __slots__ = ("address", "array", "memories")
+
+    def __init__(self, lib: Library, descs: Mapping[int, MemDesc]) -> None:
+        self.array = (_ExecArg * len(descs))()
+        self.address = ctypes.addressof(self.array)
+        self.memories: list[Handle] = []
+        for slot, (arg, desc) in zip(self.array, descs.items(), strict=True):
+            out = ctypes.c_void_p()
+            status = lib.c.dnnl_memory_create(ctypes.byref(out), desc, lib.engine, None)
+            check(status, f"a memory for {arg_name(arg)}", got=repr(desc))
+            assert out.value
+            self.memories.append(Handle(out.value, lib.c.dnnl_memory_destroy))
+            slot.arg, slot.memory = arg, out.value
+
+
+class _Lease:
+    """Keeps a Call's arguments to itself, and gives them back for the next Call when dropped."""
+
+    __slots__ = ("arguments", "primitive")
+
+    def __init__(self, primitive: Primitive, arguments: _Arguments) -> None:
+        self.primitive, self.arguments = primitive, arguments
+
+    def __del__(self) -> None:
+        self.primitive._spare.append(self.arguments)
+
+
+class Primitive:
+    """A computation whose layouts are settled; machine code is generated when first called.
+
+    kind:  what it computes, for profiles and messages
+    descs: each argument it takes (ARG numbers) and its descriptor, the layouts left `any` now as
+           oneDNN chose them. WORKSPACE and SCRATCHPAD are there only where they are needed.
+    impl:  oneDNN's name for the implementation, e.g. 'brg:avx512_core'
+    """
+
+    __slots__ = ("_compiled", "_desc", "_lib", "_spare", "descs", "kind")
+
+    def __init__(self, kind: str, desc: Handle, args: Sequence[int], given: Sequence[Any]) -> None:
+        self.kind, self._desc, self._lib = kind, desc, library()
+        self._compiled: Handle | None = None
+        self._spare: list[_Arguments] = []
+        self.descs: dict[int, MemDesc] = {}
+        known = [d for d in given if isinstance(d, MemDesc) and not d.is_any]
+        for arg in (*args, ARG.WORKSPACE, ARG.SCRATCHPAD):
+            chosen = self._query(arg, known)
+            if chosen is not None:
+                self.descs[arg] = chosen
+
+    def _query(self, arg: int, known: Sequence[MemDesc]) -> MemDesc | None:
+        """The descriptor of an argument, the caller's own object where it is the same layout."""
+        c = self._lib.c
+        borrowed = c.dnnl_primitive_desc_query_md(self._desc.value, QUERY_EXEC_ARG_MD, arg)
+        rank = ctypes.c_int()
+        if not borrowed or c.dnnl_memory_desc_query(borrowed, QUERY_NDIMS, ctypes.byref(rank)):
+            return None
+        if rank.value == 0:  # oneDNN's way to say: no such argument
+            return None
+        for desc in known:
+            if c.dnnl_memory_desc_equal(desc, borrowed):
+                return desc
+        return MemDesc.adopt(self._lib, borrowed)
+
+    @property
+    def desc(self) -> int:
+        """Address of the C primitive descriptor: the hint a backward primitive asks for."""
+        return self._desc.value
+
+    @property
+    def impl(self) -> str:
+        out = ctypes.c_char_p()
+        at = ctypes.byref(out)
+        check(self._lib.c.dnnl_primitive_desc_query(self.desc, QUERY_IMPL, 0, at), "its name")
+        return (out.value or b"").decode()
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of working memory, not kept between calls (argument SCRATCHPAD); 0 for none."""
+        return self.descs[ARG.SCRATCHPAD].nbytes if ARG.SCRATCHPAD in self.descs else 0
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Bytes a forward primitive leaves for its backward one (argument WORKSPACE)."""
+        return self.descs[ARG.WORKSPACE].nbytes if ARG.WORKSPACE in self.descs else 0
+
+    @property
+    def handle(self) -> int:
+        """Address of the compiled primitive. Generates its code the first time (about 1 ms)."""
+        if self._compiled is None:
+            with _compiling:
+                self._compiled = self._compiled or self._compile()
+        return self._compiled.value
+
+    def _compile(self) -> Handle:
+        out, c = ctypes.c_void_p(), self._lib.c
+        status = c.dnnl_primitive_create(ctypes.byref(out), self.desc)
+        check(status, f"to compile {self.kind}", got=self._told())
+        assert out.value
+        return Handle(out.value, c.dnnl_primitive_destroy)
+
+    def call(self, addresses: Mapping[int, int]) -> Call:
+        """One execution on the memory at these addresses, one for each key of `descs`.
+
+        No byte is touched here. The memory must be as long as its descriptor's nbytes and stay
+        where it is while the Call may run; two Calls that may run at once need two scratchpads.
+        Raises ArgumentError where an address is missing, null, or of no argument.
+        """
+        if addresses.keys() != self.descs.keys() or not all(addresses.values()):
+            raise self._misaddressed(addresses)
+        lib, primitive = self._lib, self.handle
+        # Setting an address costs a third of making a memory object, hence the spare ones.
+        arguments = self._spare.pop() if self._spare else _Arguments(lib, self.descs)
+        lease = _Lease(self, arguments)
+        set_address, failed = lib.c.dnnl_memory_set_data_handle, 0
+        for arg, memory in zip(self.descs, arguments.memories, strict=True):
+            failed |= set_address(memory.value, addresses[arg])
+        check(failed, f"the addresses of {self.kind}")
+        row = (primitive, lib.stream, len(arguments.memories), arguments.address)
+        return Call(self.kind, lib.execute, row, lease)
+
+    def _misaddressed(self, addresses: Mapping[int, int]) -> ArgumentError:
+        wanted = ", ".join(map(arg_name, self.descs))
+        got = ", ".join(f"{arg_name(a)}={v:#x}" for a, v in addresses.items()) or "nothing"
+        what = f"{self.kind} needs an address for each of its arguments and no other"
+        return ArgumentError(what, expected=wanted, got=got)
+
+    def _told(self) -> str:
+        return ", ".join(f"{arg_name(a)}={d}" for a, d in self.descs.items())
+
+    def __repr__(self) -> str:
+        return f"Primitive({self.kind}, {self._told()}, impl={self.impl})"
+
+
+@lru_cache(maxsize=CACHE_SIZE)
+def _remembered(threads: int, build: Callable[..., Primitive], *args: Any) -> Primitive:
+    return build(*args)
+
+
+def remembered(build: Callable[..., Primitive], *args: Any) -> Primitive:
+    """build(*args), or what that returned the last time: code generation takes milliseconds.
+
+    The number of threads is part of the key, because oneDNN divides the work, and the scratchpad,
+    among as many as there were when the primitive was made.
+    """
+    return _remembered(library().max_threads(), build, *args)
+
+
+def forget_all() -> None:
+    """Drop every remembered primitive; those a Call still uses live on until it is dropped."""
+    _remembered.cache_clear()
+
+
+def create(
+    kind: str,
+    function: str,
+    given: Sequence[Any],
+    args: Sequence[int],
+    *,
+    attr: Attr = PLAIN,
+    detail: str = "",
+) -> Primitive:
+    """A primitive from a `dnnl_<function>_primitive_desc_create` and what it is given.
+
+    given:  the C arguments between the output and the attributes; a MemDesc stands for its C
+            descriptor, None for NULL
+    args:   ARG numbers it takes when run, besides those of post-ops, workspace and scratchpad;
+            those oneDNN says are absent (a bias not given) are left out
+    detail: what a message should tell besides the descriptors
+    Raises EngineError where oneDNN has no implementation for it.
+    """
+    lib, out = library(), ctypes.c_void_p()
+    make = getattr(lib.c, f"dnnl_{function}_primitive_desc_create")
+    with attr.native(lib) as native:
+        status = make(ctypes.byref(out), *given, native)
+    if status:
+        told = [repr(g) for g in given if isinstance(g, MemDesc)]
+        told += [repr(attr)] * (attr != PLAIN) + [detail] * bool(detail)
+        check(status, kind, got=", ".join(told))
+    assert out.value
+    desc = Handle(out.value, lib.c.dnnl_primitive_desc_destroy)
+    primitive = Primitive(kind, desc, (*args, *attr.extra_args), given)
+    if attr.post_ops:
+        need_broadcast(kind, primitive.descs[ARG.DST].dims, attr.post_ops)
+    return primitive

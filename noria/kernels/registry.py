@@ -1,0 +1,199 @@
+"""Kernels: who can run an op, and in which memory layout.
+
+A kernel is chosen once, when a Program is planned: the first in order whose `accepts` does not
+decline. The reference kernel is last and takes everything. When sizes are bound, `bind` prepares
+native calls for concrete arrays; addresses come later, when memory is planned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from noria.core import dtypes
+from noria.core.errors import MissingError, nearest
+from noria.core.flags import flags
+from noria.ir.program import Operator, Value
+from noria.kernels.call import Call
+
+PLAIN, LAST = "plain", "channels_last"
+Layouts = tuple[list[str | None], list[str]]  # wanted of inputs (None: any), given to outputs
+
+
+class Declined(Exception):
+    """A kernel does not take this op; the text is the reason a user may ask for."""
+
+
+def strides_of(shape: Sequence[int], layout: str) -> tuple[int, ...]:
+    """Strides in elements. channels_last keeps axis 1 innermost ([N, C, H, W] as N, H, W, C)."""
+    order = list(range(len(shape)))
+    if layout == LAST and len(shape) > 2:
+        order = [0, *order[2:], 1]
+    out = [0] * len(shape)
+    step = 1
+    for axis in reversed(order):
+        out[axis] = step
+        step *= max(shape[axis], 1)
+    return tuple(out)
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """An operand with real sizes: shape, dtype and strides (in elements), no address yet."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    strides: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        n = 1
+        for d in self.shape:
+            n *= d
+        return n
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * dtypes.itemsize(self.dtype)
+
+    @property
+    def dense(self) -> bool:
+        """Row-major without gaps."""
+        return same_memory(self.shape, self.strides, strides_of(self.shape, PLAIN))
+
+
+def same_memory(shape: Sequence[int], a: Sequence[int], b: Sequence[int]) -> bool:
+    """Do two strides lay the same elements at the same places? (Axes of size 1 do not matter.)"""
+    return all(x == y for d, x, y in zip(shape, a, b, strict=True) if d > 1)
+
+
+@dataclass(slots=True)
+class BoundOp:
+    """An operator with real sizes."""
+
+    op: Operator
+    attrs: Mapping[str, Any]
+    inputs: list[Array | None]
+    outputs: list[Array]
+    threads: int
+
+
+@dataclass(slots=True)
+class Pack:
+    """A copy of an input in a layout only the kernel knows.
+
+    Made once when the input never changes, else at each step just before the kernel runs; shared
+    by all kernels that ask for the same key of the same value.
+    """
+
+    input: int
+    key: Any
+    nbytes: int
+    emit: Callable[[int, int], list[Call]]  # address of the input, of the copy
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A bound kernel. `emit(inputs, outputs, packs, scratch)`: addresses -> rows of the tape.
+
+    in_place: (output, input) pairs that may share memory, a subset of what the op allows.
+    """
+
+    emit: Callable[[list[int], list[int], list[int], int], list[Call]]
+    scratch: int = 0
+    packs: list[Pack] = field(default_factory=list)
+    in_place: Sequence[tuple[int, int]] = ()
+    work: float = 0.0  # floating-point operations, for the profiler
+    detail: str = ""
+
+
+class Kernel:
+    """Base of kernels. `name` is 'engine:kernel'; `ops` the op types it may run."""
+
+    name = "?"
+    ops: tuple[str, ...] = ()
+
+    @property
+    def engine(self) -> str:
+        return self.name.split(":")[0]
+
+    def accepts(self, op: Operator) -> None:
+        """Raises Declined with the reason, looking at dtypes, ranks, attributes."""
+
+    def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
+        """Layouts wanted of inputs and given to outputs, knowing those inputs come in."""
+        return [None if v is None else PLAIN for v in op.inputs], [PLAIN] * len(op.outputs)
+
+    def bind(self, bound: BoundOp) -> Prepared:
+        """Native calls for real sizes. May still raise Declined: the reference then serves."""
+        raise NotImplementedError
+
+
+_kernels: list[Kernel] = []
+
+
+def register(kernel: Kernel) -> Kernel:
+    """Add a kernel; earlier ones are asked first."""
+    _kernels.append(kernel)
+    return kernel
+
+
+def kernels() -> list[Kernel]:
+    """All fast kernels, in the order they are asked."""
+    return list(_kernels)
+
+
+def enabled_engines() -> frozenset[str]:
+    """Engines that the flag `kernels` leaves on: 'all', 'reference' or names by comma."""
+    known = {k.engine for k in _kernels}
+    if flags.kernels == "all":
+        return frozenset(known)
+    names = {n.strip() for n in flags.kernels.split(",") if n.strip()} - {"reference"}
+    for n in names - known:
+        raise MissingError(
+            f"NORIA_KERNELS names an unknown engine '{n}'", hint=nearest(n, {*known, "reference"})
+        )
+    return frozenset(names)
+
+
+@dataclass(slots=True)
+class Choice:
+    """The kernel of an operator (None: reference), and why the others did not take it."""
+
+    kernel: Kernel | None
+    refused: list[tuple[str, str]]
+
+
+def choose(op: Operator, engines: frozenset[str]) -> Choice:
+    """The first enabled kernel that accepts the operator."""
+    refused = []
+    for kernel in _by_op().get(op.type, ()):
+        if kernel.engine not in engines:
+            refused.append((kernel.name, "switched off"))
+            continue
+        try:
+            kernel.accepts(op)
+            return Choice(kernel, refused)
+        except Declined as reason:
+            refused.append((kernel.name, str(reason)))
+    return Choice(None, refused)
+
+
+_index: tuple[int, dict[str, list[Kernel]]] = (-1, {})
+
+
+def _by_op() -> dict[str, list[Kernel]]:
+    global _index
+    if _index[0] != len(_kernels):
+        table: dict[str, list[Kernel]] = {}
+        for k in _kernels:
+            for t in k.ops:
+                table.setdefault(t, []).append(k)
+        _index = len(_kernels), table
+    return _index[1]
+
+
+def shapes_text(values: Sequence[Value | None]) -> str:
+    """For messages: 'x: float32[N, 3], w: ...'."""
+    return ", ".join(f"{v.name}: {v}" for v in values if v is not None)

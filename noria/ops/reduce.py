@@ -1,0 +1,326 @@
+"""Reductions: one number out of many, along some axes.
+
+`axis` is an integer, a tuple of them, or None for all axes; with `keepdims` the reduced axes stay,
+with size 1. Sums of integers and booleans are int64; sums of float16 and bfloat16 are accumulated
+in float32 and rounded once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from noria.core.dims import Size, product
+from noria.core.dtypes import as_dtype, is_float, to_numpy
+from noria.core.errors import ArgumentError, DTypeError, ShapeError
+from noria.ir.opdef import op
+from noria.ir.opdef import vocabulary as o
+from noria.ir.program import Shape, Spec, as_shape
+from noria.ops.common import axes_of, axis_of, broadcast, need_float
+
+Axis = int | Sequence[int] | None
+
+
+def reduced_shape(x: Spec, axis: Axis, keepdims: bool) -> Shape:
+    """The shape left after a reduction. Raises ArgumentError for a bad axis."""
+    axes = axes_of(axis, x.ndim)
+    if keepdims:
+        return tuple(1 if i in axes else d for i, d in enumerate(x.shape))
+    return tuple(d for i, d in enumerate(x.shape) if i not in axes)
+
+
+def _wide(dtype: str) -> str:
+    """The dtype in which sums are accumulated."""
+    if not is_float(dtype):
+        return "int64"
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+
+def _sum_dtype(dtype: str) -> str:
+    return dtype if is_float(dtype) else "int64"
+
+
+def _accumulate(xp: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """The sum, rounded to what `_sum_dtype` says."""
+    dtype = as_dtype(x.dtype)
+    total = xp.sum(x, axis=axes, dtype=to_numpy(_wide(dtype)), keepdims=keepdims)
+    return total.astype(to_numpy(_sum_dtype(dtype)))
+
+
+def _spread(g: Any, x: Spec, axis: Axis, keepdims: bool) -> Any:
+    """The gradient of a result, again along the axes that were reduced."""
+    return o.broadcast_to(_kept(g, x, axis, keepdims), shape=x.shape)
+
+
+def _kept(out: Any, x: Spec, axis: Axis, keepdims: bool) -> Any:
+    """A result as `keepdims=True` would have given it."""
+    axes = axes_of(axis, x.ndim)
+    return out if keepdims or not axes else o.unsqueeze(out, axis=axes)
+
+
+# ---- sums --------------------------------------------------------------------------------------
+
+
+@op
+def reduce_sum(x, *, axis=None, keepdims=False):
+    """The sum; 0 for nothing."""
+    return Spec(reduced_shape(x, axis, keepdims), _sum_dtype(x.dtype))
+
+
+@reduce_sum.compute
+def _(xp, x, axis, keepdims):
+    return _accumulate(xp, x, axes_of(axis, x.ndim), keepdims)
+
+
+@reduce_sum.grad
+def _(x, g, axis, keepdims):
+    return _spread(g, x, axis, keepdims)
+
+
+@op
+def reduce_mean(x, *, axis=None, keepdims=False):
+    """The mean; NaN for nothing. Integers give float32."""
+    return Spec(reduced_shape(x, axis, keepdims), x.dtype if is_float(x.dtype) else "float32")
+
+
+@reduce_mean.compute
+def _(xp, x, axis, keepdims):
+    axes = axes_of(axis, x.ndim)
+    dtype = as_dtype(x.dtype)
+    total = xp.sum(x, axis=axes, dtype=to_numpy(_wide(dtype)), keepdims=keepdims)
+    count = math.prod(x.shape[a] for a in axes)
+    return (total / count if count else total * math.nan).astype(
+        to_numpy(dtype if is_float(dtype) else "float32")
+    )
+
+
+@reduce_mean.grad
+def _(x, g, axis, keepdims):
+    count = product(x.shape[a] for a in axes_of(axis, x.ndim))
+    return _spread(_divided(g, count), x, axis, keepdims)
+
+
+def _divided(g: Any, count: Size) -> Any:
+    """g / count, where count may be symbolic."""
+    if isinstance(count, int):
+        return o.mul(g, 1.0 / count) if count else g
+    divisor = o.cast(o.dim_value(dim=count), dtype=_wide(g.dtype))  # float16 ends at 65504
+    quotient = o.div(g, divisor)
+    return quotient if quotient.dtype == g.dtype else o.cast(quotient, dtype=g.dtype)
+
+
+@op
+def sum_to(x, *, shape):
+    """x summed over the axes along which an array of `shape` was broadcast to x.
+
+    Leading axes that `shape` lacks and axes where it has a literal 1 are summed; all others are
+    taken to be equal. Where nothing is to be summed no operator is emitted: x itself comes back.
+    Raises ShapeError if `shape` does not broadcast to x.
+    """
+    target = Spec(shape, x.dtype)
+    if target.ndim > x.ndim or not _may_equal(broadcast(x, target), x.shape):
+        raise ShapeError("the shape does not broadcast to x", expected=str(x), got=str(target))
+    return target
+
+
+@sum_to.compute
+def _(xp, x, shape):
+    axes = _summed(x.shape, shape)
+    lead = x.ndim - len(shape)
+    return _accumulate(xp, x, axes, True).reshape(x.shape[lead:] if not axes else shape)
+
+
+@sum_to.shortcut
+def _(x, shape):
+    target = as_shape(shape)
+    return x if x.ndim == len(target) and not _summed(x.shape, target) else None
+
+
+@sum_to.grad
+def _(x, g):
+    return o.broadcast_to(g, shape=x.shape)
+
+
+def _may_equal(left: Shape, right: Shape) -> bool:
+    pairs = zip(left, right, strict=True)
+    return all(a == b for a, b in pairs if isinstance(a, int) and isinstance(b, int))
+
+
+def _summed(shape: Shape, target: Shape) -> tuple[int, ...]:
+    """The axes of `shape` along which `target` was broadcast."""
+    lead = len(shape) - len(target)
+    stretched = (lead + i for i, d in enumerate(target) if d == 1 and shape[lead + i] != 1)
+    return (*range(lead), *stretched)
+
+
+# ---- extremes ----------------------------------------------------------------------------------
+
+
+def _extreme(x: Spec, axis: Axis, keepdims: bool) -> Spec:
+    out = Spec(reduced_shape(x, axis, keepdims), x.dtype)
+    _need_some(x.shape, axis, out.shape)
+    return out
+
+
+def _need_some(shape: Shape, axis: Axis, out: Shape) -> None:
+    """Nothing has no largest number: a ShapeError, unless nothing is asked for."""
+    if 0 in [shape[a] for a in axes_of(axis, len(shape))] and 0 not in out:
+        raise ShapeError("there is nothing to choose from", got=f"shape {list(shape)}, {axis=}")
+
+
+def _pick(xp: Any, choose: str, x: Any, axis: Axis, keepdims: bool) -> Any:
+    axes = axes_of(axis, x.ndim)
+    _need_some(x.shape, axis, reduced_shape(Spec(x.shape, x.dtype), axis, keepdims))
+    return getattr(xp, choose)(x, axis=axes, keepdims=keepdims)
+
+
+def _extreme_grad(x: Any, out: Any, g: Any, axis: Axis, keepdims: bool) -> Any:
+    """Equal shares for all that are the extreme."""
+    axes = axes_of(axis, x.ndim)
+    chosen = o.cast(o.equal(x, _kept(out, x, axis, keepdims)), dtype=g.dtype)
+    count = o.reduce_sum(chosen, axis=axes, keepdims=True)
+    return o.mul(chosen, o.div(_kept(g, x, axis, keepdims), count))
+
+
+@op
+def reduce_max(x, *, axis=None, keepdims=False):
+    """The largest; NaN if one is. The gradient of a tie is shared equally.
+
+    Raises ShapeError where there is nothing to choose from.
+    """
+    return _extreme(x, axis, keepdims)
+
+
+@reduce_max.compute
+def _(xp, x, axis, keepdims):
+    return _pick(xp, "max", x, axis, keepdims)
+
+
+@reduce_max.grad
+def _(x, out, g, axis, keepdims):
+    return _extreme_grad(x, out, g, axis, keepdims)
+
+
+@op
+def reduce_min(x, *, axis=None, keepdims=False):
+    """The smallest; NaN if one is. The gradient of a tie is shared equally.
+
+    Raises ShapeError where there is nothing to choose from.
+    """
+    return _extreme(x, axis, keepdims)
+
+
+@reduce_min.compute
+def _(xp, x, axis, keepdims):
+    return _pick(xp, "min", x, axis, keepdims)
+
+
+@reduce_min.grad
+def _(x, out, g, axis, keepdims):
+    return _extreme_grad(x, out, g, axis, keepdims)
+
+
+# ---- other reductions --------------------------------------------------------------------------
+
+
+@op
+def reduce_prod(x, *, axis=None, keepdims=False):
+    """The product; 1 for nothing. Its gradient is exact at zeros too."""
+    return Spec(reduced_shape(x, axis, keepdims), _sum_dtype(x.dtype))
+
+
+@reduce_prod.compute
+def _(xp, x, axis, keepdims):
+    dtype = as_dtype(x.dtype)
+    axes = axes_of(axis, x.ndim)
+    out = xp.prod(x, axis=axes, dtype=to_numpy(_wide(dtype)), keepdims=keepdims)
+    return out.astype(to_numpy(_sum_dtype(dtype)))
+
+
+@reduce_prod.grad
+def _(x, g, axis, keepdims):
+    axes = axes_of(axis, x.ndim)
+    zero = o.equal(x, 0.0)
+    filled = o.where(zero, 1.0, x)
+    zeros = o.reduce_sum(zero, axis=axes, keepdims=True)
+    product_of_rest = o.div(o.reduce_prod(filled, axis=axes, keepdims=True), filled)
+    others_have_none = o.equal(zeros, o.cast(zero, dtype="int64"))
+    others = o.where(others_have_none, product_of_rest, 0.0)
+    return o.mul(_kept(g, x, axis, keepdims), others)
+
+
+@op
+def reduce_all(x, *, axis=None, keepdims=False):
+    """Whether all are true (or not 0); true for nothing."""
+    return Spec(reduced_shape(x, axis, keepdims), "bool")
+
+
+@reduce_all.compute
+def _(xp, x, axis, keepdims):
+    return xp.all(x != 0, axis=axes_of(axis, x.ndim), keepdims=keepdims)
+
+
+@op
+def reduce_any(x, *, axis=None, keepdims=False):
+    """Whether one is true (or not 0); false for nothing."""
+    return Spec(reduced_shape(x, axis, keepdims), "bool")
+
+
+@reduce_any.compute
+def _(xp, x, axis, keepdims):
+    return xp.any(x != 0, axis=axes_of(axis, x.ndim), keepdims=keepdims)
+
+
+@op
+def logsumexp(x, *, axis=None, keepdims=False):
+    """log(sum(exp(x))) without overflow; -inf for nothing and where all are -inf."""
+    need_float(x)
+    return Spec(reduced_shape(x, axis, keepdims), x.dtype)
+
+
+@logsumexp.compute
+def _(xp, x, axis, keepdims):
+    axes = axes_of(axis, x.ndim)
+    wide = x.astype(to_numpy(_wide(as_dtype(x.dtype))))
+    top = xp.max(wide, axis=axes, keepdims=True, initial=-math.inf)
+    top = xp.where(xp.isfinite(top), top, 0)
+    total = xp.log(xp.sum(xp.exp(wide - top), axis=axes, keepdims=True)) + top
+    kept = total.astype(x.dtype)
+    return kept if keepdims else kept.squeeze(axes)
+
+
+@logsumexp.grad
+def _(x, out, g, axis, keepdims):
+    total = _kept(out, x, axis, keepdims)
+    total = o.where(o.equal(total, -math.inf), 0.0, total)  # -inf - -inf would be NaN
+    return o.mul(_kept(g, x, axis, keepdims), o.exp(o.sub(x, total)))
+
+
+@op
+def cumsum(x, *, axis, exclusive=False, reverse=False):
+    """Running sums along one axis.
+
+    exclusive: each sum without the element itself, so the first is 0; reverse: from the end.
+    """
+    axis_of(axis, x.ndim)
+    return Spec(x.shape, _sum_dtype(x.dtype))
+
+
+@cumsum.compute
+def _(xp, x, axis, exclusive, reverse):
+    dtype = as_dtype(x.dtype)
+    x = xp.moveaxis(x, axis, -1)
+    x = x[..., ::-1] if reverse else x
+    out = xp.cumsum(x, axis=-1, dtype=to_numpy(_wide(dtype)))
+    if exclusive:
+        out = xp.concatenate([xp.zeros_like(out[..., :1]), out[..., :-1]], axis=-1)
+    out = xp.moveaxis(out[..., ::-1] if reverse else out, -1, axis)
+    return out.astype(to_numpy(_sum_dtype(dtype)))
+
+
+@cumsum.grad
+def _(g, axis, exclusive, reverse):
+    return o.cumsum(g, axis=axis, exclusive=exclusive, reverse=not reverse)
