@@ -27,11 +27,13 @@ def gradients(
     seeds: Sequence[Value | None] | None = None,
     *,
     sparse: bool = False,
+    since: int = 0,
 ) -> list[Any]:
     """Emit the gradients of sum(target * seed) with respect to each of `wrt`.
 
     targets: float values of the block being built; seeds default to ones.
     sparse:  leave gradients of tables as `SparseGrad` pairs; otherwise they are made dense.
+    since:  operators of the block before this position count as constants.
     Returns one Value (or SparseGrad) per wanted value, None where no path leads to it.
     Raises ProgramError if an op on the path has no gradient.
     """
@@ -48,8 +50,8 @@ def gradients(
         one = seed if seed is not None else o.fill(shape=target.shape, value=1.0, dtype=target.dtype)
         pending.setdefault(target, []).append(one)
     found: dict[Value, Grad] = {}
-    wanted = set(wrt)
-    for operator in reversed(_path(builder.block, goals, wrt)):
+    wanted = dict.fromkeys(wrt)  # ordered, so that the same Program comes out every time
+    for operator in reversed(_path(builder.block.operators[since:], goals, wrt)):
         with builder.on_behalf_of(operator, "grad"):
             out_grads = []
             for v in operator.outputs:
@@ -70,11 +72,13 @@ def gradients(
         ]
 
 
-def _path(block: Block, goals: Sequence[Value], wrt: Sequence[Value]) -> list[Operator]:
+def _path(
+    operators: list[Operator], goals: Sequence[Value], wrt: Sequence[Value]
+) -> list[Operator]:
     """Operators that a goal depends on and that depend on a wanted value."""
     reached = set(wrt)
     out = []
-    for operator in needed(block, goals):
+    for operator in needed(Block(operators=operators), goals):
         if any(v in reached for v in operator.operands):
             floats = [v for v in operator.outputs if is_float(v.dtype)]
             if floats:
@@ -159,6 +163,7 @@ def vjp(
 
     The forward part is computed anew, so a control-flow gradient keeps nothing but the inputs.
     """
+    start = len(building().block.operators)
     outs = inline(block, inputs)
     pairs = [
         (v, g) for v, g in zip(outs, grads, strict=True) if g is not None and is_float(v.dtype)
@@ -166,7 +171,8 @@ def vjp(
     floats = [v for v in inputs if is_float(v.dtype)]
     if not pairs or not floats:
         return [None] * len(inputs)
-    got = gradients([v for v, _ in pairs], floats, [g for _, g in pairs])
+    targets, seeds = [v for v, _ in pairs], [g for _, g in pairs]
+    got = gradients(targets, floats, seeds, since=start)  # not through how inputs were made
     by_value = dict(zip(floats, got, strict=True))
     return [by_value.pop(v, None) for v in inputs]  # pop: a value given twice counts once
 

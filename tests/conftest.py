@@ -1,7 +1,8 @@
-"""Set before anything imports jax: tests run it on the CPU, and quietly."""
+"""Set before anything is imported: jax on the CPU, and quiet; memory plans proved at every bind."""
 
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("NORIA_CHECK_MEMORY", "1")

@@ -60,6 +60,13 @@ class Reader:
         epochs: int | None = 1,
         prefetch: int = 0,
     ) -> None:
+        if not isinstance(dataset, Dataset):
+            raise ArgumentError(
+                "not a data set",
+                expected="an object with __len__ and take(indices)",
+                got=type(dataset).__name__,
+                hint="ArrayDataset({name: array, ...})",
+            )
         self.dataset = dataset
         self.batch_size = _integer("batch_size", batch_size, 1)
         self.shuffle, self.drop_last = bool(shuffle), bool(drop_last)

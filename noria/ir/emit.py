@@ -201,7 +201,7 @@ class Builder:
             array = np.asarray(data)
             dtype = dtype or _scalar_dtype(data)
             item = array.item() if array.dtype.kind != "V" else float(array)
-            key = (item, type(item), dtype)
+            key = (repr(item), dtype)  # as text: 1, 1.0 and True differ, and so do 0.0 and -0.0
             if key not in self.constants:
                 attrs = {"shape": (), "value": item, "dtype": dtype}
                 self.constants[key] = self.emit(lookup("fill"), [], attrs)

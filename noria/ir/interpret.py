@@ -13,7 +13,7 @@ import numpy as np
 from noria.core import dtypes
 from noria.core.dims import Dim, evaluate
 from noria.core.errors import EngineError, NoriaError
-from noria.core.shapes import solve
+from noria.core.shapes import solve, solve_all
 from noria.ir.opdef import lookup
 from noria.ir.program import Block, Operator, Program, Value
 
@@ -104,12 +104,9 @@ def run_program(
     program: Program, feeds: Mapping[str, Any], state: Mapping[str, Any], xp: Any = np
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(outputs by name, new values of updated state by name). Feeds are taken as arrays."""
-    bindings: Bindings = {}
     env: dict[Value, Any] = {s.value: state[n] for n, s in program.state.items() if n in state}
-    for value in program.block.inputs:
-        array = feeds[value.name]
-        bindings.update(solve(value.shape, tuple(array.shape), bindings))
-        env[value] = array
+    env.update({v: feeds[n] for n, v in program.inputs.items()})
+    bindings = solve_all({n: (v.shape, feeds[n].shape) for n, v in program.inputs.items()})
     with np.errstate(all="ignore"):
         env = run_block(program.block, env, bindings, xp)
     outputs = {n: env[v] for n, v in program.outputs.items()}

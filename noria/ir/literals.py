@@ -26,9 +26,8 @@ MAX_DEPTH = 64  # blocks, or tuples, inside each other: what the interpreter's s
 MAX_INLINE = 16  # elements of an array that is printed in full
 MAX_BITS = 64  # of an integer attribute
 
-KEYWORDS = frozenset(
-    "program input state output update return trainable null true false inf nan array _".split()
-)
+KEYWORDS = {"program", "input", "state", "output", "update", "return", "trainable", "_"}
+KEYWORDS |= {"null", "true", "false", "inf", "nan", "array"}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 _NUMBER = re.compile(r"-?(?:inf\b|nan\b|[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)")
@@ -101,8 +100,8 @@ def elements(array: np.ndarray) -> list[Any]:
 
 def digest(array: np.ndarray) -> str:
     """SHA-256 of the elements' bytes in C order, in hexadecimal."""
-    flat = np.ascontiguousarray(array).reshape(-1)
-    return hashlib.sha256(flat.view(np.uint8)).hexdigest()
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return hashlib.sha256(flat.data).hexdigest()
 
 
 def frozen_array(items: Sequence[Any], spec: Spec) -> np.ndarray:

@@ -24,12 +24,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from noria.core.errors import FormatError, NoriaError, nearest
+from noria.core.errors import NoriaError, nearest
 from noria.core.trace import Source
 from noria.ir.literals import (
     MAX_DEPTH,
@@ -70,8 +70,8 @@ def program_lines(
     for state in program.state.values():
         init, attrs = state.init
         given = ", ".join(f"{name_text(k)}={value_text(v)}" for k, v in attrs.items())
-        mark = " trainable" if state.trainable else ""
-        yield f"  state {name(state.value)}: {spec_text(state.value)} = {name_text(init)}({given}){mark}"
+        made = f"{name_text(init)}({given})" + (" trainable" if state.trainable else "")
+        yield f"  state {name(state.value)}: {spec_text(state.value)} = {made}"
     yield from _operators_lines(program.block.operators, name, sources, "  ")
     for key, value in program.outputs.items():
         yield f"  output {name_text(key)} = {name(value)}"
@@ -132,7 +132,7 @@ def _attrs_text(op: str, attrs: Mapping[str, Any]) -> list[str]:
     return [f"{name_text(k)}={t}" for k, t in texts.items() if t != defaults.get(k)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _defaults(definition: OpDef) -> dict[str, str | None]:
     """Attribute -> text of its default, None where it has none."""
     needed = {k: None for k, v in definition.attrs.items() if v is inspect.Parameter.empty}
@@ -201,7 +201,10 @@ class _Parser(Scanner):
         return scope[name]
 
     def use(self, scope: dict[str, Value]) -> Value:
-        at, name = self.at, self.name()
+        at = self.at
+        return self.lookup(self.name(), scope, at)
+
+    def lookup(self, name: str, scope: dict[str, Value], at: int) -> Value:
         if name not in scope:
             raise self.error(f"'{name}' is not defined before", at, hint=nearest(name, scope))
         return scope[name]
@@ -217,7 +220,9 @@ class _Parser(Scanner):
         self.expect("=")
         init = self.name()
         self.expect("(")
-        attrs = self.arguments(scope)[1]
+        inputs, attrs = self.arguments(scope)
+        if inputs:
+            raise self.unexpected("an initialiser without inputs")
         self.expect(")")
         return State(value, (init, attrs), bool(self.keyword("trainable")))
 
@@ -246,10 +251,10 @@ class _Parser(Scanner):
             origin = self.comment_after("{")
             while not self.accept("}"):
                 self.block(blocks, depth + 1)
-        inputs, full = self.bound(op, inputs, attrs, at)
+        operands, full = self.bound(op, inputs, attrs, at)
         outputs = [self.define(n, s, scope, at) for n, s in zip(names, specs, strict=True)]
         source, made_by = _origin(origin)
-        return Operator(op, inputs, tuple(outputs), full, blocks, source, made_by)
+        return Operator(op, operands, tuple(outputs), full, blocks, source, made_by)
 
     def _typed(self, names: list[str]) -> tuple[list[Spec], str]:
         """(a spec for each name, the op); a single name before `(` is the op itself."""
@@ -264,26 +269,90 @@ class _Parser(Scanner):
         self.expect("=")
         return specs, self.name()
 
-    def arguments(
-        self, scope: dict[str, Value]
-    ) -> tuple[list[Value | None], dict[str, Any]]:
+    def arguments(self, scope: dict[str, Value]) -> tuple[list[Value | None], dict[str, Any]]:
         """Inputs, then attributes, up to the closing bracket, which is left."""
         inputs: list[Value | None] = []
         attrs: dict[str, Any] = {}
         while not self.text.startswith(")", self.at):
-            start = self.at
-            if self.keyword("_"):
-                inputs.append(None)
-            else:
-                key = self.name()
-                if self.accept("="):
-                    if key in attrs:
-                        raise self.error(f"attribute '{key}' is given twice", start)
-                    attrs[key] = self.value()
-                else:
-                    self.at = start
-                    inputs.append(self.use(scope))
-            if attrs and ...
+            self.argument(inputs, attrs, scope)
             if not self.accept(","):
                 break
         return inputs, attrs
+
+    def argument(
+        self, inputs: list[Value | None], attrs: dict[str, Any], scope: dict[str, Value]
+    ) -> None:
+        at = self.at
+        name = self.keyword("_") or self.name()
+        if self.accept("="):
+            if name in attrs:
+                raise self.error(f"attribute '{name}' is given twice", at)
+            attrs[name] = self.value()
+        elif attrs:
+            raise self.error("inputs come before attributes", at)
+        else:
+            bare = self.text.startswith("_", at) and name == "_"
+            inputs.append(None if bare else self.lookup(name, scope, at))
+
+    def bound(
+        self, op: str, inputs: list[Value | None], attrs: dict[str, Any], at: int
+    ) -> tuple[tuple[Value | None, ...], dict[str, Any]]:
+        """Inputs with the absent ones at the end, attributes with their defaults."""
+        definition = registry.get(op)
+        if definition is None:
+            raise self.error(f"unknown op '{op}'", at, hint=nearest(op, registry))
+        try:
+            full = definition.bind_attrs(attrs)
+        except NoriaError as error:
+            raise self.error(error.what, at, hint=error.hint) from None
+        fixed = sum(not i.variadic for i in definition.inputs)
+        return (*inputs, *[None] * (fixed - len(inputs))), full
+
+    def block(self, blocks: dict[str, Block], depth: int) -> None:
+        """`then(x: float32[N]) { ... return y }`"""
+        at, title = self.at, self.name()
+        if title in blocks:
+            raise self.error(f"block '{title}' is given twice", at)
+        if depth > MAX_DEPTH:
+            raise self.error(f"more than {MAX_DEPTH} blocks inside each other", at)
+        scope: dict[str, Value] = {}
+        block = blocks[title] = Block()
+        self.expect("(")
+        while not self.accept(")"):
+            block.inputs.append(self.declared(scope))
+            if not self.accept(","):
+                self.expect(")")
+                break
+        self.expect("{")
+        while not self.keyword("return"):
+            block.operators.append(self.operator(scope, depth))
+        while not self.accept("}"):
+            block.outputs.append(self.use(scope))
+            if not self.accept(","):
+                self.expect("}")
+                break
+
+
+def _origin(comment: str | None) -> tuple[Source | None, str]:
+    """(source, made_by) as a comment tells them; a comment that says something else is ignored."""
+    found = _ORIGIN.fullmatch(comment or "")
+    if found is None:
+        return None, ""
+    source = Source(found["file"], int(found["line"]), "") if found["file"] else None
+    return source, found["by"] or ""
+
+
+# ---- str() -------------------------------------------------------------------------------------
+
+
+def _operator_text(operator: Operator) -> str:
+    return "\n".join(operator_lines(operator, value_name, sources=True, indent=""))
+
+
+def _block_text(block: Block) -> str:
+    return "\n".join(block_lines("block", block, value_name, sources=True, indent=""))
+
+
+Program.__str__ = format_program  # type: ignore[assignment]
+Operator.__str__ = _operator_text  # type: ignore[assignment]
+Block.__str__ = _block_text  # type: ignore[assignment]

@@ -77,6 +77,7 @@ class BoundOp:
     inputs: list[Array | None]
     outputs: list[Array]
     threads: int
+    fixed: list[bool]  # which inputs never change: packing them is free
 
 
 @dataclass(slots=True)

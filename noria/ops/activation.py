@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from noria.core.errors import ArgumentError, ShapeError
+from noria.core.errors import ArgumentError, DTypeError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
@@ -29,6 +29,8 @@ def _zero_below(g: Any, positive: Any) -> Any:
 @op(overwrites=IN_PLACE)
 def relu(x):
     """max(x, 0). The gradient at 0 is 0.  (Nair & Hinton, 2010)"""
+    if x.dtype == "bool":
+        raise DTypeError("relu needs numbers", got=str(x))
     return x
 
 
@@ -198,7 +200,8 @@ CUBIC = 0.044715
 def _(xp, x, approximate):
     if approximate == "tanh":
         return 0.5 * x * (1 + xp.tanh(ROOT_2_PI * (x + CUBIC * x * x * x)))
-    return 0.5 * x * (1 + erf_of(xp, x / math.sqrt(2)))
+    (erf,) = o.erf.run(xp, [x / math.sqrt(2)], {})
+    return 0.5 * x * (1 + erf)
 
 
 @gelu.grad
@@ -327,3 +330,81 @@ def _(xp, x, axis):
 @log_softmax.grad
 def _(out, g, axis):
     return o.sub(g, o.mul(o.exp(out), o.reduce_sum(g, axis=axis, keepdims=True)))
+
+
+# ---- composed ----------------------------------------------------------------------------------
+
+
+def relu6(x: Any) -> Any:
+    """min(max(x, 0), 6).  (Howard et al., 2017)"""
+    return o.clip(x, low=0.0, high=6.0)
+
+
+def hard_tanh(x: Any, *, low: float = -1.0, high: float = 1.0) -> Any:
+    """x kept within [low, high]."""
+    return o.clip(x, low=low, high=high)
+
+
+def selu(x: Any) -> Any:
+    """scale * elu(x, alpha), with constants that keep mean 0 and variance 1.
+    (Klambauer et al., 2017)"""
+    return o.mul(o.elu(x, alpha=1.6732632423543772), 1.0507009873554805)
+
+
+def celu(x: Any, *, alpha: float = 1.0) -> Any:
+    """max(x, 0) + min(0, alpha * (exp(x / alpha) - 1)).  (Barron, 2017)"""
+    if alpha == 0:
+        raise ArgumentError("alpha must not be 0")
+    return o.mul(o.elu(o.mul(x, 1 / alpha)), alpha)
+
+
+def swish(x: Any, *, beta: float = 1.0) -> Any:
+    """x * sigmoid(beta * x).  (Ramachandran et al., 2017)"""
+    return o.silu(x) if beta == 1 else o.mul(x, o.sigmoid(o.mul(x, beta)))
+
+
+def softsign(x: Any) -> Any:
+    """x / (1 + |x|)."""
+    return o.div(x, o.add(o.abs(x), 1.0))
+
+
+def log_sigmoid(x: Any) -> Any:
+    """Logarithm of sigmoid, accurate where sigmoid is nearly 0."""
+    return o.neg(o.softplus(o.neg(x), threshold=math.inf))
+
+
+def tanh_shrink(x: Any) -> Any:
+    """x - tanh(x)."""
+    return o.sub(x, o.tanh(x))
+
+
+def soft_shrink(x: Any, *, threshold: float = 0.5) -> Any:
+    """x moved towards 0 by threshold, 0 where |x| <= threshold."""
+    return o.sub(x, o.clip(x, low=-threshold, high=threshold))
+
+
+def hard_shrink(x: Any, *, threshold: float = 0.5) -> Any:
+    """x, or 0 where |x| <= threshold."""
+    return o.where(o.greater(o.abs(x), threshold), x, 0.0)
+
+
+def thresholded_relu(x: Any, *, threshold: float = 1.0) -> Any:
+    """x where x > threshold, else 0.  (Konda et al., 2015)"""
+    return o.where(o.greater(x, threshold), x, 0.0)
+
+
+def glu(x: Any, *, axis: int = -1) -> Any:
+    """a * sigmoid(b) for the two halves a, b of x along the axis.  (Dauphin et al., 2017)"""
+    a, b = o.split(x, num=2, axis=axis)
+    return o.mul(a, o.sigmoid(b))
+
+
+def maxout(x: Any, groups: int, *, axis: int = 1) -> Any:
+    """The largest of each `groups` neighbours along the axis, whose size they divide.
+    (Goodfellow et al., 2013)"""
+    x_spec = spec_of(x)
+    axis = axis_of(axis, x_spec.ndim)
+    size = x_spec.shape[axis]
+    require_equal(size // groups * groups, size, f"the size of axis {axis} and whole groups")
+    shape = (*x_spec.shape[:axis], size // groups, groups, *x_spec.shape[axis + 1 :])
+    return o.reduce_max(o.reshape(x, shape=shape), axis=axis + 1)

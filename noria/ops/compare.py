@@ -215,7 +215,7 @@ def _(cond, x, y, g):
 def allclose(
     x: Any, y: Any, *, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Any:
-    """Whether |x - y| <= atol + rtol * |y| everywhere: a bool scalar. Equal infinities are close."""
+    """Whether |x - y| <= atol + rtol * |y| everywhere: bool scalar. Equal infinities are close."""
     x, y = _as_floats(x), _as_floats(y)
     limit = o.add(o.mul(o.abs(y), rtol), atol)
     near = o.logical_and(o.less_equal(o.abs(o.sub(x, y)), limit), o.isfinite(y))

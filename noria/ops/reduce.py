@@ -15,11 +15,12 @@ import numpy as np
 
 from noria.core.dims import Size, product
 from noria.core.dtypes import as_dtype, is_float, to_numpy
-from noria.core.errors import ArgumentError, DTypeError, ShapeError
+from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Shape, Spec, as_shape
 from noria.ops.common import axes_of, axis_of, broadcast, need_float
+from noria.ops.numeric import spec_of, wide_dtype, widen
 
 Axis = int | Sequence[int] | None
 
@@ -34,20 +35,16 @@ def reduced_shape(x: Spec, axis: Axis, keepdims: bool) -> Shape:
 
 def _wide(dtype: str) -> str:
     """The dtype in which sums are accumulated."""
-    if not is_float(dtype):
-        return "int64"
-    return "float32" if dtype in ("float16", "bfloat16") else dtype
+    return wide_dtype(dtype) if is_float(dtype) else "int64"
 
 
 def _sum_dtype(dtype: str) -> str:
     return dtype if is_float(dtype) else "int64"
 
 
-def _accumulate(xp: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    """The sum, rounded to what `_sum_dtype` says."""
-    dtype = as_dtype(x.dtype)
-    total = xp.sum(x, axis=axes, dtype=to_numpy(_wide(dtype)), keepdims=keepdims)
-    return total.astype(to_numpy(_sum_dtype(dtype)))
+def _total(xp: Any, x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """The sum, not yet rounded."""
+    return xp.sum(x, axis=axes, dtype=to_numpy(_wide(as_dtype(x.dtype))), keepdims=keepdims)
 
 
 def _spread(g: Any, x: Spec, axis: Axis, keepdims: bool) -> Any:
@@ -72,7 +69,8 @@ def reduce_sum(x, *, axis=None, keepdims=False):
 
 @reduce_sum.compute
 def _(xp, x, axis, keepdims):
-    return _accumulate(xp, x, axes_of(axis, x.ndim), keepdims)
+    total = _total(xp, x, axes_of(axis, x.ndim), keepdims)
+    return total.astype(to_numpy(_sum_dtype(as_dtype(x.dtype))))
 
 
 @reduce_sum.grad
@@ -89,12 +87,10 @@ def reduce_mean(x, *, axis=None, keepdims=False):
 @reduce_mean.compute
 def _(xp, x, axis, keepdims):
     axes = axes_of(axis, x.ndim)
-    dtype = as_dtype(x.dtype)
-    total = xp.sum(x, axis=axes, dtype=to_numpy(_wide(dtype)), keepdims=keepdims)
+    total = _total(xp, x, axes, keepdims)
     count = math.prod(x.shape[a] for a in axes)
-    return (total / count if count else total * math.nan).astype(
-        to_numpy(dtype if is_float(dtype) else "float32")
-    )
+    mean = total / count if count else total * math.nan
+    return mean.astype(x.dtype if is_float(as_dtype(x.dtype)) else "float32")
 
 
 @reduce_mean.grad
@@ -104,12 +100,14 @@ def _(x, g, axis, keepdims):
 
 
 def _divided(g: Any, count: Size) -> Any:
-    """g / count, where count may be symbolic."""
+    """g / count, where count may be symbolic. Not in float16, which ends at 65504."""
+    dtype = as_dtype(g.dtype)
+    wide = _wide(dtype)
     if isinstance(count, int):
-        return o.mul(g, 1.0 / count) if count else g
-    divisor = o.cast(o.dim_value(dim=count), dtype=_wide(g.dtype))  # float16 ends at 65504
-    quotient = o.div(g, divisor)
-    return quotient if quotient.dtype == g.dtype else o.cast(quotient, dtype=g.dtype)
+        divisor = o.fill(shape=(), value=float(count), dtype=wide)
+    else:
+        divisor = o.cast(o.dim_value(dim=count), dtype=wide)
+    return _as(o.div(g, divisor), dtype)
 
 
 @op
@@ -128,9 +126,8 @@ def sum_to(x, *, shape):
 
 @sum_to.compute
 def _(xp, x, shape):
-    axes = _summed(x.shape, shape)
-    lead = x.ndim - len(shape)
-    return _accumulate(xp, x, axes, True).reshape(x.shape[lead:] if not axes else shape)
+    target = as_shape(shape)
+    return _total(xp, x, _summed(x.shape, target), True).astype(x.dtype).reshape(target)
 
 
 @sum_to.shortcut
@@ -173,7 +170,7 @@ def _need_some(shape: Shape, axis: Axis, out: Shape) -> None:
 
 def _pick(xp: Any, choose: str, x: Any, axis: Axis, keepdims: bool) -> Any:
     axes = axes_of(axis, x.ndim)
-    _need_some(x.shape, axis, reduced_shape(Spec(x.shape, x.dtype), axis, keepdims))
+    _need_some(x.shape, axis, reduced_shape(spec_of(x), axis, keepdims))
     return getattr(xp, choose)(x, axis=axes, keepdims=keepdims)
 
 
@@ -284,7 +281,7 @@ def logsumexp(x, *, axis=None, keepdims=False):
 @logsumexp.compute
 def _(xp, x, axis, keepdims):
     axes = axes_of(axis, x.ndim)
-    wide = x.astype(to_numpy(_wide(as_dtype(x.dtype))))
+    wide = widen(x)
     top = xp.max(wide, axis=axes, keepdims=True, initial=-math.inf)
     top = xp.where(xp.isfinite(top), top, 0)
     total = xp.log(xp.sum(xp.exp(wide - top), axis=axes, keepdims=True)) + top
@@ -324,3 +321,60 @@ def _(xp, x, axis, exclusive, reverse):
 @cumsum.grad
 def _(g, axis, exclusive, reverse):
     return o.cumsum(g, axis=axis, exclusive=exclusive, reverse=not reverse)
+
+
+# ---- composed ----------------------------------------------------------------------------------
+
+
+def variance(x: Any, *, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> Any:
+    """Mean squared distance from the mean, divided by n - correction instead of n.
+
+    correction: 0 for the data themselves (NumPy's default), 1 to judge by a sample (PyTorch's).
+    Integers give float32; float16 and bfloat16 are computed in float32.
+    """
+    x = _array(x)
+    dtype = as_dtype(x.dtype) if is_float(as_dtype(x.dtype)) else "float32"
+    axes = axes_of(axis, x.ndim)
+    wide = _as(x, _wide(dtype))
+    apart = o.sub(wide, reduce_mean(wide, axis=axes, keepdims=True))
+    total = reduce_sum(o.square(apart), axis=axes, keepdims=keepdims)
+    return _as(_divided(total, product(x.shape[a] for a in axes) - correction), dtype)
+
+
+def std(x: Any, *, axis: Axis = None, keepdims: bool = False, correction: int = 0) -> Any:
+    """The square root of `variance`, whose arguments it takes. Gradient 0 where it is 0."""
+    return _safe_sqrt(variance(x, axis=axis, keepdims=keepdims, correction=correction))
+
+
+def norm(x: Any, *, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The vector norm of order 1, 2 (Euclidean) or inf, over one axis or several.
+
+    The gradient of the Euclidean norm at 0 is 0. float16 and bfloat16 are computed in float32.
+    Raises ArgumentError for another order, DTypeError for integers.
+    """
+    x = _array(x)
+    need_float(spec_of(x))
+    wide = _as(x, _wide(as_dtype(x.dtype)))
+    if ord == 1:
+        out = reduce_sum(o.abs(wide), axis=axis, keepdims=keepdims)
+    elif ord == 2:
+        out = _safe_sqrt(reduce_sum(o.square(wide), axis=axis, keepdims=keepdims))
+    elif ord == math.inf:
+        out = reduce_max(o.abs(wide), axis=axis, keepdims=keepdims)
+    else:
+        raise ArgumentError("unknown order of a norm", expected="1, 2 or inf", got=repr(ord))
+    return _as(out, as_dtype(x.dtype))
+
+
+def _array(x: Any) -> Any:
+    return x if isinstance(x, Spec) else np.asarray(x)
+
+
+def _as(x: Any, dtype: str) -> Any:
+    return x if as_dtype(x.dtype) == dtype else o.cast(x, dtype=dtype)
+
+
+def _safe_sqrt(x: Any) -> Any:
+    """sqrt with gradient 0 at 0, where the derivative is infinite."""
+    zero = o.equal(x, 0.0)
+    return o.where(zero, 0.0, o.sqrt(o.where(zero, 1.0, x)))

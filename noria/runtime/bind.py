@@ -31,6 +31,7 @@ from noria.runtime.arena import Arena
 from noria.runtime.memory import Buffer, check_plan, peak_bytes, place
 from noria.runtime.plan import REORDER, Plan, Step
 from noria.runtime.tape import Tape
+from noria.runtime.validate import check_step
 
 
 def array_at(address: int, array: Array) -> np.ndarray:
@@ -165,7 +166,8 @@ class Bound:
             outputs = [self.array(v) for v in op.outputs]
             if step.kernel is None or not _has_work(inputs, outputs):
                 return [item]
-            bound = BoundOp(op, item.attrs, inputs, outputs, self.threads)
+            fixed = [v in self.plan.fixed for v in op.inputs]
+            bound = BoundOp(op, item.attrs, inputs, outputs, self.threads, fixed)
             try:
                 item.prepared = step.kernel.bind(bound)
             except Declined as reason:
@@ -358,7 +360,7 @@ class Bound:
         actions: list[Action] = []
         calls: list[Call] = []
         for item in items:
-            got = self._emit(item)
+            got = self._validated(item) if flags.validate else self._emit(item)
             if callable(got):
                 if calls:
                     actions.append(Tape(calls))
@@ -385,6 +387,22 @@ class Bound:
         packs = [self._buffer_address(b) for b in item.packs]
         scratch = 0 if item.scratch is None else self._buffer_address(item.scratch)
         return item.prepared.emit(ins, outs, packs, scratch)
+
+    def _validated(self, item: Item) -> list[Call] | Callable[[], None]:
+        """The same, beside the reference, where a fast kernel runs."""
+        got = self._emit(item)
+        if callable(got) or not got or item.pack is not None or item.step.kernel is None:
+            return got
+        op, name, tape = item.step.op, item.step.kernel.name, Tape(got)
+        ins = [None if v is None else self.view(v) for v in item.inputs]
+        outs = [self.view(v) for v in item.outputs]
+
+        def step() -> None:
+            before = [None if a is None else a.copy() for a in ins]
+            tape.run()
+            check_step(op, name, before, outs, self.sizes)
+
+        return step
 
     def _buffer_address(self, buffer: Buffer) -> int:
         return buffer.address if buffer.address is not None else self.arena.address + buffer.offset

@@ -12,7 +12,7 @@ import numpy as np
 from noria.core import dtypes
 from noria.core.errors import DTypeError, MissingError, NoriaError, nearest
 from noria.core.shapes import solve_all
-from noria.ir.program import Program
+from noria.ir.program import Program, Value
 from noria.ir.verify import verify
 from noria.kernels.numba.parallel import thread_count
 from noria.passes.pipeline import optimize
@@ -64,7 +64,7 @@ class Executor:
         Raises MissingError, ShapeError or DTypeError before anything runs.
         """
         names = tuple(self.program.outputs) if fetch is None else tuple(fetch)
-        arrays = self._check_feeds(feeds or {})
+        arrays = check_feeds(self.program, self._inputs, self._wanted, feeds or {})
         key = (names, tuple(a.shape for a in arrays))
         with self._lock, self.scope.lock:
             entry = self._bound.get(key)
@@ -86,7 +86,7 @@ class Executor:
     def bound(self, feeds: Mapping[str, Any], fetch: Sequence[str] | None = None) -> Bound:
         """The Bound for the sizes of these feeds, for looking at its plan and memory."""
         names = tuple(self.program.outputs) if fetch is None else tuple(fetch)
-        arrays = self._check_feeds(feeds)
+        arrays = check_feeds(self.program, self._inputs, self._wanted, feeds)
         key = (names, tuple(a.shape for a in arrays))
         with self._lock:
             entry = self._bound.get(key) or self._bind(key, names, arrays)
@@ -115,39 +115,52 @@ class Executor:
             self._bound.popitem(last=False)
         return self._bound[key]
 
-    # ---- per step ------------------------------------------------------------------------------
 
-    def _check_feeds(self, feeds: Mapping[str, Any]) -> list[np.ndarray]:
-        out = []
-        for v in self._inputs:
-            a = feeds.get(v.name)
-            if a is None:
-                raise self._missing(v.name, feeds)
-            if not isinstance(a, np.ndarray):
-                a = np.asarray(a)
-            if a.dtype != self._wanted[v.name]:
-                raise _wrong_dtype(v.name, str(v), a)
-            out.append(a)
-        if len(feeds) != len(out):
-            raise self._unknown(feeds)
-        return out
+def check_feeds(
+    program: Program,
+    inputs: Sequence[Value],
+    wanted: Mapping[str, np.dtype[Any]],
+    feeds: Mapping[str, Any],
+) -> list[np.ndarray]:
+    """The feeds as arrays in the order of the inputs.
 
-    def _missing(self, name: str, feeds: Mapping[str, Any]) -> NoriaError:
-        return MissingError(
-            f"the feed '{name}' is missing",
-            where=f"run of Program '{self.program.name}'",
-            expected=", ".join(f"{v.name}: {v}" for v in self._inputs),
-            got=", ".join(sorted(feeds)) or "no feeds",
-        )
+    Raises MissingError for a missing or unknown name, DTypeError for another dtype.
+    """
+    out = []
+    for v in inputs:
+        a = feeds.get(v.name)
+        if a is None:
+            raise _missing(program, inputs, v.name, feeds)
+        if type(a) is not np.ndarray:
+            a = np.asarray(a)
+        if a.dtype != wanted[v.name]:
+            raise _wrong_dtype(v.name, str(v), a)
+        out.append(a)
+    if len(feeds) != len(out):
+        raise _unknown(program, inputs, feeds)
+    return out
 
-    def _unknown(self, feeds: Mapping[str, Any]) -> NoriaError:
-        extra = sorted(set(feeds) - set(self._wanted))[0]
-        return MissingError(
-            f"the Program has no input '{extra}'",
-            where=f"run of Program '{self.program.name}'",
-            expected=", ".join(f"{v.name}: {v}" for v in self._inputs),
-            hint=nearest(extra, self._wanted),
-        )
+
+def _missing(
+    program: Program, inputs: Sequence[Value], name: str, feeds: Mapping[str, Any]
+) -> NoriaError:
+    return MissingError(
+        f"the feed '{name}' is missing",
+        where=f"run of Program '{program.name}'",
+        expected=", ".join(f"{v.name}: {v}" for v in inputs),
+        got=", ".join(sorted(feeds)) or "no feeds",
+    )
+
+
+def _unknown(program: Program, inputs: Sequence[Value], feeds: Mapping[str, Any]) -> NoriaError:
+    names = [v.name for v in inputs]
+    extra = sorted(set(feeds) - set(names))[0]
+    return MissingError(
+        f"the Program has no input '{extra}'",
+        where=f"run of Program '{program.name}'",
+        expected=", ".join(f"{v.name}: {v}" for v in inputs) or "no feeds",
+        hint=nearest(extra, names),
+    )
 
 
 def _wrong_dtype(name: str, spec: str, array: np.ndarray) -> NoriaError:

@@ -171,7 +171,9 @@ class _Planner:
         if definition.views and not dynamic:
             self._append(Step(op, None, view=True, once=once), *_all_plain(op))
             return
-        choice = Choice(None, []) if dynamic or op.blocks and op.type != "fused" else choose(op, engines)
+        choice = (
+            Choice(None, []) if dynamic or op.blocks and op.type != "fused" else choose(op, engines)
+        )
         step = Step(op, choice.kernel, choice.refused, dynamic=dynamic, once=once)
         given = [None if v is None else self.layouts[v] for v in op.inputs]
         if choice.kernel is None:

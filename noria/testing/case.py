@@ -59,7 +59,11 @@ def _spread(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def arr(
-    *shape: int, dtype: str = "float32", low: float = -2.0, high: float = 2.0, distinct: bool = False
+    *shape: int,
+    dtype: str = "float32",
+    low: float = -2.0,
+    high: float = 2.0,
+    distinct: bool = False,
 ) -> ArraySpec:
     """Floats, uniform in [low, high).
 
@@ -86,7 +90,7 @@ def ints(*shape: int, low: int = 0, high: int = 10, dtype: str = "int64") -> Arr
 
 
 def _sizes(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(int(n) for n in as_shape(shape))  # type: ignore[arg-type]
+    return tuple(int(n) for n in as_shape(shape))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,15 +129,13 @@ class Case:
     def __str__(self) -> str:
         words = [self.op, *(_describe(x) for x in self.inputs)]
         words += [f"{k}={v}".replace(" ", "") for k, v in self.attrs.items() if _short(v)]
-        return self.id and f"{self.op}-{self.id}" or "-".join(words).replace(" ", "")
+        return f"{self.op}-{self.id}" if self.id else "-".join(words).replace(" ", "")
 
     @property
     def resizable(self) -> bool:
         """Whether it can be made again with other values of its symbols."""
         open_inputs = [i for i, axes in (self.symbolic or {}).items() if axes]
-        return bool(open_inputs) and all(
-            isinstance(self.inputs[i], ArraySpec) for i in open_inputs
-        )
+        return bool(open_inputs) and all(isinstance(self.inputs[i], ArraySpec) for i in open_inputs)
 
     def shape(self, index: int) -> tuple[int | Dim, ...] | None:
         """Shape of an input as the traced Program declares it; None for a scalar or None."""

@@ -94,9 +94,7 @@ def _fits(value: Value, actual: Spec, sizes: Mapping[str, int]) -> bool:
 
 def bind_known(shape: Sequence[Any], sizes: Mapping[str, int]) -> list[int | None]:
     """Sizes as numbers; None where a symbol is known only from data."""
-    return [
-        None if symbols_of(n) - sizes.keys() else evaluate(n, dict(sizes)) for n in shape
-    ]
+    return [None if symbols_of(n) - sizes.keys() else evaluate(n, dict(sizes)) for n in shape]
 
 
 def _bare_outputs(

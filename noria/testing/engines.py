@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -10,15 +11,29 @@ from typing import Any
 import numpy as np
 
 from noria.core.dtypes import as_dtype, to_numpy
+from noria.ir.decode import Decoder
+from noria.ir.encode import Encoder, json_text
 from noria.ir.interpret import run_program
 from noria.ir.program import Program
+from noria.ir.text import format_program, large_constants, parse_program
+from noria.ir.verify import verify
+from noria.runtime.executor import Executor
+from noria.runtime.scope import Scope
 from noria.testing.compare import TOLERANCE, assert_same
 from noria.testing.record import strided
 
 Arrays = Mapping[str, Any]
 Engine = Callable[[Program, Arrays, Arrays], tuple[Arrays, Arrays]]
 
-engines: list[Engine] = []
+
+def executor(program: Program, feeds: Arrays, state: Arrays) -> tuple[Arrays, Arrays]:
+    """One step by the CPU engine: (outputs, new values of the state that is updated)."""
+    scope = Scope().initialize(program, values=dict(state))
+    outputs = Executor(program, scope).run(feeds)
+    return outputs, {n: scope[n] for n in program.updates}
+
+
+engines: list[Engine] = [executor]
 """What must run every case besides the reference: (program, feeds, state) -> (outputs, updates)."""
 
 NARROW = {"int64": "int32", "uint64": "uint32", "float64": "float32"}  # jax without 64 bits
@@ -36,6 +51,7 @@ def check_program(
 
     Engines are also given feeds that are not contiguous in memory. Raises AssertionError.
     """
+    verify(program)
     held = dict(state or {})
     got, updates = run_program(program, feeds, held)
     compare_named(got, want, "the traced Program", tol)
@@ -54,7 +70,22 @@ def round_trips(program: Program) -> list[tuple[Program, str]]:
 
     Raises AssertionError if what came back prints differently.
     """
-    return []
+    text = format_program(program)
+    parsed = parse_program(text, large_constants(program))
+    again = format_program(parsed)
+    assert again == text, f"printed, parsed and printed again it differs:\n{text}\n{again}"
+    return [(parsed, "printed and parsed"), (_saved_and_loaded(program), "saved and loaded")]
+
+
+def _saved_and_loaded(program: Program) -> Program:
+    """What comes back from the saved form; files and their archives are left to `ir/save.py`."""
+    encoder = Encoder(program)
+    text = json_text(encoder.data(has_state=False))
+    decoder = Decoder(lambda name, spec, where: encoder.constants[name])
+    loaded, _ = decoder.program(json.loads(text))
+    again = json_text(Encoder(loaded).data(has_state=False))
+    assert again == text, f"saved, loaded and saved again it differs:\n{text}\n{again}"
+    return loaded
 
 
 def check_jax(program: Program, feeds: Arrays, want: Arrays, tol: float | None = None) -> None:

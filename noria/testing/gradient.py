@@ -162,9 +162,7 @@ def _check_low_precision(
         for x, a in zip(low.case.inputs, arrays, strict=True)
     ]
     back = backward(low, narrow)
-    cast = [
-        w.astype(to_numpy(v.dtype)) for w, v in zip(weights, back.weights, strict=True)
-    ]
+    cast = [w.astype(to_numpy(v.dtype)) for w, v in zip(weights, back.weights, strict=True)]
     feeds = back.feeds(narrow, cast, {})
     outs, _ = run_program(back.recorded.program, feeds, {})
     coarsest = max(TOLERANCE[narrow[i].dtype.name] for i in back.wrt)

@@ -82,6 +82,7 @@ def compare_directions(
         terms = [g * direction[i] for i, g in gradients.items()]
         exact = float(sum(t.sum() for t in terms))
         scale = float(np.sqrt(sum(np.square(t).sum() for t in terms)))
+        assert np.isfinite(scale), f"{what}: a gradient holds numbers that are not finite"
         measured, error = directional(fn, at, direction, weights, scale)
         assert abs(exact - measured) <= error, (
             f"{what}: the gradient along a random direction is {exact:.9g}, "

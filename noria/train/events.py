@@ -17,6 +17,8 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -108,8 +110,8 @@ class EventWriter:
 
     def flush(self) -> None:
         """Hands everything written so far to the operating system, where TensorBoard sees it."""
-        with self._lock, storage_errors(self.path):
-            self._file.flush()
+        with self._writing() as file:
+            file.flush()
             self._flushed = time.monotonic()
 
     def close(self) -> None:
@@ -138,17 +140,23 @@ class EventWriter:
         event = self._events.Event(wall_time=time.time(), **content).SerializeToString()
         size = struct.pack("<Q", len(event))
         record = size + _masked_crc(size) + event + _masked_crc(event)
-        with self._lock:
-            if self._file.closed:
-                raise EngineError("the event writer is closed", where=str(self.path))
-            with storage_errors(self.path):
-                self._file.write(record)
+        with self._writing() as file:
+            file.write(record)
         if time.monotonic() - self._flushed >= self._flush_seconds:
             self.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[BinaryIO]:
+        with self._lock, storage_errors(self.path):
+            if self._file.closed:
+                raise EngineError("the event writer is closed", where=str(self.path))
+            yield self._file
 
 
 def _create(directory: Path) -> tuple[Path, BinaryIO]:
     """A new file whose name sorts after all event files there, also within the same second."""
+    if directory.exists() and not directory.is_dir():
+        raise ArgumentError("not a directory to write events into", where=str(directory))
     with storage_errors(directory / "events"):
         directory.mkdir(parents=True, exist_ok=True)
         stamps = [int(m[1]) for name in os.listdir(directory) if (m := _NAME.fullmatch(name))]

@@ -337,6 +337,12 @@ def test_senseless_arguments_are_errors(options: dict, message: str) -> None:
         Reader(numbers(10), **{"batch_size": 2} | options)
 
 
+def test_dict_of_arrays_is_no_data_set_yet() -> None:
+    with pytest.raises(ArgumentError, match="not a data set") as info:
+        Reader({"x": np.arange(3)}, 1)
+    assert "ArrayDataset" in info.value.hint
+
+
 def test_empty_data_and_shards_without_a_batch_are_errors() -> None:
     with pytest.raises(ArgumentError, match="an epoch has no batch"):
         Reader(numbers(0), 1)

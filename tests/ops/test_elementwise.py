@@ -74,8 +74,14 @@ CASES = [
     Case("minimum", [ODD, np.float32(0.25)], expect=np.minimum, grad=False),  # not finite
     *arithmetic("floor_divide", lambda x, y: x // y),
     *arithmetic("remainder", lambda x, y: x % y),
-    Case("floor_divide", [ints(8, low=-9, dtype="int32"), np.int32(4)], expect=each(lambda x, y: x // y)),
-    Case("remainder", [ints(8, low=-9, dtype="int8"), np.int8(-4)], expect=each(lambda x, y: x % y)),
+    Case(
+        "floor_divide",
+        [ints(8, low=-9, dtype="int32"), np.int32(4)],
+        expect=each(lambda x, y: x // y),
+    ),
+    Case(
+        "remainder", [ints(8, low=-9, dtype="int8"), np.int8(-4)], expect=each(lambda x, y: x % y)
+    ),
     *plain("neg", lambda x: -x),
     Case("neg", [ints(4, dtype="int32")], expect=each(lambda x: -x)),
     *plain("abs", abs),
@@ -104,12 +110,16 @@ CASES = [
     *plain("floor", math.floor),
     *plain("ceil", math.ceil),
     *plain("round", round),
-    Case("round", [np.array([-1.5, -0.5, 0.5, 1.5, 2.5], np.float32)], expect=each(round), grad=False),
+    Case(
+        "round", [np.array([-1.5, -0.5, 0.5, 1.5, 2.5], np.float32)], expect=each(round), grad=False
+    ),
     Case("clip", [arr(3, 7)], {"low": -1.0, "high": 0.5}, expect=lambda x: np.clip(x, -1, 0.5)),
     Case("clip", [arr(3, 7)], {"low": 0.0}, expect=lambda x: np.where(x < 0, 0, x), symbolic=ROWS),
     Case("clip", [arr(7, dtype="bfloat16")], {"high": 0.0}, expect=lambda x: np.where(x > 0, 0, x)),
     Case("clip", [ints(9, low=-9)], {"low": -3, "high": 3}, expect=lambda x: np.clip(x, -3, 3)),
-    Case("clip", [ODD], {"low": 0.0, "high": 0.75}, expect=lambda x: np.clip(x, 0, 0.75), grad=False),
+    Case(
+        "clip", [ODD], {"low": 0.0, "high": 0.75}, expect=lambda x: np.clip(x, 0, 0.75), grad=False
+    ),
     Case("clip", [arr(0, 2)], {"low": 0.0}),
 ]
 

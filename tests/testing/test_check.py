@@ -55,13 +55,13 @@ def test_a_shape_that_is_right_only_at_the_traced_size_is_found(define):
         return Spec((3, 2), x.dtype)
 
     name = define(three, lambda xp, x: x * 2)
-    with pytest.raises((AssertionError, ValueError), match=r"3.*2"):
+    with pytest.raises((AssertionError, ValueError), match=r"expected 3\n.*got +4"):
         check_case(Case(name, [arr(3, 2)], symbolic={0: {0: "N"}}))
 
 
 def test_a_wrong_dtype_is_found_although_running_would_cast_it(define):
     name = define(twice, lambda xp, x: x.astype("float64") * 2)
-    with pytest.raises(AssertionError, match="inference said float32.*computed was float64"):
+    with pytest.raises(AssertionError, match=r"inference said float32.*computed was float64"):
         check_case(Case(name, [arr(3, 2)]))
 
 
@@ -88,7 +88,7 @@ def test_a_missing_output_is_found(define):
 
 def test_a_gradient_of_wrong_sign_is_found(define):
     name = define(twice, lambda xp, x: x * 2, lambda g: o.mul(g, -2.0))
-    with pytest.raises(AssertionError, match="first order.*finite differences"):
+    with pytest.raises(AssertionError, match=r"first order.*finite differences"):
         check_case(Case(name, [arr(3, 2)]))
 
 
@@ -201,11 +201,10 @@ def test_symbols_that_disagree_are_refused():
         check_case(case)
 
 
-def test_an_engine_that_differs_is_found(monkeypatch):
+def test_an_engine_that_differs_is_found():
     def wrong(program, feeds, state):
         return {n: np.zeros(v.shape, v.dtype) for n, v in program.outputs.items()}, {}
 
-    monkeypatch.setattr(check, "engines", check.engines)
     check.engines.append(wrong)
     try:
         with pytest.raises(AssertionError, match="engine wrong"):
@@ -249,4 +248,4 @@ def test_gradients_are_not_checked_at_points_that_are_not_finite():
 def test_nan_equals_nan_and_integers_must_be_exact():
     check_case(Case("tanh", [np.array([np.nan], np.float32)], expect=np.tanh, grad=False))
     with pytest.raises(AssertionError, match="equal was required"):
-        check_case(Case("add", [ints(3), 1], expect=lambda x: x + 1 + (x == x[0])))
+        check_case(Case("add", [ints(3), 1], expect=lambda x, y: x + y + (x == x[0])))

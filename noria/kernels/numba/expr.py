@@ -153,9 +153,7 @@ def external(name: str, *args: Value) -> Value:
     return first.of(first.builder.call(function, [a.raw for a in args]))
 
 
-def declare(
-    module: ir.Module, name: str, result: ir.Type, types: Sequence[ir.Type]
-) -> ir.Function:
+def declare(module: ir.Module, name: str, result: ir.Type, types: Sequence[ir.Type]) -> ir.Function:
     """The C function `name`, declared once in a module; it throws nothing."""
     if name in module.globals:
         return module.globals[name]

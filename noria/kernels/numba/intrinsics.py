@@ -1,8 +1,8 @@
 """What a generated kernel may call besides arithmetic: memory by address, threads, native calls.
 
-A pointer is an int64. `load_DTYPE(pointer, i)` and `store_DTYPE(pointer, i, value)` move element `i`
-(an element index, not bytes) of any noria dtype. float16 and bfloat16 widen to float32 on loading
-and round to nearest even on storing; a bool is one byte.
+A pointer is an int64. `load_DTYPE(pointer, i)` and `store_DTYPE(pointer, i, value)` move element
+number `i` of any noria dtype. float16 and bfloat16 widen to float32 on loading and round to nearest
+even on storing; a bool is one byte.
 
 LLVM has to assume that any two pointers overlap. A kernel whose iterations do not depend on one
 another says so with `independent()` in the body of its innermost loop, as C compilers have

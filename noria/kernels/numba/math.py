@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
 from numba.core import types
 
 from noria.kernels.numba import expr, math_float32
@@ -36,7 +35,7 @@ def _native(name: str) -> Callable[..., Value]:
     return lambda *args: call(name, *args)
 
 
-exp, expm1, log, log1p = map(_per_width, ("exp", "expm1", "log", "log1p"))
+exp, exp2, expm1, log, log1p = map(_per_width, ("exp", "exp2", "expm1", "log", "log1p"))
 tanh, erf, sin, cos, pow = map(_per_width, ("tanh", "erf", "sin", "cos", "pow"))
 sqrt = _native("llvm.sqrt")
 
@@ -105,13 +104,31 @@ def isfinite(x: Value) -> Value:
 
 
 _UNARY: dict[str, Callable[..., Value]] = {
-    **dict(exp=exp, expm1=expm1, log=log, log1p=log1p, log2=log2, log10=log10),
-    **dict(tanh=tanh, erf=erf, sin=sin, cos=cos, tan=tan, sqrt=sqrt, rsqrt=rsqrt, sign=sign),
-    **dict(sigmoid=sigmoid, silu=silu, softplus=softplus, gelu=gelu, gelu_tanh=gelu_tanh),
-    **dict(reciprocal=reciprocal, absolute=absolute),
+    "exp": exp,
+    "exp2": exp2,
+    "expm1": expm1,
+    "log": log,
+    "log1p": log1p,
+    "log2": log2,
+    "log10": log10,
+    "tanh": tanh,
+    "erf": erf,
+    "sin": sin,
+    "cos": cos,
+    "tan": tan,
+    "sqrt": sqrt,
+    "rsqrt": rsqrt,
+    "reciprocal": reciprocal,
+    "sigmoid": sigmoid,
+    "silu": silu,
+    "softplus": softplus,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "sign": sign,
+    "absolute": absolute,
     **{name: _native(f"llvm.{name}") for name in ("floor", "ceil", "trunc", "rint")},
     **{name: _library(name) for name in ("asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh")},
-    **{name: _library(name) for name in ("atanh", "exp2", "cbrt", "erfc")},
+    **{name: _library(name) for name in ("atanh", "cbrt", "erfc")},
 }
 _BINARY: dict[str, Callable[..., Value]] = {
     "pow": pow,
@@ -138,7 +155,7 @@ _INTEGER: dict[str, tuple[Callable[..., Value], Callable[..., Value]]] = {
 }
 
 
-def _widest(*given: types.Type) -> types.Type | None:
+def _widest(*given: types.Type) -> Any:
     """What the arguments are converted to: the widest float, else the widest integer.
 
     A literal adapts to the others. None if one is neither float nor integer.
@@ -164,7 +181,11 @@ def _function(name: str, arity: int, write: Callable[..., Value], result: Any = 
             return result or kind, [kind] * arity, _emitter(write)
         if isinstance(kind, types.Integer) and name in _INTEGER:
             signed, unsigned = _INTEGER[name]
-            return kind, [kind] * arity, _emitter(signed if kind.signed else unsigned)
+            return (
+                kind,
+                [kind] * arity,
+                _emitter(unsigned if kind in types.unsigned_domain else signed),
+            )
         return None
 
     return define(name, arity, resolve)

@@ -32,7 +32,7 @@ from noria.kernels.numba.expr import (
     truncate,
 )
 
-LOG2_E = 1.4426950408889634
+LOG2_E, LN2 = 1.4426950408889634, 0.6931471805599453
 LN2_HIGH, LN2_LOW = 0.693145751953125, 1.4286068203094173e-06  # n * LN2_HIGH is exact, |n| < 2^8
 ROUNDER = 12582912.0  # 1.5 * 2^23: adding it rounds to an integer, found in the low bits
 ROUNDER_BITS = 0x4B400000
@@ -112,8 +112,14 @@ EXP2_F64 = (
 
 def exp(x: Value) -> Value:
     n, r = _reduce(clamp(x, -104.0, 89.0))
-    half = n >> 1  # in two steps: 2^128 is no float32, and a denormal result is rounded once
-    return (_exp_less_one(r) + 1.0) * _power_of_two(half) * _power_of_two(n - half)
+    return _scaled(_exp_less_one(r) + 1.0, n)
+
+
+def exp2(x: Value) -> Value:
+    x = clamp(x, -151.0, 129.0)
+    shifted = x + ROUNDER
+    r = (x - (shifted - ROUNDER)) * LN2
+    return _scaled(_exp_less_one(r) + 1.0, bits(shifted) - ROUNDER_BITS)
 
 
 def expm1(x: Value) -> Value:
@@ -194,6 +200,12 @@ def _exp_less_one(r: Value) -> Value:
     return fma(polynomial(r, EXP), r * r, r)
 
 
+def _scaled(x: Value, n: Value) -> Value:
+    """x 2^n in two steps: 2^128 is no float32, and a denormal result is to be rounded once."""
+    half = n >> 1
+    return x * _power_of_two(half) * _power_of_two(n - half)
+
+
 def _power_of_two(n: Value) -> Value:
     """2^n for int32 -127 < n < 128."""
     return as_float((n + 127) << 23)
@@ -269,12 +281,13 @@ def _window(position: Value) -> list[Value]:
 
 
 def _log2_f64(x: Value) -> Value:
-    """log2 of a positive normal float64 to 2^-43, relatively; 0 gives -1023, infinity 1024."""
+    """log2 of a float64 to 2^-43, relatively: of 0, positive normal numbers and infinity."""
     pattern = bits(x)
     e = (pattern - SQRT_HALF_BITS) >> 52
     m = as_float(pattern - (e << 52))
     s = (m - 1.0) / (m + 1.0)
-    return fma(polynomial(s * s, LOG2_F64), s, to_float(truncate(e, I32), F64))
+    y = fma(polynomial(s * s, LOG2_F64), s, to_float(truncate(e, I32), F64))
+    return select(x.equals(0.0), -math.inf, select(x.equals(math.inf), x, y))
 
 
 def _exp2_f64(x: Value) -> Value:

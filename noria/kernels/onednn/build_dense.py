@@ -8,6 +8,7 @@ oneDNN refuses the combination.
 from __future__ import annotations
 
 from noria.kernels.onednn.attr import PLAIN, Attr
+from noria.kernels.onednn.checks import need_dense
 from noria.kernels.onednn.enums import ARG, FORWARD_INFERENCE, FORWARD_TRAINING
 from noria.kernels.onednn.lib import library
 from noria.kernels.onednn.memory import MemDesc
@@ -34,7 +35,8 @@ def _matmul(
 ) -> Primitive:
     given = (library().engine, src, weights, bias, dst)
     args = (ARG.SRC, ARG.WEIGHTS, ARG.BIAS, ARG.DST)
-    return create("matmul", "matmul", given, args, attr=attr)
+    primitive = create("matmul", "matmul", given, args, attr=attr)
+    return need_dense(primitive, ARG.BIAS) if bias else primitive
 
 
 def inner_product_forward(

@@ -53,7 +53,7 @@ def _eltwise(
 ) -> Primitive:
     algorithm = lookup(ELTWISE, kind, "eltwise kind")
     given = (library().engine, FORWARD_TRAINING, algorithm, src, dst, alpha, beta)
-    primitive = create(kind, "eltwise_forward", given, (ARG.SRC, ARG.DST), attr=attr, detail=kind)
+    primitive = create(kind, "eltwise_forward", given, (ARG.SRC, ARG.DST), attr=attr)
     return need_one_layout(primitive, ARG.SRC, ARG.DST, max_rank=5)
 
 
@@ -80,7 +80,7 @@ def _eltwise_backward(
     given = (library().engine, algorithm, diff_src, diff_dst, data, alpha, beta, hint.desc)
     read = ARG.DST if kind.endswith("_use_dst_for_bwd") else ARG.SRC
     args = (read, ARG.DIFF_DST, ARG.DIFF_SRC)
-    primitive = create(f"{kind}_backward", "eltwise_backward", given, args, detail=kind)
+    primitive = create(f"{kind}_backward", "eltwise_backward", given, args)
     return need_one_layout(primitive, *args, max_rank=5)
 
 
@@ -129,7 +129,7 @@ def binary(kind: str, src0: MemDesc, src1: MemDesc, dst: MemDesc, attr: Attr = P
 def _binary(kind: str, src0: MemDesc, src1: MemDesc, dst: MemDesc, attr: Attr) -> Primitive:
     given = (library().engine, lookup(BINARY, kind, "binary kind"), src0, src1, dst)
     args = (ARG.SRC_0, ARG.SRC_1, ARG.DST)
-    return create(kind, "binary", given, args, attr=attr, detail=kind)
+    return create(kind, "binary", given, args, attr=attr)
 
 
 def reduction(
@@ -150,7 +150,7 @@ def _reduction(
     algorithm = lookup(REDUCTION, kind, "reduction kind")
     given = (library().engine, algorithm, src, dst, p, epsilon)
     args = (ARG.SRC, ARG.DST)
-    return create(f"reduce_{kind}", "reduction", given, args, attr=attr, detail=kind)
+    return create(f"reduce_{kind}", "reduction", given, args, attr=attr)
 
 
 def sum_all(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from math import prod
+from operator import index
 
 from noria.core.dtypes import itemsize
 from noria.core.errors import EngineError
@@ -53,12 +54,14 @@ class MemDesc:
     __slots__ = ("_blocks", "_handle", "_hash", "dims", "dtype", "is_any", "strides")
 
     def __init__(self, dims: Sequence[int], dtype: str, strides: Sequence[int] | None = None):
-        self.dims: Dims = tuple(map(int, dims))
+        self.dims: Dims = tuple(map(index, dims))
         self.dtype = dtype
         self.is_any = False
         self._blocks: str | None = None
         self._handle: Handle | None = None
-        self._refuse_unfit()
+        size = prod(self.dims) if 0 < len(self.dims) <= MAX_RANK and min(self.dims) > 0 else 0
+        if not 0 < size < 2**60 or dtype not in DTYPES:
+            raise self._refusal()
         self.strides: Dims | None = (
             row_major(self.dims) if strides is None else self._check_strides(strides)
         )
@@ -75,6 +78,8 @@ class MemDesc:
     @classmethod
     def channels_last(cls, dims: Sequence[int], dtype: str) -> MemDesc:
         """dims are [N, C, spatial...]; in memory the order is [N, spatial..., C]."""
+        if len(dims) < 2:
+            raise EngineError("channels-last needs dims [N, C, ...]", got=str(list(dims)))
         n, c, *space = dims
         inner = row_major((n, *space, c))
         return cls(dims, dtype, (inner[0], 1, *inner[1:-1]))
@@ -91,20 +96,17 @@ class MemDesc:
         desc._hash = hash((desc.dims, desc.dtype))
         return desc
 
-    def _refuse_unfit(self) -> None:
+    def _refusal(self) -> EngineError:
         got = f"{self.dtype}{list(self.dims)}"
         if self.dtype not in DTYPES:
-            known = ", ".join(DTYPES)
-            raise EngineError(
-                "oneDNN does not know this dtype", expected=f"one of {known}", got=got
-            )
+            expected = "one of " + ", ".join(DTYPES)
+            return EngineError("oneDNN does not know this dtype", expected=expected, got=got)
         if not 1 <= len(self.dims) <= MAX_RANK:
-            raise EngineError("oneDNN cannot hold this rank", expected=f"1 to {MAX_RANK}", got=got)
-        if min(self.dims) < 1 or prod(self.dims) >= 2**60:
-            raise EngineError("oneDNN cannot hold these dims", expected="each 1 or more", got=got)
+            return EngineError("oneDNN cannot hold this rank", expected=f"1 to {MAX_RANK}", got=got)
+        return EngineError("oneDNN cannot hold these dims", expected="each 1 or more", got=got)
 
     def _check_strides(self, strides: Sequence[int]) -> Dims:
-        values = tuple(map(int, strides))
+        values = tuple(map(index, strides))
         if len(values) != len(self.dims):
             raise EngineError(
                 "a stride per dim is needed", expected=f"{len(self.dims)} strides", got=str(values)
@@ -174,7 +176,8 @@ class MemDesc:
         else:
             strides = c_dims(self.strides)
             status = lib.c.dnnl_memory_desc_create_with_strides(at, rank, dims, code, strides)
-        check(status, "a memory descriptor", got=repr(self))
+        if status:
+            check(status, "a memory descriptor", got=repr(self))
         assert out.value
         return Handle(out.value, lib.c.dnnl_memory_desc_destroy)
 
@@ -187,6 +190,11 @@ class MemDesc:
     def is_dense(self) -> bool:
         """True where no byte between the first and the last element is another's."""
         return self.strides is None or self._span == prod(self.dims)
+
+    @property
+    def is_channels_last(self) -> bool:
+        """True for dense [N, C, spatial...] stored as [N, spatial..., C]."""
+        return len(self.dims) > 2 and self.lies_like(MemDesc.channels_last(self.dims, self.dtype))
 
     @property
     def _span(self) -> int:
@@ -258,8 +266,8 @@ def canonical(dims: Dims, strides: Dims) -> Dims:
 
 def row_major(dims: Dims) -> Dims:
     """Strides, in elements, of a dense tensor whose last dim is innermost."""
-    strides, step = [], 1
-    for size in reversed(dims):
-        strides.append(step)
-        step *= size
-    return tuple(reversed(strides))
+    strides, step = [1] * len(dims), 1
+    for i in range(len(dims) - 1, 0, -1):
+        step *= dims[i]
+        strides[i - 1] = step
+    return tuple(strides)

@@ -11,7 +11,7 @@ from typing import Any
 from noria.core.errors import ArgumentError
 from noria.kernels.call import Call
 from noria.kernels.onednn.attr import PLAIN, Attr
-from noria.kernels.onednn.checks import need_broadcast
+from noria.kernels.onednn.checks import need_fusable
 from noria.kernels.onednn.enums import ARG, QUERY_EXEC_ARG_MD, QUERY_IMPL, QUERY_NDIMS, arg_name
 from noria.kernels.onednn.lib import Handle, Library, check, library
 from noria.kernels.onednn.memory import MemDesc
@@ -35,8 +35,9 @@ class _Arguments:
         self.memories: list[Handle] = []
         for slot, (arg, desc) in zip(self.array, descs.items(), strict=True):
             out = ctypes.c_void_p()
-            status = lib.c.dnnl_memory_create(ctypes.byref(out), desc, lib.engine, None)
-            check(status, f"a memory for {arg_name(arg)}", got=repr(desc))
+            status = lib.c.dnnl_memory_create(ctypes.byref(out), desc.handle, lib.engine, None)
+            if status:
+                check(status, f"a memory for {arg_name(arg)}", got=repr(desc))
             assert out.value
             self.memories.append(Handle(out.value, lib.c.dnnl_memory_destroy))
             slot.arg, slot.memory = arg, out.value
@@ -137,15 +138,22 @@ class Primitive:
         if addresses.keys() != self.descs.keys() or not all(addresses.values()):
             raise self._misaddressed(addresses)
         lib, primitive = self._lib, self.handle
-        # Setting an address costs a third of making a memory object, hence the spare ones.
-        arguments = self._spare.pop() if self._spare else _Arguments(lib, self.descs)
+        arguments = self._arguments()
         lease = _Lease(self, arguments)
         set_address, failed = lib.c.dnnl_memory_set_data_handle, 0
         for arg, memory in zip(self.descs, arguments.memories, strict=True):
             failed |= set_address(memory.value, addresses[arg])
-        check(failed, f"the addresses of {self.kind}")
+        if failed:
+            check(failed, f"the addresses of {self.kind}")
         row = (primitive, lib.stream, len(arguments.memories), arguments.address)
         return Call(self.kind, lib.execute, row, lease)
+
+    def _arguments(self) -> _Arguments:
+        """Spare ones where there are any: setting an address costs a fifth of making a memory."""
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return _Arguments(self._lib, self.descs)
 
     def _misaddressed(self, addresses: Mapping[int, int]) -> ArgumentError:
         wanted = ", ".join(map(arg_name, self.descs))
@@ -208,6 +216,4 @@ def create(
     assert out.value
     desc = Handle(out.value, lib.c.dnnl_primitive_desc_destroy)
     primitive = Primitive(kind, desc, (*args, *attr.extra_args), given)
-    if attr.post_ops:
-        need_broadcast(kind, primitive.descs[ARG.DST].dims, attr.post_ops)
-    return primitive
+    return need_fusable(primitive, attr.post_ops)

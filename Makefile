@@ -1,0 +1,39 @@
+# Every target sets itself up in .venv: only python3, make and git are needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.bench
+
+.PHONY: demo test check bench docs clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,data,viz,xla]'
+	touch $@
+
+demo: $(STAMP)  ## train a convolutional network on real handwritten digits
+	$(BIN)/noria train digits --out runs/demo --fresh
+
+test: $(STAMP)  ## everything a user can run
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(STAMP)  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: $(STAMP)  ## generate docs/coverage.md
+	$(BIN)/python -m noria.testing.table docs/coverage.md
+
+$(BENCH_STAMP): $(STAMP) bench/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	touch $@
+
+bench: $(BENCH_STAMP)  ## measure beside PyTorch and ONNX Runtime
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache

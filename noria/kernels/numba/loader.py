@@ -1,0 +1,103 @@
+"""Object code into this process: one LLVM engine, and the libgomp that oneDNN uses too."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import llvmlite.binding as llvm
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectCode:
+    """A relocatable object file: its one entry point, and the functions it expects elsewhere."""
+
+    symbol: str
+    externals: tuple[str, ...]
+    code: bytes
+
+
+_OPENMP = (
+    "GOMP_parallel",
+    "GOMP_barrier",
+    "omp_get_thread_num",
+    "omp_get_num_threads",
+    "omp_set_num_threads",
+)
+# Without libgomp the same names stand for a team of one.
+_SERIAL = """
+define i32 @omp_get_thread_num() { ret i32 0 }
+define i32 @omp_get_num_threads() { ret i32 1 }
+define void @omp_set_num_threads(i32 %n) { ret void }
+define void @GOMP_barrier() { ret void }
+define void @GOMP_parallel(i64 %fn, i64 %argument, i32 %threads, i32 %flags) {
+  %f = inttoptr i64 %fn to ptr
+  call void %f(i64 %argument)
+  ret void
+}
+"""
+_lock = threading.Lock()
+
+
+@functools.cache
+def openmp() -> ctypes.CDLL | None:
+    """libgomp, by the name oneDNN asks for; None where the system has none (then no threads)."""
+    try:
+        return ctypes.CDLL("libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
+    except OSError:
+        return None
+
+
+@functools.cache
+def cpu() -> tuple[str, str]:
+    """LLVM's name of this CPU and its features ("+avx2,-sse4a,...")."""
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+@functools.cache
+def target_machine() -> llvm.TargetMachine:
+    """Code for exactly this CPU."""
+    return _new_target_machine()
+
+
+def _new_target_machine() -> llvm.TargetMachine:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    name, features = cpu()
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    return target.create_target_machine(
+        cpu=name, features=features, opt=3, reloc="static", codemodel="jitdefault", jit=True
+    )
+
+
+@functools.cache
+def engine() -> llvm.ExecutionEngine:
+    """What holds all code loaded; it lives as long as the process."""
+    library = openmp()
+    if library is not None:
+        for name in _OPENMP:
+            address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+            llvm.add_symbol(name, address)
+    machine = _new_target_machine()  # the engine takes it over
+    text = "" if library is not None else _SERIAL
+    module = llvm.parse_assembly(text, context=llvm.create_context())
+    module.triple = machine.triple
+    return llvm.create_mcjit_compiler(module, machine)
+
+
+def missing(externals: Iterable[str]) -> list[str]:
+    """Those of the names that nothing in this process defines. LLVM would abort over one."""
+    engine()  # names libgomp's functions
+    own = () if openmp() is not None else _OPENMP
+    return [n for n in externals if n not in own and llvm.address_of_symbol(n) is None]
+
+
+def load(code: ObjectCode) -> int:
+    """The address of the entry point. The externals must be there, see `missing`."""
+    with _lock:
+        engine().add_object_file(llvm.ObjectFileRef.from_data(code.code))
+        engine().finalize_object()
+        return engine().get_function_address(code.symbol)

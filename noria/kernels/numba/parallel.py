@@ -1,0 +1,124 @@
+"""Teams of OpenMP threads around kernels, in the one libgomp that oneDNN uses too.
+
+`parallel` turns the row of a kernel into a row that runs it on every thread of a team. libgomp
+starts its threads once and wakes them in about a microsecond, but it cannot lose some of them: a
+smaller team ends the surplus threads and the next larger one starts new ones. So a row has either
+the whole team or none, and none below `SERIAL_BELOW` nanoseconds of work.
+
+Its threads do not survive `fork` either; `enter` notices.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from noria.core.errors import ArgumentError, EngineError
+from noria.core.flags import flags
+from noria.kernels.call import Call
+from noria.kernels.numba import jit, loader
+
+SERIAL_BELOW = 20_000  # nanoseconds on one thread
+# What one core surely does in a nanosecond on data in its caches (measured: 40 to 200 and 100).
+BYTES, OPS = 32.0, 64.0
+
+_TEAM = """
+def member(args):
+    status = call1(load_int64(args, 0), load_int64(args, 1))
+    if status & 0xFFFFFFFF:
+        store_int64(args, 3, status)
+    return 0
+"""
+# args: kernel, its table, threads, status, address of `member`
+_FORK = """
+def fork(args):
+    store_int64(args, 3, 0)
+    run_team(load_int64(args, 4), args, load_int64(args, 2))
+    return load_int64(args, 3)
+"""
+
+_chosen = 0  # what `set_threads` said
+_used = False  # native code ran in this process
+_forked = False  # ... and then this process was forked off
+
+
+def thread_count() -> int:
+    """Threads of a team: `set_threads`, or NORIA_THREADS, or the CPUs this process may use."""
+    if loader.openmp() is None:
+        return 1
+    return _chosen or flags.threads or max(1, min(len(os.sched_getaffinity(0)), _quota()))
+
+
+def set_threads(count: int) -> None:
+    """Sets the size of the teams of tapes bound from now on, and of oneDNN on this thread."""
+    global _chosen
+    if count < 1:
+        raise ArgumentError("a team needs a thread", expected="count >= 1", got=str(count))
+    _chosen = count
+    enter_thread()
+
+
+def enter_thread() -> None:
+    """Gives the calling thread the team size; OpenMP keeps it for each Python thread apart.
+
+    To be called before a thread makes oneDNN primitives. A tape does it by itself when it runs.
+    """
+    library = loader.openmp()
+    if library is not None:
+        library.omp_set_num_threads(ctypes.c_int(thread_count()))
+
+
+@functools.cache
+def _quota(file: str = "/sys/fs/cgroup/cpu.max") -> int:
+    """CPUs' worth of time that a container's control group (version 2) allows, rounded up."""
+    unlimited = 1 << 30
+    try:
+        quota, period = Path(file).read_text().split()
+        return unlimited if quota == "max" else math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):
+        return unlimited
+
+
+def parallel(call: Call, *, bytes: int = 0, ops: int = 0, threads: int | None = None) -> Call:
+    """The row that runs a kernel's row on a team, or the row itself where that is faster.
+
+    call:    a kernel of `jit` and its table; it shares the work by thread_id() and team_size()
+    bytes:   bytes the whole call reads and writes
+    ops:     arithmetic operations of the whole call; an exp counts 20, a division 4
+    threads: size of the team whatever the work is; without it thread_count() or 1
+
+    The row fails with the status of one of the threads that failed.
+    """
+    count = threads or thread_count()
+    small = threads is None and max(bytes / BYTES, ops / OPS) < SERIAL_BELOW
+    if small or count == 1 or loader.openmp() is None:
+        return call
+    fork, member = jit.compile_many([(_FORK, "fork"), (_TEAM, "member")])
+    table = np.array([call.fn, call.args[0], count, 0, member.address], np.int64)
+    keep = (call.keep, table, fork, member)
+    return replace(call, fn=fork.address, args=(table.ctypes.data, 0, 0, 0), keep=keep)
+
+
+def enter() -> None:
+    """To be called before native code runs. Raises EngineError in a forked child that cannot."""
+    global _used
+    if _forked:
+        raise EngineError(
+            "the engine cannot run in a process forked after the engine has run",
+            hint='start worker processes with the "spawn" or "forkserver" method',
+        )
+    _used = True
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = _forked or _used
+
+
+os.register_at_fork(after_in_child=_after_fork)

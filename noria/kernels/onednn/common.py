@@ -1,0 +1,80 @@
+"""What the oneDNN kernels share: descriptors of bound operands, packing, activations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from noria.core.flags import flags
+from noria.ir.program import Operator
+from noria.kernels.call import Call
+from noria.kernels.onednn.attr import Attr, Eltwise, PostOp
+from noria.kernels.onednn.build_pointwise import reorder
+from noria.kernels.onednn.enums import ARG
+from noria.kernels.onednn.lib import available
+from noria.kernels.onednn.memory import MemDesc
+from noria.kernels.onednn.primitive import Primitive
+from noria.kernels.registry import LAST, PLAIN, Array, Declined, Layouts, Pack
+
+FLOATS = ("float32", "bfloat16")
+
+ACTIVATIONS: Mapping[str, PostOp] = {
+    "relu": Eltwise("relu"),
+    "gelu": Eltwise("gelu_erf"),
+    "gelu_tanh": Eltwise("gelu_tanh"),
+    "sigmoid": Eltwise("logistic"),
+    "tanh": Eltwise("tanh"),
+    "silu": Eltwise("swish", 1.0),
+    "relu6": Eltwise("clip_v2", 0.0, 6.0),
+}
+
+
+def need(op: Operator, dtypes: Sequence[str] = FLOATS) -> None:
+    """Raises Declined unless the library is there and all operands have one of the dtypes."""
+    there, why = available()
+    if not there:
+        raise Declined(why)
+    for v in (*op.operands, *op.outputs):
+        if v.dtype not in dtypes:
+            raise Declined(f"{v.name} is {v.dtype}, oneDNN takes {' or '.join(dtypes)} here")
+
+
+def attr(post_ops: Sequence[PostOp] = ()) -> Attr:
+    """Attributes with the flagged arithmetic precision."""
+    return Attr(flags.fpmath, tuple(post_ops))
+
+
+def activation(name: str | None) -> tuple[PostOp, ...]:
+    """The post-op of an activation. Raises Declined for one oneDNN does not have."""
+    if name is None:
+        return ()
+    if name not in ACTIVATIONS:
+        raise Declined(f"oneDNN has no post-op for activation '{name}'")
+    return (ACTIVATIONS[name],)
+
+
+def desc(array: Array) -> MemDesc:
+    """The descriptor of a bound operand."""
+    return MemDesc(array.shape, array.dtype, array.strides)
+
+
+def channels_last(op: Operator, given: Sequence[str | None]) -> Layouts:
+    """Activations of rank 3 and more channels-last, everything else row-major."""
+    wanted = [None if v is None else PLAIN for v in op.inputs]
+    wanted[0] = LAST
+    return wanted, [LAST] * len(op.outputs)
+
+
+def pack_for(primitive: Primitive, arg: int, source: MemDesc, position: int) -> Pack | None:
+    """The packed copy a primitive wants of input `position`, None if it takes it as it lies."""
+    chosen = primitive.descs[arg]
+    if chosen.lies_like(source):
+        return None
+    move = reorder(source, chosen)
+
+    def emit(address: int, copy: int) -> list[Call]:
+        addresses = {ARG.SRC: address, ARG.DST: copy}
+        if ARG.SCRATCHPAD in move.descs:
+            raise Declined("the reorder needs a scratchpad")
+        return [move.call(addresses)]
+
+    return Pack(position, (source, chosen), chosen.nbytes, emit)

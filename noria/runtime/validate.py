@@ -1,0 +1,55 @@
+"""NORIA_VALIDATE=1: every fast kernel beside the reference, stopping at the first difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from noria.core import dtypes
+from noria.core.errors import EngineError
+from noria.ir.interpret import run_operator
+from noria.ir.program import Operator
+from noria.runtime.plan import REORDER
+
+# Differences allowed, relative to the largest magnitude in the output: sums are in another order.
+TOLERANCE = {"float64": 1e-9, "float32": 2e-4, "float16": 2e-2, "bfloat16": 5e-2}
+
+
+def check_step(
+    op: Operator, kernel: str, inputs: list[Any], outputs: list[np.ndarray], sizes: dict[str, int]
+) -> None:
+    """Raises EngineError if outputs differ from the reference's on the same inputs."""
+    if op.type == REORDER:
+        wanted: tuple[Any, ...] = (inputs[0],)
+    else:
+        with np.errstate(all="ignore"):
+            wanted = run_operator(op, inputs, dict(sizes))
+    for v, got, want in zip(op.outputs, outputs, wanted, strict=True):
+        problem = difference(got, np.asarray(want), v.dtype)
+        if problem:
+            raise EngineError(
+                f"kernel {kernel} differs from the reference in '{v.name}'",
+                where=op.where(),
+                expected=f"{v.dtype}{list(got.shape)} as the reference computes it",
+                got=problem,
+                hint="NORIA_KERNELS=reference runs without fast kernels; please report this",
+            )
+
+
+def difference(got: np.ndarray, want: np.ndarray, dtype: str) -> str | None:
+    """What is wrong with `got`, None if nothing."""
+    if not dtypes.is_float(dtype):
+        bad = np.flatnonzero(got.reshape(-1) != want.reshape(-1))
+        return f"{bad.size} of {got.size} elements differ" if bad.size else None
+    a, b = got.astype(np.float64), want.astype(np.float64)
+    finite = np.isfinite(a) & np.isfinite(b)
+    same = finite | (np.isnan(a) & np.isnan(b)) | (a == b)
+    if not same.all():
+        return f"{int((~same).sum())} of {got.size} elements differ in being finite"
+    if not finite.any():
+        return None
+    scale = max(float(np.abs(b[finite]).max()), 1e-30)
+    error = float(np.abs(a[finite] - b[finite]).max()) / scale
+    return f"largest error {error:.3g} of the largest value" if error > TOLERANCE[dtype] else None
+
