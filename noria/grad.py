@@ -47,11 +47,13 @@ def gradients(
             )
         if seeds is not None and seed is None:
             continue
-        one = seed if seed is not None else o.fill(shape=target.shape, value=1.0, dtype=target.dtype)
-        pending.setdefault(target, []).append(one)
+        if seed is None:
+            seed = o.fill(shape=target.shape, value=1.0, dtype=target.dtype)
+        pending.setdefault(target, []).append(seed)
     found: dict[Value, Grad] = {}
     wanted = dict.fromkeys(wrt)  # ordered, so that the same Program comes out every time
-    for operator in reversed(_path(builder.block.operators[since:], goals, wrt)):
+    path, reached = _path(builder.block.operators[since:], goals, wrt)
+    for operator in reversed(path):
         with builder.on_behalf_of(operator, "grad"):
             out_grads = []
             for v in operator.outputs:
@@ -60,7 +62,7 @@ def gradients(
                     found[v] = g
                 out_grads.append(g)
             if any(g is not None for g in out_grads):
-                _propagate(operator, out_grads, pending)
+                _propagate(operator, out_grads, pending, reached)
     with builder.on_behalf_of(Operator("grad", (), ()), "grad"):
         for v in wanted:
             g = _total(pending.get(v, []))
@@ -74,8 +76,8 @@ def gradients(
 
 def _path(
     operators: list[Operator], goals: Sequence[Value], wrt: Sequence[Value]
-) -> list[Operator]:
-    """Operators that a goal depends on and that depend on a wanted value."""
+) -> tuple[list[Operator], set[Value]]:
+    """(operators that a goal depends on and that depend on a wanted value, values on the way)."""
     reached = set(wrt)
     out = []
     for operator in needed(Block(operators=operators), goals):
@@ -84,7 +86,7 @@ def _path(
             if floats:
                 reached.update(floats)
                 out.append(operator)
-    return out
+    return out, reached
 
 
 def _total(parts: Sequence[Grad]) -> Grad | None:
@@ -101,7 +103,10 @@ def _total(parts: Sequence[Grad]) -> Grad | None:
 
 
 def _propagate(
-    operator: Operator, out_grads: Sequence[Grad | None], pending: dict[Value, list[Grad]]
+    operator: Operator,
+    out_grads: Sequence[Grad | None],
+    pending: dict[Value, list[Grad]],
+    reached: set[Value],
 ) -> None:
     """Apply the gradient rule of one operator."""
     definition = lookup(operator.type)
@@ -113,7 +118,7 @@ def _propagate(
         )
     dense = [g.dense() if isinstance(g, SparseGrad) else g for g in out_grads]
     try:
-        result = definition.grad_fn(**_rule_arguments(definition, operator, dense))
+        result = definition.grad_fn(**_rule_arguments(definition, operator, dense, reached))
     except NoriaError as error:
         raise error.at(operator.where()) from None
     for v, g in zip(operator.inputs, _aligned(definition, operator, result), strict=True):
@@ -125,7 +130,7 @@ def _propagate(
 
 
 def _rule_arguments(
-    definition: OpDef, operator: Operator, grads: Sequence[Value | None]
+    definition: OpDef, operator: Operator, grads: Sequence[Value | None], reached: set[Value]
 ) -> dict[str, Any]:
     """What the rule asks for by name."""
     fixed = [i for i in definition.inputs if not i.variadic]
@@ -138,6 +143,7 @@ def _rule_arguments(
     known.update({f"g_{n}": g for n, g in zip(definition.outputs, grads, strict=False)})
     known.update({f"g_{n}": None for n in definition.outputs[len(grads) :]})
     known.update(g=grads[0], gs=tuple(grads), op=operator, vjp=vjp)
+    known["wanted"] = tuple(v in reached for v in operator.inputs)
     return {n: known.get(n) for n in definition.grad_params}
 
 
@@ -157,18 +163,23 @@ def _aligned(definition: OpDef, operator: Operator, result: Any) -> Sequence[Gra
 
 
 def vjp(
-    block: Block, inputs: Sequence[Value], grads: Sequence[Value | None]
+    block: Block,
+    inputs: Sequence[Value],
+    grads: Sequence[Value | None],
+    wanted: Sequence[bool] | None = None,
 ) -> list[Value | None]:
     """Emit a nested block again and its gradients: one per input, None where there is none.
 
     The forward part is computed anew, so a control-flow gradient keeps nothing but the inputs.
+    wanted: for each input whether its gradient is asked for, default all.
     """
     start = len(building().block.operators)
     outs = inline(block, inputs)
     pairs = [
         (v, g) for v, g in zip(outs, grads, strict=True) if g is not None and is_float(v.dtype)
     ]
-    floats = [v for v in inputs if is_float(v.dtype)]
+    asked = wanted or [True] * len(inputs)
+    floats = [v for v, w in zip(inputs, asked, strict=True) if w and is_float(v.dtype)]
     if not pairs or not floats:
         return [None] * len(inputs)
     targets, seeds = [v for v, _ in pairs], [g for _, g in pairs]

@@ -40,6 +40,21 @@ def building() -> Builder:
     return builder
 
 
+def loop_indices() -> list[Value]:
+    """The iteration numbers (int64 scalars) of the loops around this place, outermost first.
+
+    What must differ from one iteration to the next, a random key above all, depends on them.
+    """
+    here = building()
+    found: list[Value] = []
+    builder: Builder | None = here
+    while builder is not None:
+        if builder.loop_index is not None:
+            found.append(here.capture(builder.loop_index()))
+        builder = builder.parent
+    return found[::-1]
+
+
 class Names:
     """Unique names in one Program: `relu`, `relu_1`, `relu_2`, ..."""
 
@@ -82,7 +97,11 @@ class Builder:
     captures: outer value -> inner input, for nested blocks
     made_by:  name of the pass or transform that emits, '' for the user
     source:   set while a rule emits on behalf of an existing operator
+    shortcuts: whether an op may return something instead of emitting (not in a pattern)
+    loop_index: for the body of a loop: makes (once) the value that counts its iterations
     """
+
+    shortcuts = True
 
     def __init__(
         self,
@@ -99,6 +118,7 @@ class Builder:
         self.made_by: str = made_by or (parent.made_by if parent else "")
         self.source: Source | None = parent.source if parent else None
         self.constants: dict[Any, Value] = {}
+        self.loop_index: Callable[[], Value] | None = None
         self.known: set[Value] = set(self.block.inputs)
         self.known.update(v for o in self.block.operators for v in o.outputs)
         if parent is None:
@@ -359,7 +379,7 @@ def _emit_call(definition: OpDef, inputs: list[Any], attrs: dict[str, Any]) -> A
             values.append(builder.constant(a))
     if definition.promote:
         values = _promoted(definition, values)
-    if definition.shortcut_fn is not None:
+    if definition.shortcut_fn is not None and builder.shortcuts:
         ready = definition.shortcut_fn(*values, **definition.bind_attrs(attrs))
         if ready is not None:
             return ready
@@ -406,7 +426,8 @@ def trace_block(
     outer = building()
     inner = Builder(outer.program, Block(), parent=outer)
     with inner:
-        inputs = [inner.input(inner_name(outer, n), s.shape, s.dtype) for n, s in zip(names, specs)]
+        pairs = zip(names, specs, strict=True)
+        inputs = [inner.input(inner_name(outer, n), s.shape, s.dtype) for n, s in pairs]
         result = fn(*inputs)
     captured = list(inner.captures)
     inner.block.inputs.extend(inner.captures.values())
@@ -418,9 +439,7 @@ def inline(block: Block, inputs: Sequence[Value]) -> list[Value]:
     builder = building()
     seen: dict[Value, Value] = dict(zip(block.inputs, inputs, strict=True))
     for operator in block.operators:
-        outs = tuple(
-            Value(builder.names.fresh(v.name), v.shape, v.dtype) for v in operator.outputs
-        )
+        outs = tuple(Value(builder.names.fresh(v.name), v.shape, v.dtype) for v in operator.outputs)
         seen.update(zip(operator.outputs, outs, strict=True))
         args = tuple(None if v is None else seen[v] for v in operator.inputs)
         builder.append(replace(operator, inputs=args, outputs=outs))

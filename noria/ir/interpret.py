@@ -87,7 +87,9 @@ def run_block(
     return env
 
 
-def block_function(block: Block, bindings: Bindings, xp: Any = np) -> Callable[..., tuple[Any, ...]]:
+def block_function(
+    block: Block, bindings: Bindings, xp: Any = np
+) -> Callable[..., tuple[Any, ...]]:
     """A nested block as a Python function of arrays."""
 
     def call(*arrays: Any) -> tuple[Any, ...]:

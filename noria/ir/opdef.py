@@ -13,11 +13,12 @@
 
 The signature is the schema: positional parameters are inputs (default None: optional; `*xs`: any
 number), keyword-only parameters are attributes. Gradient rules name what they need, by the names
-of inputs, outputs and attributes, `g` (or `g_<output>` where there are several; None where an output
-has no gradient) and nothing else: what a rule does not name is not kept alive for it. `gs` is the
-tuple of all output gradients, `op` the Operator, and `vjp(block, inputs, output_grads)` emits the
-gradients of a nested block. A rule returns one gradient (a Value, a SparseGrad or None) per input,
-or a dict by input name; a single-input op may return its gradient alone.
+of inputs, outputs and attributes, `g` (or `g_<output>` where there are several; None where an
+output has no gradient) and nothing else: what a rule does not name is not kept alive for it. `gs`
+is the tuple of all output gradients, `op` the Operator, `wanted` tells for each input whether
+anything will use its gradient, and `vjp(block, inputs, output_grads, wanted)` emits the gradients
+of a nested block. A rule returns one gradient (a Value, a SparseGrad or None) per input, or a dict
+by input name; a single-input op may return its gradient alone.
 """
 
 from __future__ import annotations
@@ -157,7 +158,8 @@ class OpDef:
     def grad(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Gradient rule: parameters by name; returns one gradient (or None) per input."""
         self.grad_params = tuple(inspect.signature(fn).parameters)
-        known = {*self.names, *self.attrs, *self.outputs, *self.blocks, "g", "gs", "op", "vjp"}
+        known = {*self.names, *self.attrs, *self.outputs, *self.blocks, "g", "gs"}
+        known |= {"op", "vjp", "wanted"}
         known |= {f"g_{o}" for o in self.outputs}
         for p in self.grad_params:
             if p not in known:

@@ -26,7 +26,7 @@ Shape = tuple[int | Dim, ...]
 def as_shape(shape: Any) -> Shape:
     """A tuple of sizes from an int, a Dim, or a sequence of them."""
     if isinstance(shape, (int, Dim)) and not isinstance(shape, bool):
-        return (shape,)
+        shape = (shape,)
     if not isinstance(shape, Iterable):
         raise ShapeError("a shape is a sequence of sizes", got=repr(shape))
     out: list[int | Dim] = []
@@ -160,7 +160,7 @@ class Operator:
         return replace(self, inputs=inputs)
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Block:
     """A closed function: everything an operator uses is an input or defined before it."""
 

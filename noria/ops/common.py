@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from noria.core import shapes
 from noria.core.dims import prove_equal
 from noria.core.dtypes import FLOATS, is_float, is_integer
 from noria.core.errors import ArgumentError, DTypeError, ShapeError
 from noria.core.shapes import Check
+from noria.ir import emit as _emit  # gives op calls their meaning
 from noria.ir.opdef import note_checks
 from noria.ir.program import Shape, Spec
+
+
+def shaped(x: Any) -> Any:
+    """x if it has a shape and a dtype, as Values, arrays and Parameters do, else as an array."""
+    return x if hasattr(x, "shape") and hasattr(x, "dtype") else np.asarray(x)
+
+_dispatch = _emit  # kept: importing an op family is enough to call its ops
 
 
 def broadcast(*specs: Spec) -> Shape:

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from noria.core.dtypes import as_dtype, is_float
 from noria.core.errors import DTypeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
-from noria.ops.common import broadcast
+from noria.ops.common import broadcast, shaped
 
 
 def _compared(x: Spec, y: Spec) -> Spec:
@@ -227,5 +225,5 @@ def allclose(
 
 def _as_floats(x: Any) -> Any:
     """Integers and booleans as float64, in which differences do not wrap around."""
-    x = x if isinstance(x, Spec) else np.asarray(x)
+    x = shaped(x)
     return x if is_float(as_dtype(x.dtype)) else o.cast(x, dtype="float64")

@@ -32,7 +32,7 @@ def input_grad(
     """The transpose of `forward` in x: [N, C, sizes...] from g of out's shape."""
     shape = (g.shape[0], weight.shape[1] * groups, *sizes)
     if xp.__name__ != "numpy":
-        return _transposed(lambda x: _xla(x, weight, windows, groups), shape, g)
+        return _transposed(lambda x: _xla_padded_first(xp, x, weight, windows, groups), shape, g)
     around = xp.zeros((*shape[:2], *_around(windows, sizes)), g.dtype)
     matrix = _grouped(weight, groups).swapaxes(1, 2)
     for i in range(g.shape[0]):
@@ -89,6 +89,19 @@ def _xla(x: Any, weight: Any, windows: Windows, groups: int) -> Any:
         rhs_dilation=windows.dilation,
         feature_group_count=groups,
     )
+
+
+def _xla_padded_first(xp: Any, x: Any, weight: Any, windows: Windows, groups: int) -> Any:
+    """`_xla`, with padding as a step of its own where its transpose would abort the process.
+
+    That is an axis with kernel 2, stride 2 and padding 1 in front: XLA's SwapConvOperands takes it
+    for one of groups and then fails a check of its own.
+    """
+    axes = zip(windows.kernel, windows.stride, windows.pads, strict=True)
+    if any(k == s == 2 and front == 1 for k, s, (front, _) in axes):
+        x = padded(xp, x, windows)
+        windows = windows._replace(pads=((0, 0),) * len(windows.pads))
+    return _xla(x, weight, windows, groups)
 
 
 def _transposed(linear: Any, shape: tuple[int, ...], g: Any) -> Any:

@@ -15,8 +15,8 @@ from noria.core.dtypes import as_dtype, is_float, is_integer, to_numpy
 from noria.core.errors import ArgumentError, DTypeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
-from noria.ir.program import Spec, as_shape
-from noria.ops.common import axis_of
+from noria.ir.program import Spec
+from noria.ops.common import axis_of, shaped
 
 # ---- from attributes ---------------------------------------------------------------------------
 
@@ -176,7 +176,7 @@ def _():
 
 def full_like(x: Any, value: bool | int | float, dtype: Any = None) -> Any:
     """An array of one number, of the shape of x, and of its dtype unless one is given."""
-    x = x if isinstance(x, Spec) else np.asarray(x)
+    x = shaped(x)
     return fill(shape=x.shape, value=value, dtype=as_dtype(x.dtype if dtype is None else dtype))
 
 
@@ -192,5 +192,5 @@ def ones_like(x: Any, dtype: Any = None) -> Any:
 
 def size_of(x: Any, *, axis: int) -> Any:
     """The size of one axis, as an int64 scalar. Raises ArgumentError if there is no such axis."""
-    shape = as_shape(np.shape(x) if not isinstance(x, Spec) else x.shape)
+    shape = shaped(x).shape
     return dim_value(dim=shape[axis_of(axis, len(shape))])

@@ -6,14 +6,12 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from noria.core.dims import Size
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Shape, Spec, as_shape
-from noria.ops.common import axis_of, require_equal
+from noria.ops.common import axis_of, require_equal, shaped
 
 
 @op(promote=True)
@@ -104,7 +102,7 @@ def stack(*xs: Any, axis: int = 0) -> Any:
 
 def unstack(x: Any, *, axis: int = 0) -> list[Any]:
     """The slices of x along an axis whose size is a number, without that axis."""
-    shape = x.shape if isinstance(x, Spec) else np.shape(x)
+    shape = shaped(x).shape
     at = axis_of(axis, len(shape))
     count = shape[at]
     if not isinstance(count, int):

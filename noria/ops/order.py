@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from noria.core.dims import Dim, known_ge
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Shape, Spec
-from noria.ops.common import axes_of, axis_of
+from noria.ops.common import axes_of, axis_of, shaped
 from noria.ops.numeric import spec_of, widen
 
 # ---- extremes ----------------------------------------------------------------------------------
@@ -123,5 +121,5 @@ def _top_shape(shape: Shape, k: Any, axis: int) -> Shape:
 
 def sort(x: Any, *, axis: int = -1, descending: bool = False) -> Any:
     """x in order along an axis."""
-    x = x if isinstance(x, Spec) else np.asarray(x)
+    x = shaped(x)
     return o.take_along_axis(x, argsort(x, axis=axis, descending=descending), axis=axis)

@@ -11,15 +11,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from noria.core.dims import Size, product
 from noria.core.dtypes import as_dtype, is_float, to_numpy
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Shape, Spec, as_shape
-from noria.ops.common import axes_of, axis_of, broadcast, need_float
+from noria.ops.common import axes_of, axis_of, broadcast, need_float, shaped
 from noria.ops.numeric import spec_of, wide_dtype, widen
 
 Axis = int | Sequence[int] | None
@@ -157,21 +155,14 @@ def _summed(shape: Shape, target: Shape) -> tuple[int, ...]:
 
 
 def _extreme(x: Spec, axis: Axis, keepdims: bool) -> Spec:
-    out = Spec(reduced_shape(x, axis, keepdims), x.dtype)
-    _need_some(x.shape, axis, out.shape)
-    return out
-
-
-def _need_some(shape: Shape, axis: Axis, out: Shape) -> None:
-    """Nothing has no largest number: a ShapeError, unless nothing is asked for."""
-    if 0 in [shape[a] for a in axes_of(axis, len(shape))] and 0 not in out:
-        raise ShapeError("there is nothing to choose from", got=f"shape {list(shape)}, {axis=}")
+    if 0 in [x.shape[a] for a in axes_of(axis, x.ndim)]:
+        raise ShapeError("there is nothing to choose from", got=f"{x}, {axis=}")
+    return Spec(reduced_shape(x, axis, keepdims), x.dtype)
 
 
 def _pick(xp: Any, choose: str, x: Any, axis: Axis, keepdims: bool) -> Any:
-    axes = axes_of(axis, x.ndim)
-    _need_some(x.shape, axis, reduced_shape(spec_of(x), axis, keepdims))
-    return getattr(xp, choose)(x, axis=axes, keepdims=keepdims)
+    _extreme(spec_of(x), axis, keepdims)  # raises: a symbolic size may turn out to be 0
+    return getattr(xp, choose)(x, axis=axes_of(axis, x.ndim), keepdims=keepdims)
 
 
 def _extreme_grad(x: Any, out: Any, g: Any, axis: Axis, keepdims: bool) -> Any:
@@ -332,9 +323,9 @@ def variance(x: Any, *, axis: Axis = None, keepdims: bool = False, correction: i
     correction: 0 for the data themselves (NumPy's default), 1 to judge by a sample (PyTorch's).
     Integers give float32; float16 and bfloat16 are computed in float32.
     """
-    x = _array(x)
+    x = shaped(x)
     dtype = as_dtype(x.dtype) if is_float(as_dtype(x.dtype)) else "float32"
-    axes = axes_of(axis, x.ndim)
+    axes = axes_of(axis, len(x.shape))
     wide = _as(x, _wide(dtype))
     apart = o.sub(wide, reduce_mean(wide, axis=axes, keepdims=True))
     total = reduce_sum(o.square(apart), axis=axes, keepdims=keepdims)
@@ -352,7 +343,7 @@ def norm(x: Any, *, ord: float = 2, axis: Axis = None, keepdims: bool = False) -
     The gradient of the Euclidean norm at 0 is 0. float16 and bfloat16 are computed in float32.
     Raises ArgumentError for another order, DTypeError for integers.
     """
-    x = _array(x)
+    x = shaped(x)
     need_float(spec_of(x))
     wide = _as(x, _wide(as_dtype(x.dtype)))
     if ord == 1:
@@ -364,10 +355,6 @@ def norm(x: Any, *, ord: float = 2, axis: Axis = None, keepdims: bool = False) -
     else:
         raise ArgumentError("unknown order of a norm", expected="1, 2 or inf", got=repr(ord))
     return _as(out, as_dtype(x.dtype))
-
-
-def _array(x: Any) -> Any:
-    return x if isinstance(x, Spec) else np.asarray(x)
 
 
 def _as(x: Any, dtype: str) -> Any:

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from noria.core.dims import Dim, Size, product
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Shape, Spec, as_shape
-from noria.ops.common import axes_of, axis_of, require_equal
+from noria.ops.common import axes_of, axis_of, require_equal, shaped
 
 # ---- reshaping: views --------------------------------------------------------------------------
 
@@ -223,7 +221,7 @@ def _repeats(repeats: Any, ndim: int) -> Shape:
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     """x with two axes exchanged."""
-    order = list(range(np.ndim(x) if not isinstance(x, Spec) else x.ndim))
+    order = list(range(len(shaped(x).shape)))
     a, b = axis_of(axis1, len(order), "axis1"), axis_of(axis2, len(order), "axis2")
     order[a], order[b] = order[b], order[a]
     return transpose(x, perm=tuple(order))
@@ -231,7 +229,7 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
 
 def expand(x: Any, shape: Any) -> Any:
     """`broadcast_to`, where a size of -1 keeps that of x."""
-    own = x.shape if isinstance(x, Spec) else np.shape(x)
+    own = shaped(x).shape
     sizes = list(shape)
     for i in range(1, len(own) + 1):
         if i <= len(sizes) and not isinstance(sizes[-i], Dim) and sizes[-i] == -1:
@@ -241,7 +239,7 @@ def expand(x: Any, shape: Any) -> Any:
 
 def repeat(x: Any, repeats: Size, *, axis: int) -> Any:
     """Each slice along `axis` `repeats` times in a row: 0 0 1 1 2 2."""
-    shape = x.shape if isinstance(x, Spec) else np.shape(x)
+    shape = shaped(x).shape
     a = axis_of(axis, len(shape))
     apart = unsqueeze(x, axis=a + 1)
     wide = broadcast_to(apart, shape=(*shape[: a + 1], repeats, *shape[a + 1 :]))

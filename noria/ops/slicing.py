@@ -17,7 +17,7 @@ from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Shape, Spec, as_shape
-from noria.ops.common import axes_of, axis_of, require_equal
+from noria.ops.common import axes_of, axis_of, require_equal, shaped
 from noria.ops.numeric import widen
 
 # ---- slices ------------------------------------------------------------------------------------
@@ -121,11 +121,15 @@ def sliced_size(size: Size, start: Size | None, stop: Size | None, step: int) ->
     if step > 0:
         last = size if stop is None else dim_min(_from_start(stop, size), size)
         first = 0 if start is None else _from_start(start, size)
-        span = dim_min(last - first, last)  # first < 0 is taken as 0
+        span = last - first
+        if not known_ge(first, 0):
+            span = dim_min(span, last)  # a start before the first element is that element
     else:
         first = size - 1 if start is None else dim_min(_from_start(start, size), size - 1)
         last = -1 if stop is None else _from_start(stop, size)
-        span = dim_min(first - last, first + 1)  # last < -1 is taken as -1
+        span = first - last
+        if not known_ge(last, -1):
+            span = dim_min(span, first + 1)  # a stop before the first element includes that element
     return dim_max(ceil_div(span, builtins.abs(step)), 0)
 
 
@@ -283,6 +287,6 @@ def _shifts(shift: Any, axis: Any, ndim: int) -> tuple[Any, Any]:
 
 def flip(x: Any, *, axis: int | Sequence[int] | None = None) -> Any:
     """x with the order along some axes (None: all) turned round."""
-    axes = axes_of(axis, x.ndim if isinstance(x, Spec) else np.ndim(x))
+    axes = axes_of(axis, len(shaped(x).shape))
     ends = (None,) * len(axes)
     return slice(x, axes=axes, starts=ends, stops=ends, steps=(-1,) * len(axes))

@@ -1,8 +1,10 @@
 """Kernel source to a native function, through memory, disk and at last the compiler.
 
 A kernel is the text of a Python function of one int64, the address of its table of int64 arguments,
-that returns 0 (any other int64 whose low 32 bits are not 0 means failure). It may use integers,
-floats, `range`, `if`, `while`, and the names of `intrinsics.NAMESPACE` and `math.NAMESPACE`:
+that returns 0 (any other int64 whose low 32 bits are not 0 means failure). It may use integers and
+floats, `range`, `if`, `for`, `while`, the types by name (`float32(0.5)`, `int64(x)`; a bare 0.5 is
+float64), and the names of `intrinsics.NAMESPACE` and `math.NAMESPACE`. Sums may be reordered and
+products fused into them; NaN, infinities and -0 are kept.
 
     def scale(args):
         source, target, n = load_int64(args, 0), load_int64(args, 1), load_int64(args, 2)

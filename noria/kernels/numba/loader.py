@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import struct
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -86,6 +87,15 @@ def engine() -> llvm.ExecutionEngine:
     module = llvm.parse_assembly(text, context=llvm.create_context())
     module.triple = machine.triple
     return llvm.create_mcjit_compiler(module, machine)
+
+
+def undefined(code: bytes) -> tuple[str, ...]:
+    """The names an ELF object file expects elsewhere."""
+    sections = {s.name(): s.data() for s in llvm.ObjectFileRef.from_data(code).sections()}
+    names = sections[b".strtab"]
+    symbols = struct.iter_unpack("<IBBHQQ", sections[b".symtab"])  # Elf64_Sym
+    at = [name for name, _, _, section, _, _ in symbols if name and section == 0]
+    return tuple(names[n : names.index(b"\0", n)].decode() for n in at)
 
 
 def missing(externals: Iterable[str]) -> list[str]:

@@ -14,8 +14,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import jit
-from numba.core import codegen, compiler, cpu, errors, funcdesc, lowering, target_extension, types
+from numba.core import codegen, compiler, cpu, funcdesc, lowering, target_extension, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import LoweringPass, PassManager, register_pass
 from numba.core.typed_passes import IRLegalization, NopythonTypeInference, PreLowerStripPhis
@@ -26,11 +25,11 @@ from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, T
 from noria.core.errors import EngineError
 from noria.kernels.numba import intrinsics, loops, math
 from noria.kernels.numba.expr import I32, I64
-from noria.kernels.numba.loader import ObjectCode, target_machine
+from noria.kernels.numba.loader import ObjectCode, target_machine, undefined
 
-# NaN, infinities and rounding of a single operation must hold, so neither nnan, ninf, arcp nor afn:
-# reassoc and nsz let a reduction become vectors, contract gives fused multiply-add.
-FAST = ("reassoc", "nsz", "contract")
+# NaN, infinities, signed zeros and the rounding of a division must hold, so neither nnan, ninf, nsz,
+# arcp nor afn: reassoc lets a reduction become vectors, contract gives fused multiply-add.
+FAST = ("reassoc", "contract")
 _ARITHMETIC = {"fadd", "fsub", "fmul", "fdiv", "frem"}
 _SCALARS = ("boolean", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 NAMESPACE: dict[str, Any] = {
@@ -46,10 +45,8 @@ def compile_object(source: str, entry: str, symbol: str) -> ObjectCode:
 
     Raises EngineError when the source is wrong or uses what kernels have not.
     """
-    module = optimise(source, entry, symbol)
-    externals = [f.name for f in module.functions if f.is_declaration]
-    externals = [name for name in externals if not name.startswith("llvm.")]
-    return ObjectCode(symbol, tuple(externals), target_machine().emit_object(module))
+    code = target_machine().emit_object(optimise(source, entry, symbol))
+    return ObjectCode(symbol, undefined(code), code)
 
 
 @global_compiler_lock
@@ -63,7 +60,7 @@ def optimise(source: str, entry: str, symbol: str) -> llvm.ModuleRef:
     """The LLVM module of a kernel after all passes."""
     try:
         library, text = _front_end(_function(source, entry), symbol)
-    except (errors.NumbaError, SyntaxError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever Numba trips over, the source is at fault
         raise _failure(source, entry, error) from error
     module = llvm.parse_assembly(text)
     for other in library.linked():
@@ -91,18 +88,28 @@ def _failure(source: str, entry: str, error: Exception) -> EngineError:
     )
 
 
+def _is_python(template: type) -> bool:
+    """Is it something that Numba implements in Python, to be compiled with the kernel?"""
+    python = templates._OverloadFunctionTemplate, templates._OverloadAttributeTemplate
+    return issubclass(template, python)
+
+
 class _Typing(BaseContext):
     """Types of numbers, ranges and what `intrinsics` and `math` define."""
 
     @functools.cached_property
     def _registry(self) -> templates.Registry:
-        """Numba's built-in typing without methods: asking for those loads all its array support."""
+        """Numba's built-in typing, less what is written in Python: that needs its whole target."""
         from numba.core.typing import builtins  # noqa: F401 (registers)
 
         slim, full = templates.Registry(), templates.builtin_registry
-        slim.functions, slim.globals = full.functions, full.globals
-        methods = templates._OverloadAttributeTemplate
-        slim.attributes = [a for a in full.attributes if not issubclass(a, methods)]
+        slim.functions = [f for f in full.functions if not _is_python(f)]
+        slim.attributes = [a for a in full.attributes if not _is_python(a)]
+        slim.globals = [
+            (value, type_)
+            for value, type_ in full.globals
+            if not any(map(_is_python, getattr(type_, "templates", ())))
+        ]
         return slim
 
     def _load_builtins(self) -> None:
@@ -111,7 +118,9 @@ class _Typing(BaseContext):
 
 class _Target(cpu.CPUContext):
     def load_additional_registries(self) -> None:
-        from numba.cpython import builtins, numbers, rangeobj  # noqa: F401 (they register)
+        from numba.cpython import builtins, mathimpl, numbers, rangeobj, tupleobj  # noqa: F401
+
+        self.install_registry(mathimpl.registry)  # floor, behind // and % of floats
 
     def post_lowering(self, mod: ir.Module, library: Any) -> None:
         for function in mod.functions:
@@ -198,7 +207,6 @@ def _contexts() -> tuple[_Typing, _Target, Any]:
     target = _Target(typing, "noria")
     descriptor = SimpleNamespace(targetdescr=SimpleNamespace(target_context=target))
     target_extension.dispatcher_registry[_NoriaTarget] = descriptor
-    target_extension.jit_registry[_NoriaTarget] = jit  # what Numba writes in Python: rarely needed
     flags: Any = compiler.Flags()
     flags.error_model = "numpy"  # division by zero is inf or NaN, not a branch
     flags.enable_ssa = True

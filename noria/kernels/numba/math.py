@@ -219,3 +219,5 @@ NAMESPACE: dict[str, Any] = {
     "fma": _function("fma", 3, expr.fma),
     "where": _where(),
 }
+_BUILTINS = {"abs": "absolute", "min": "minimum", "max": "maximum", "round": "rint"}
+NAMESPACE |= {python: NAMESPACE[ours] for python, ours in _BUILTINS.items()}

@@ -65,14 +65,14 @@ class MemDesc:
         self.strides: Dims | None = (
             row_major(self.dims) if strides is None else self._check_strides(strides)
         )
-        self._hash = hash((self.dims, dtype))
+        self._hash = hash((self.dims, dtype, False))
 
     @classmethod
     def any(cls, dims: Sequence[int], dtype: str) -> MemDesc:
         """A descriptor whose layout the primitive is asked to choose (see `Primitive.descs`)."""
         desc = cls(dims, dtype)
         desc.is_any, desc.strides = True, None
-        desc._hash = hash((desc.dims, dtype, "any"))
+        desc._hash = hash((desc.dims, dtype, True))
         return desc
 
     @classmethod
@@ -93,7 +93,7 @@ class MemDesc:
         desc = cls.__new__(cls)
         desc._handle = Handle(out.value, lib.c.dnnl_memory_desc_destroy)
         desc._read(lib)
-        desc._hash = hash((desc.dims, desc.dtype))
+        desc._hash = hash((desc.dims, desc.dtype, desc.is_any))
         return desc
 
     def _refusal(self) -> EngineError:

@@ -157,7 +157,7 @@ class Primitive:
 
     def _misaddressed(self, addresses: Mapping[int, int]) -> ArgumentError:
         wanted = ", ".join(map(arg_name, self.descs))
-        got = ", ".join(f"{arg_name(a)}={v:#x}" for a, v in addresses.items()) or "nothing"
+        got = ", ".join(f"{arg_name(a)}={v}" for a, v in addresses.items()) or "nothing"
         what = f"{self.kind} needs an address for each of its arguments and no other"
         return ArgumentError(what, expected=wanted, got=got)
 
