@@ -48,7 +48,8 @@ def gradients(
         if seeds is not None and seed is None:
             continue
         if seed is None:
-            seed = o.fill(shape=target.shape, value=1.0, dtype=target.dtype)
+            with builder.on_behalf_of(Operator("grad", (), ()), "grad"):
+                seed = o.fill(shape=target.shape, value=1.0, dtype=target.dtype)
         pending.setdefault(target, []).append(seed)
     found: dict[Value, Grad] = {}
     wanted = dict.fromkeys(wrt)  # ordered, so that the same Program comes out every time
@@ -150,7 +151,9 @@ def _rule_arguments(
 def _aligned(definition: OpDef, operator: Operator, result: Any) -> Sequence[Grad | None]:
     """The rule's result as one gradient per input."""
     if isinstance(result, Mapping):
-        return [result.get(n) for n in definition.names[: len(operator.inputs)]]
+        fixed = [result.get(i.name) for i in definition.inputs if not i.variadic]
+        rest = result.get(definition.names[-1]) if definition.variadic else None
+        result = [*fixed, *(rest or [None] * (len(operator.inputs) - len(fixed)))]
     if isinstance(result, (tuple, list)):
         if len(result) != len(operator.inputs):
             raise ProgramError(

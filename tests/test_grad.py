@@ -13,10 +13,7 @@ from noria.ir.program import Program, Spec
 from noria.ir.sparse import SparseGrad
 from noria.ir.text import format_program
 from noria.ir.verify import verify
-from noria.testing.check import load_ops
 from tests.ir.programs import N, define_call, emit_call, finish
-
-load_ops()
 
 X = np.array([0.5, -1.25, 2.0])
 Y = np.array([1.5, 0.25, -0.5])

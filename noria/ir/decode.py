@@ -169,10 +169,9 @@ class Decoder:
     def operator(self, data: Any, scope: Scope, where: str, depth: int) -> Operator:
         fields = Fields(data, where)
         op = fields.take("op", str)
-        inputs = [
-            None if name is None else use(name, scope, where)
-            for name in fields.take("inputs", list)
-        ]
+        names = fields.take("inputs", list)
+        inputs = [None if name is None else use(name, scope, where) for name in names]
+        inputs += [None] * (sum(not i.variadic for i in registry[op].inputs) - len(inputs))
         attrs = self.bound(op, self.attrs(fields.take("attrs", dict), where), where)
         blocks = self.blocks(fields.take("blocks", list, []), where, depth)
         outputs = self.declared(fields.take("outputs", list), scope, where)
@@ -182,7 +181,7 @@ class Decoder:
         return Operator(op, tuple(inputs), tuple(outputs), attrs, blocks, source, made_by)
 
     def bound(self, op: str, attrs: dict[str, Any], where: str) -> dict[str, Any]:
-        """With the defaults of attributes that are newer than the file."""
+        """With the defaults of attributes that the op did not have when the file was written."""
         try:
             return registry[op].bind_attrs(attrs)
         except NoriaError as error:

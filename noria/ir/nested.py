@@ -4,12 +4,16 @@
     with then:
         then.block.outputs = [o.mul(then.inputs[0], w)]        # w: a value outside
     blocks, operands = close([then, ...], [x])                 # operands: [x, w]
+
+And what inference and gradients of these ops share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+import numpy as np
 
 from noria.core.dims import prove_equal, symbols_of
 from noria.core.dtypes import is_float
@@ -88,6 +92,18 @@ def value_of(leaf: Any, dtype: str | None = None) -> Value:
     return building().constant(leaf, dtype if isinstance(leaf, (bool, int, float)) else None)
 
 
+def scalar_dtype(leaf: Any, beside: Any) -> str | None:
+    """The dtype a Python scalar takes from what is in its place elsewhere, if that fits."""
+    if not isinstance(leaf, (bool, int, float)):
+        return None
+    if isinstance(beside, (bool, int, float)):
+        kinds = {type(leaf), type(beside)}
+        return "float32" if kinds == {int, float} else None
+    dtype = beside.dtype if isinstance(beside, Spec) else str(np.asarray(beside).dtype)
+    fits = is_float(dtype) or (isinstance(leaf, int) and dtype != "bool")
+    return dtype if fits and not isinstance(leaf, bool) else None
+
+
 def close(
     parts: Sequence[Nested], operands: Sequence[Value], fixed: int = 0
 ) -> tuple[list[Block], list[Value]]:
@@ -150,15 +166,15 @@ def require_spec(got: Spec, want: Spec, what: str) -> None:
     """
     texts = {"expected": Spec.__str__(want), "got": Spec.__str__(got)}
     if got.dtype != want.dtype:
-        raise DTypeError(f"{what} must keep its dtype", **texts, hint="ops.cast one of them")
+        raise DTypeError(f"{what} has another dtype", **texts, hint="ops.cast one of them")
     pairs = list(zip(got.shape, want.shape, strict=False))
     if got.ndim != want.ndim or any(prove_equal(a, b) is False for a, b in pairs):
-        raise ShapeError(f"{what} must keep its shape", **texts)
+        raise ShapeError(f"{what} has another shape", **texts)
     note_checks([Check(a, b, what) for a, b in pairs if prove_equal(a, b) is None])
 
 
 def need_inputs(block: Block, specs: Sequence[Spec], what: str) -> None:
-    """Raises ProgramError, DTypeError or ShapeError unless the block takes inputs of these specs."""
+    """Raises a NoriaError unless the block takes inputs of these specs."""
     if len(block.inputs) != len(specs):
         raise ProgramError(
             f"{what} takes another number of inputs",

@@ -20,7 +20,7 @@ from noria.ir.emit import building, current
 from noria.ir.opdef import lookup
 from noria.ir.program import Value
 from noria.nn.init import Init
-from noria.ops.methods import ValueMethods
+from noria.ops import methods
 
 
 class Parameter:
@@ -82,9 +82,8 @@ def _forward(name: str) -> Any:
     return method
 
 
-for _name, _method in vars(ValueMethods).items():  # arithmetic on a Parameter is on its Value
-    if callable(_method) and not hasattr(Parameter, _name):
-        setattr(Parameter, _name, _forward(_name))
+for _name in methods.NAMES:  # arithmetic on a Parameter is arithmetic on its Value
+    setattr(Parameter, _name, _forward(_name))
 
 
 class Module:

@@ -21,6 +21,7 @@ def shaped(x: Any) -> Any:
     """x if it has a shape and a dtype, as Values, arrays and Parameters do, else as an array."""
     return x if hasattr(x, "shape") and hasattr(x, "dtype") else np.asarray(x)
 
+
 _dispatch = _emit  # kept: importing an op family is enough to call its ops
 
 
@@ -38,6 +39,13 @@ def require_equal(left: Any, right: Any, what: str) -> None:
         raise ShapeError(f"{what} must be equal", expected=str(left), got=str(right))
     if proof is None:
         note_checks([Check(left, right, what)])
+
+
+def require_same_shape(expected: Spec, value: Spec, what: str) -> None:
+    """`value` must have the shape of `expected`: now if that can be told, else when bound."""
+    need_rank(value, expected.ndim, what=what)
+    for axis, (a, b) in enumerate(zip(expected.shape, value.shape, strict=True)):
+        require_equal(a, b, f"axis {axis} of {what} and what it belongs to")
 
 
 def axis_of(axis: int, ndim: int, what: str = "axis") -> int:

@@ -11,11 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from noria.core.dtypes import is_float
 from noria.core.errors import ArgumentError, ProgramError
 from noria.core.structure import Form, flatten
 from noria.ir.emit import building
-from noria.ir.nested import Nested, close, need_flag, need_inputs, require_spec, value_of
+from noria.ir.nested import (
+    Nested,
+    close,
+    need_flag,
+    need_inputs,
+    require_spec,
+    scalar_dtype,
+    value_of,
+)
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec, Value
@@ -127,18 +134,6 @@ def _truth(pred: Any) -> bool:
     return bool(array)
 
 
-def scalar_dtype(leaf: Any, beside: Any) -> str | None:
-    """The dtype a Python scalar takes from what is in its place elsewhere, if that fits."""
-    if not isinstance(leaf, (bool, int, float)):
-        return None
-    if isinstance(beside, (bool, int, float)):
-        kinds = {type(leaf), type(beside)}
-        return "float32" if kinds == {int, float} else None
-    dtype = beside.dtype if isinstance(beside, Spec) else str(np.asarray(beside).dtype)
-    fits = is_float(dtype) or (isinstance(leaf, int) and dtype != "bool")
-    return dtype if fits and not isinstance(leaf, bool) else None
-
-
 def _same_structure(a: Form, b: Form) -> None:
     if a != b:
         raise ProgramError(
@@ -152,7 +147,7 @@ def _same_structure(a: Form, b: Form) -> None:
 def _same_specs(parts: Sequence[Nested], names: Sequence[str]) -> None:
     then, otherwise = (p.block.outputs for p in parts)
     for a, b, name in zip(then, otherwise, names, strict=True):
-        require_spec(b, a, f"{name} of the two branches")
+        require_spec(b, a, f"{name} of the second branch")
     for part in parts:
         part.check_sizes(names)
 

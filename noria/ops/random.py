@@ -19,7 +19,7 @@ import numpy as np
 
 from noria.core.dtypes import is_float
 from noria.core.errors import ArgumentError, DTypeError, ShapeError
-from noria.ir.emit import building, current
+from noria.ir.emit import building, current, loop_indices
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Shape, Spec, Value, as_shape
@@ -272,7 +272,7 @@ def _(xp, key, index):
 def random_key() -> Value:
     """The key of the Program being built; its state is declared on first use.
 
-    Inside a loop's body the key is folded with the iteration, so each draws other numbers.
+    Inside loops the key is folded with the iteration of each, so each draws other numbers.
     """
     builder = building()
     root = builder.root
@@ -281,9 +281,10 @@ def random_key() -> Value:
     if fresh:
         with root:
             root.update(STATE, o.next_key(key))
-    index = getattr(builder, "loop_index", None)
     key = builder.capture(key)
-    return key if index is None else o.fold_key(key, index())
+    for index in loop_indices():
+        key = o.fold_key(key, index)
+    return key
 
 
 def next_stream() -> int:

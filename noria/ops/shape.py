@@ -152,8 +152,9 @@ def _order(perm: Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     """The permutation, non-negative."""
     if perm is None:
         return tuple(reversed(range(ndim)))
-    order = tuple(axis_of(a, ndim, "perm") for a in perm)
-    if sorted(order) != list(range(ndim)):
+    named = perm if isinstance(perm, Sequence) else ()
+    order = tuple(axis_of(a, ndim, "perm") for a in named)
+    if not isinstance(perm, Sequence) or sorted(order) != list(range(ndim)):
         raise ArgumentError(
             "perm must name every axis once", expected=f"an order of {ndim} axes", got=repr(perm)
         )

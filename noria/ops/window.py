@@ -35,8 +35,8 @@ class Windows(NamedTuple):
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     dilation: tuple[int, ...]
-    pads: tuple[tuple[Size, Size], ...]
-    out: tuple[Size, ...]
+    pads: tuple[tuple[Any, Any], ...]
+    out: tuple[Any, ...]
 
     @property
     def spans(self) -> tuple[int, ...]:
@@ -61,11 +61,13 @@ def slide(
     kernel = per_axis(kernel, n, "kernel")
     stride, dilation = per_axis(stride, n, "stride"), per_axis(dilation, n, "dilation")
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-    pads = _pads(padding, sizes, spans, stride)
-    out = tuple(
-        _count(size, span, step, pad, ceil_mode)
-        for size, span, step, pad in zip(sizes, spans, stride, pads, strict=True)
-    )
+    if padding in ("same", "same_lower"):
+        pads = _same_pads(padding, sizes, spans, stride)
+        out = tuple(ceil_div(size, step) for size, step in zip(sizes, stride, strict=True))
+    else:
+        pads = explicit_pads(padding, n)
+        axes = zip(sizes, spans, stride, pads, strict=True)
+        out = tuple(_count(*axis, ceil_mode) for axis in axes)
     return Windows(kernel, stride, dilation, pads, out)
 
 
@@ -101,11 +103,10 @@ def explicit_pads(padding: Padding, n: int) -> tuple[tuple[int, int], ...]:
     return tuple(zip(given[:n], given[-n:], strict=True))
 
 
-def _pads(
+def _same_pads(
     padding: Padding, sizes: Sequence[Size], spans: Sequence[int], stride: Sequence[int]
 ) -> tuple[tuple[Size, Size], ...]:
-    if padding not in ("same", "same_lower"):
-        return explicit_pads(padding, len(sizes))
+    """What ceil(size / stride) windows need around them."""
     pads: list[tuple[Size, Size]] = []
     for size, span, step in zip(sizes, spans, stride, strict=True):
         total = dim_max((ceil_div(size, step) - 1) * step + span - size, 0)
@@ -145,7 +146,7 @@ def taps(windows: Windows) -> list[tuple[slice, ...]]:
 
 def extents(windows: Windows, sizes: Sequence[int]) -> list[tuple[int, int]]:
     """(in front, behind) that an array needs so that every window lies in it."""
-    found = []
+    found: list[tuple[int, int]] = []
     for size, span, step, (front, behind), out in zip(
         sizes, windows.spans, windows.stride, windows.pads, windows.out, strict=True
     ):

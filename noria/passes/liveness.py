@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from noria.core.dims import symbols_of
 from noria.ir.opdef import lookup
-from noria.ir.program import Block, Operator, Program, Value, needed, walk
+from noria.ir.program import Block, Operator, Program, Value, needed
+from noria.passes.nested import effects, map_blocks
 
 
 def has_effect(operator: Operator) -> bool:
     """Whether it must run even if nobody takes its outputs: it, or one inside it, is ordered."""
-    inner = (o for block in operator.blocks.values() for o in walk(block))
-    return any(lookup(o.type).effect == "ordered" for o in (operator, *inner))
+    return "ordered" in effects(operator)
 
 
 def live(block: Block, roots: Sequence[Value]) -> list[Operator]:
@@ -21,17 +20,14 @@ def live(block: Block, roots: Sequence[Value]) -> list[Operator]:
 
     Operators that stay as they are are the same objects.
     """
-    return [_pruned(o) for o in needed(block, roots, has_effect)]
+    return [map_blocks(o, _pruned) for o in needed(block, roots, has_effect)]
 
 
-def _pruned(operator: Operator) -> Operator:
-    blocks = {}
-    for name, block in operator.blocks.items():
-        kept = live(block, block.outputs)
-        same = kept == block.operators
-        blocks[name] = block if same else Block(list(block.inputs), kept, list(block.outputs))
-    changed = any(blocks[n] is not b for n, b in operator.blocks.items())
-    return replace(operator, blocks=blocks) if changed else operator
+def _pruned(block: Block) -> Block:
+    operators = live(block, block.outputs)
+    if operators == block.operators:
+        return block
+    return Block(list(block.inputs), operators, list(block.outputs))
 
 
 def fixed_values(operators: Iterable[Operator], state: Iterable[Value]) -> set[Value]:

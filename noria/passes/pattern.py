@@ -24,10 +24,8 @@ from noria.ir.emit import Builder
 from noria.ir.opdef import OpDef
 from noria.ir.program import Operator, Program, Value
 
-COMMUTATIVE = frozenset(
-    ("add", "mul", "maximum", "minimum", "equal", "not_equal")
-    + ("logical_and", "logical_or", "logical_xor")
-)
+_COMMUTATIVE = "add mul maximum minimum equal not_equal logical_and logical_or logical_xor"
+COMMUTATIVE = frozenset(_COMMUTATIVE.split())
 MAX_COMMUTATIVE = 6  # in one pattern, which is tried 2^n times
 
 
@@ -167,9 +165,7 @@ class Pattern:
             frozenset(chosen) for k in range(len(swaps) + 1) for chosen in combinations(swaps, k)
         ]
 
-    def match(
-        self, operator: Operator, producer: Mapping[Value, Operator]
-    ) -> Found | None:
+    def match(self, operator: Operator, producer: Mapping[Value, Operator]) -> Found | None:
         """The first way the operator and what leads to it fit, None if there is none.
 
         producer: value -> the operator that makes it. A fit whose only fault is an attribute is
@@ -218,7 +214,7 @@ class _Attempt:
 
     def term(self, term: Term, value: Value | None) -> bool:
         if term is None or value is None:
-            return term is None and value is None or self.absent(term)
+            return (term is None and value is None) or self.absent(term)
         if isinstance(term, Variable):
             return self.found.values.setdefault(term.name, value) is value
         maker = self.producer.get(value)

@@ -1,8 +1,8 @@
 """What passes did, and what they left alone and why: kept for whoever asks.
 
-    with collect() as reports:
-        program = fuse_linear(program)
-    reports[0].declined        # [("add at model.py:12", "the bias is not a vector"), ...]
+with collect() as reports:
+    program = fuse_linear(program)
+reports[0].declined        # [("add at model.py:12", "the bias is not a vector"), ...]
 """
 
 from __future__ import annotations

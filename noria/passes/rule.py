@@ -17,7 +17,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -27,10 +27,10 @@ from noria.ir.emit import Builder
 from noria.ir.index import Index
 from noria.ir.program import Block, Operator, Program, Spec, Value
 from noria.passes.liveness import fixed_values, live, unchanged_state
+from noria.passes.nested import map_blocks
 from noria.passes.pattern import Found, Pattern
 from noria.passes.report import Report, publish
 
-SEALED = frozenset(("fused",))  # ops whose blocks are not rewritten: a kernel reads them
 MAX_SWEEPS = 10
 
 
@@ -150,6 +150,7 @@ class _BlockWalk:
         self.more: Counter[Value] = Counter()  # uses won (or lost) since the index was made
         self.producer: dict[Value, Operator] = {}
         self.renamed: dict[Value, Value] = {}
+        self.aliases: dict[Value, list[Value]] = {}
         self.dead: set[Operator] = set()
         builder.block = Block()
 
@@ -164,7 +165,7 @@ class _BlockWalk:
         out: list[Operator] = []
         todo = deque(self.block.operators)
         while todo:
-            operator = self.inside(todo.popleft().with_inputs(self.renamed))
+            operator = map_blocks(todo.popleft().with_inputs(self.renamed), self.inside)
             made = self.try_rules(operator)
             if made is None:
                 out.append(operator)
@@ -173,22 +174,14 @@ class _BlockWalk:
                 todo.extendleft(reversed(made))
         return [o for o in out if o not in self.dead]
 
-    def inside(self, operator: Operator) -> Operator:
-        """The operator with its nested blocks rewritten."""
-        if not operator.blocks or operator.type in SEALED:
-            return operator
-        blocks = {}
-        for name, block in operator.blocks.items():
-            builder = Builder(self.sweep.program, block, parent=self.builder)
-            walk = _BlockWalk(self.sweep, builder, block, block.outputs, set())
-            operators = walk.run()
-            if operators == block.operators:
-                blocks[name] = block
-            else:
-                outputs = [walk.renamed.get(v, v) for v in block.outputs]
-                blocks[name] = Block(list(block.inputs), operators, outputs)
-        changed = any(blocks[n] is not b for n, b in operator.blocks.items())
-        return replace(operator, blocks=blocks) if changed else operator
+    def inside(self, block: Block) -> Block:
+        """A nested block, rewritten."""
+        builder = Builder(self.sweep.program, block, parent=self.builder)
+        walk = _BlockWalk(self.sweep, builder, block, block.outputs, set())
+        operators = walk.run()
+        if operators == block.operators:
+            return block
+        return Block(list(block.inputs), operators, [walk.renamed.get(v, v) for v in block.outputs])
 
     def try_rules(self, operator: Operator) -> list[Operator] | None:
         """What replaces the operator, None if no rule fires."""
@@ -249,7 +242,9 @@ class _BlockWalk:
                 expected=Spec.__str__(old),
                 got=Spec.__str__(new),
             )
-        self.renamed[old] = new
+        for alias in (old, *self.aliases.pop(old, ())):  # so that one look-up always suffices
+            self.renamed[alias] = new
+            self.aliases.setdefault(new, []).append(alias)
         self.more[new] += uses
         self.more[old] -= uses
 
@@ -257,14 +252,10 @@ class _BlockWalk:
         """Remove the anchor, and then what nothing uses any more."""
         anchor, *rest = operators
         self.more.subtract(anchor.operands)
-        for o in sorted(rest, key=self.place, reverse=True):
-            if not any(self.uses(v) for v in o.outputs):
-                self.dead.add(o)
-                self.more.subtract(o.operands)
-
-    def place(self, operator: Operator) -> int:
-        """Its place among the operators passed."""
-        return self.order[operator]
+        while unused := [o for o in rest if not any(map(self.uses, o.outputs))]:
+            rest = [o for o in rest if o not in unused]
+            self.dead.update(unused)
+            self.more.subtract(v for o in unused for v in o.operands)
 
 
 def _agree(a: Spec, b: Spec) -> bool:

@@ -13,6 +13,7 @@ from noria.ir.program import Operator
 from noria.runtime.plan import REORDER
 
 # Differences allowed, relative to the largest magnitude in the output: sums are in another order.
+# Where large inputs cancel to a small output, to a thousandth of the largest input.
 TOLERANCE = {"float64": 1e-9, "float32": 2e-4, "float16": 2e-2, "bfloat16": 5e-2}
 
 
@@ -25,8 +26,9 @@ def check_step(
     else:
         with np.errstate(all="ignore"):
             wanted = run_operator(op, inputs, dict(sizes))
+    floor = 1e-3 * max((_largest(a) for a in inputs if a is not None), default=0.0)
     for v, got, want in zip(op.outputs, outputs, wanted, strict=True):
-        problem = difference(got, np.asarray(want), v.dtype)
+        problem = difference(got, np.asarray(want), v.dtype, floor)
         if problem:
             raise EngineError(
                 f"kernel {kernel} differs from the reference in '{v.name}'",
@@ -37,8 +39,18 @@ def check_step(
             )
 
 
-def difference(got: np.ndarray, want: np.ndarray, dtype: str) -> str | None:
-    """What is wrong with `got`, None if nothing."""
+def _largest(a: np.ndarray) -> float:
+    """The largest finite magnitude of a float array, 0 for others."""
+    if not dtypes.is_float(dtypes.as_dtype(a.dtype)) or not a.size:
+        return 0.0
+    wide = a.astype(np.float64)
+    return float(np.abs(np.where(np.isfinite(wide), wide, 0)).max())
+
+
+def difference(
+    got: np.ndarray, want: np.ndarray, dtype: str, floor: float = 0.0
+) -> str | None:
+    """What is wrong with `got`, None if nothing. floor: the least scale of a difference."""
     if not dtypes.is_float(dtype):
         bad = np.flatnonzero(got.reshape(-1) != want.reshape(-1))
         return f"{bad.size} of {got.size} elements differ" if bad.size else None
@@ -49,7 +61,7 @@ def difference(got: np.ndarray, want: np.ndarray, dtype: str) -> str | None:
         return f"{int((~same).sum())} of {got.size} elements differ in being finite"
     if not finite.any():
         return None
-    scale = max(float(np.abs(b[finite]).max()), 1e-30)
+    scale = max(float(np.abs(b[finite]).max()), floor, 1e-30)
     error = float(np.abs(a[finite] - b[finite]).max()) / scale
     return f"largest error {error:.3g} of the largest value" if error > TOLERANCE[dtype] else None
 

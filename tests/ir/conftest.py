@@ -1,10 +1,7 @@
 import pytest
 
 from noria.ir.opdef import registry
-from noria.testing.check import load_ops
 from tests.ir.programs import define_call
-
-load_ops()
 
 
 @pytest.fixture

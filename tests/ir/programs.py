@@ -2,6 +2,17 @@
 
 import numpy as np
 
+import noria.ops.compare
+import noria.ops.control
+import noria.ops.create
+import noria.ops.elementwise
+import noria.ops.index
+import noria.ops.join
+import noria.ops.linalg
+import noria.ops.numeric
+import noria.ops.reduce
+import noria.ops.scatter
+import noria.ops.shape  # noqa: F401  (importing a family registers its ops)
 from noria.core.dims import symbol
 from noria.ir.emit import Builder, building, trace_block
 from noria.ir.opdef import op, registry

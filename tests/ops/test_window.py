@@ -72,7 +72,9 @@ def test_bad_padding_is_refused(padding):
         slide((5, 5), (3, 3), 1, padding)
 
 
-@pytest.mark.parametrize("attrs", [{"stride": 0}, {"stride": (1,)}, {"dilation": -1}, {"stride": 1.0}])
+@pytest.mark.parametrize(
+    "attrs", [{"stride": 0}, {"stride": (1,)}, {"dilation": -1}, {"stride": 1.0}]
+)
 def test_bad_strides_and_dilations_are_refused(attrs):
     with pytest.raises(ArgumentError, match=next(iter(attrs))):
         slide((5, 5), (3, 3), **attrs)

@@ -53,7 +53,7 @@ def read(name: str) -> ObjectCode | None:
             if os.fstat(file.fileno()).st_uid not in (os.getuid(), 0):
                 return None
             return _decode(file.read())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -77,7 +77,7 @@ def _encode(entry: ObjectCode) -> bytes:
 
 
 def _decode(data: bytes) -> ObjectCode:
-    """Raises ValueError or KeyError when the data are not an entry."""
+    """Raises ValueError, KeyError or TypeError when the data are not an entry."""
     start = len(_MAGIC) + 32
     body = data[start:]
     if not data.startswith(_MAGIC) or hashlib.sha256(body).digest() != data[start - 32 : start]:

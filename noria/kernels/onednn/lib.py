@@ -14,6 +14,7 @@ from importlib import metadata
 from typing import Any
 
 from noria.core.errors import EngineError
+from noria.core.flags import flags
 from noria.kernels.onednn.enums import STATUS
 
 WHEEL = "onednn-cpu-gomp"
@@ -146,8 +147,8 @@ def check(status: int, what: str, **told: str) -> None:
 
 
 def _find(path: str | None) -> str:
-    """The file to load: the argument, NORIA_ONEDNN, the wheel's, else the system's."""
-    chosen = path or os.environ.get("NORIA_ONEDNN")
+    """The file to load: the argument, the flag, the wheel's, else the system's."""
+    chosen = path or flags.onednn
     if chosen:
         return chosen
     try:
@@ -199,7 +200,7 @@ def _declare(c: ctypes.CDLL, path: str) -> None:
 
 
 def open_library(path: str | None = None) -> Library:
-    """Load oneDNN from `path`, else NORIA_ONEDNN, else the wheel, else the system.
+    """Load oneDNN from `path`, else the flag NORIA_ONEDNN, else the wheel, else the system.
 
     Raises EngineError where it cannot be loaded, is not oneDNN 3.x, or offers no CPU engine.
     """

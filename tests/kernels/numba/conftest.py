@@ -1,5 +1,10 @@
 """Kernels made of one expression, and what the tests count errors in."""
 
+import os
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 import pytest
 
@@ -110,3 +115,21 @@ def cold(monkeypatch, tmp_path):
     monkeypatch.setenv("NORIA_CACHE", str(tmp_path))
     monkeypatch.setattr(jit, "_functions", {})
     return tmp_path / "kernels"
+
+
+@pytest.fixture
+def fresh_python():
+    """fresh_python(code, VARIABLE="value"): what a new interpreter, warnings as errors, prints."""
+
+    def run(code, **environment):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    return run

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from noria.core.errors import EngineError
+from noria.core.flags import flags
 from noria.kernels.onednn import lib
 
 
@@ -55,9 +56,11 @@ def test_a_file_that_is_no_library_is_refused(tmp_path):
         lib.open_library(str(text))
 
 
-def test_the_environment_names_the_file_and_the_argument_wins(monkeypatch):
+def test_the_environment_or_flag_names_the_file_and_the_argument_wins(monkeypatch):
     monkeypatch.setenv("NORIA_ONEDNN", "/nowhere/by_environment.so")
     with pytest.raises(EngineError, match="by_environment"):
+        lib.open_library()
+    with flags.set(onednn="/nowhere/by_flag.so"), pytest.raises(EngineError, match="by_flag"):
         lib.open_library()
     with pytest.raises(EngineError, match="by_argument"):
         lib.open_library("/nowhere/by_argument.so")

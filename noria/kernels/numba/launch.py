@@ -1,0 +1,41 @@
+"""From a compiled function and numbers to a row of the tape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from noria.ir.program import Operator
+from noria.kernels.call import Call
+from noria.kernels.numba import jit
+from noria.kernels.numba.parallel import parallel
+from noria.kernels.registry import Declined
+
+
+def launch(
+    name: str,
+    source: str,
+    entry: str,
+    table: Sequence[int],
+    *,
+    threads: int,
+    bytes: int = 0,
+    ops: int = 0,
+) -> Call:
+    """The Call of a kernel on a table of addresses and sizes, on a team where the work pays for it.
+
+    bytes, ops: what the whole call moves and computes, as `parallel` counts them.
+    """
+    function = jit.compile_source(source, entry)
+    memory = np.array(table, np.int64)
+    row = (memory.ctypes.data, 0, 0, 0)
+    call = Call(name, function.address, row, (memory, function))
+    return call if threads == 1 else parallel(call, bytes=bytes, ops=ops)
+
+
+def need(op: Operator, dtypes: Sequence[str], positions: Sequence[int] | None = None) -> None:
+    """Raises Declined unless the inputs at these positions (default all) have one of the dtypes."""
+    for i, v in enumerate(op.inputs):
+        if v is not None and (positions is None or i in positions) and v.dtype not in dtypes:
+            raise Declined(f"{v.name} is {v.dtype}, not {' or '.join(dtypes)}")

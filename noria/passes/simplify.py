@@ -1,0 +1,247 @@
+"""Arithmetic and changes of shape that do nothing, or that one operator does as well as two.
+
+Every rule is exact: NaN, infinities and the sign of zero come out as before.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from noria.core.dtypes import is_float, is_integer, to_numpy
+from noria.ir.opdef import lookup
+from noria.ir.opdef import vocabulary as o
+from noria.ir.program import Program, Spec
+from noria.passes.pattern import ANY
+from noria.passes.rule import Match, Rule, rewrite
+
+QUIET = ""  # a reason that nobody wants to read
+
+VIEWS = {"reshape": "shape", "squeeze": "axis", "unsqueeze": "axis", "flatten": ""}
+
+
+def simplify(program: Program) -> Program:
+    """What changes nothing goes; two changes of shape, or casts, in a row become one.
+
+    It comes before what looks for operators side by side, so that nothing idle stands between.
+
+    Given:
+        program p {
+          input x: float32[N, 6]
+          fill: float32[] = fill(shape=(), value=1.0)
+          mul: float32[N, 6] = mul(x, fill)
+          neg: float32[N, 6] = neg(mul)
+          neg_1: float32[N, 6] = neg(neg)
+          reshape: float32[6*N] = reshape(neg_1, shape=[6*N])
+          reshape_1: float32[2*N, 3] = reshape(reshape, shape=[2*N, 3])
+          output y = reshape_1
+        }
+    Result:
+        program p {
+          input x: float32[N, 6]
+          reshape: float32[2*N, 3] = reshape(x, shape=[2*N, 3])
+          output y = reshape
+        }
+
+    Given:
+        program p {
+          input g: float32[N, 4, 8, 8]
+          fill: float32[] = fill(shape=(), value=8.0)
+          div: float32[N, 4, 8, 8] = div(g, fill)
+          sum_to: float32[4, 1, 1] = sum_to(div, shape=(4, 1, 1))
+          output y = sum_to
+        }
+    Result:
+        program p {
+          input g: float32[N, 4, 8, 8]
+          fill: float32[] = fill(shape=(), value=0.125)
+          mul: float32[N, 4, 8, 8] = mul(g, fill)
+          reduce_sum: float32[4] = reduce_sum(mul, axis=(0, 2, 3))
+          reshape: float32[4, 1, 1] = reshape(reduce_sum, shape=(4, 1, 1))
+          output y = reshape
+        }
+    """
+    return rewrite(program, RULES, "simplify")
+
+
+def _same(m: Match) -> str | None:
+    """The result is x in dtype and shape."""
+    x, out = m["x"], m.operator.outputs[0]
+    if x.dtype != out.dtype:
+        return f"{x.name} is {x.dtype}, the result {out.dtype}"
+    return None if x.shape == out.shape else f"{x.name} is broadcast"
+
+
+def _same_quietly(m: Match) -> str | None:
+    return None if _same(m) is None else QUIET
+
+
+def _x(x: Any) -> Any:
+    return x
+
+
+# ---- arithmetic --------------------------------------------------------------------------------
+
+
+def _zero_has_no_sign(m: Match) -> str | None:
+    if is_float(m["x"].dtype):
+        return f"{m['x'].name} + 0.0 is 0.0 where it is -0.0"
+    return _same(m)
+
+
+def _power_of_two(m: Match) -> str | None:
+    """Then the reciprocal is exact, and so is multiplying by it."""
+    number = m.number("y")
+    if number is None or not is_float(m["x"].dtype):
+        return QUIET
+    if math.frexp(abs(number))[0] != 0.5 or not 2**-14 <= abs(number) <= 2**14:
+        return f"1 / {number} is not exact"
+    return _same(m)
+
+
+def _times_reciprocal(x: Any, match: Match) -> Any:
+    return o.mul(x, 1.0 / float(match.number("y") or 1))
+
+
+ARITHMETIC = [
+    Rule(lambda x: o.mul(x, 1), _same, _x, "x * 1"),
+    Rule(lambda x: o.div(x, 1), _same, _x, "x / 1"),
+    Rule(lambda x: o.pow(x, 1), _same, _x, "x ** 1"),
+    Rule(lambda x: o.sub(x, 0), _same, _x, "x - 0"),
+    Rule(lambda x: o.add(x, -0.0), _same, _x, "x + -0.0"),
+    Rule(lambda x: o.add(x, 0), _zero_has_no_sign, _x, "x + 0"),
+    Rule(lambda x: o.neg(o.neg(x)), None, _x, "- -x", shared=True),
+    Rule(lambda x: o.logical_not(o.logical_not(x)), None, _x, "not not x", shared=True),
+    Rule(lambda x, y: o.add(x, o.neg(y)), None, lambda x, y: o.sub(x, y), "x + -y", shared=True),
+    Rule(lambda x, y: o.sub(x, o.neg(y)), None, lambda x, y: o.add(x, y), "x - -y", shared=True),
+    Rule(lambda x: o.pow(x, 2), _same, lambda x: o.square(x), "x ** 2"),
+    Rule(lambda x: o.maximum(x, 0), _same, lambda x: o.relu(x), "max(x, 0)"),
+    Rule(lambda x, y: o.div(x, y), _power_of_two, _times_reciprocal, "x / 2^k"),
+]
+
+# ---- dtypes ------------------------------------------------------------------------------------
+
+
+def _holds(wide: str, narrow: str) -> bool:
+    """Whether every number of one dtype has its place in the other."""
+    kinds = [(is_float(d), is_integer(d)) for d in (wide, narrow)]
+    alike = kinds[0] == kinds[1] or narrow == "bool"
+    return alike and bool(np.can_cast(to_numpy(narrow), to_numpy(wide)))
+
+
+def _nothing_lost(m: Match) -> str | None:
+    between = m.operators[1].outputs[0].dtype
+    if _holds(between, m["x"].dtype):
+        return None
+    return f"{between} does not hold every {m['x'].dtype}"
+
+
+def _cast(x: Any, dtype: str) -> Any:
+    return x if x.dtype == dtype else o.cast(x, dtype=dtype)
+
+
+CASTS = [
+    Rule(lambda x: o.cast(x, dtype=ANY), _same_quietly, _x, "cast to the same dtype"),
+    Rule(
+        lambda x, *, dtype: o.cast(o.cast(x, dtype=ANY), dtype=dtype),
+        _nothing_lost,
+        _cast,
+        "cast of a cast",
+        shared=True,
+    ),
+]
+
+# ---- shapes ------------------------------------------------------------------------------------
+
+
+def _viewed(name: str, x: Any) -> Any:
+    """A view op, whatever its attributes."""
+    if name == "flatten":
+        return o.flatten(x, start=ANY, end=ANY)
+    return lookup(name)(x, **{VIEWS[name]: ANY})
+
+
+def _unchanged(name: str) -> Rule:
+    def pattern(x: Any) -> Any:
+        if name in VIEWS:
+            return _viewed(name, x)
+        return lookup(name)(x, shape=ANY)
+
+    return Rule(pattern, _same_quietly, _x, f"{name} to the same shape")
+
+
+def _merged(outer: str, inner: str) -> Rule:
+    def pattern(x: Any) -> Any:
+        return _viewed(outer, _viewed(inner, x))
+
+    return Rule(pattern, None, _reshaped, f"{outer} of {inner}", shared=True)
+
+
+def _reshaped(x: Any, match: Match) -> Any:
+    shape = match.operator.outputs[0].shape
+    return x if x.shape == shape else o.reshape(x, shape=shape)
+
+
+def _broadcast(x: Any, *, shape: Any) -> Any:
+    return o.broadcast_to(x, shape=shape)
+
+
+def order_of(perm: tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
+    """The permutation of a transpose, written out and non-negative."""
+    return tuple(reversed(range(ndim))) if perm is None else tuple(a % ndim for a in perm)
+
+
+def _in_order(m: Match) -> str | None:
+    ndim = m["x"].ndim
+    return None if order_of(m["perm"], ndim) == tuple(range(ndim)) else QUIET
+
+
+def _transposed(x: Any, outer: Any, inner: Any) -> Any:
+    first, second = order_of(inner, x.ndim), order_of(outer, x.ndim)
+    perm = tuple(first[a] for a in second)
+    return x if perm == tuple(range(x.ndim)) else o.transpose(x, perm=perm)
+
+
+def summed_axes(x: Spec, shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """The axes along which `sum_to` sums."""
+    lead = x.ndim - len(shape)
+    stretched = (lead + i for i, d in enumerate(shape) if d == 1 and x.shape[lead + i] != 1)
+    return (*range(lead), *stretched)
+
+
+def _sums_floats(m: Match) -> str | None:
+    return None if is_float(m["x"].dtype) else "reduce_sum of integers is int64"
+
+
+def _reduced(x: Any, shape: Any, match: Match) -> Any:
+    axes = summed_axes(x, shape)
+    out = o.reduce_sum(x, axis=axes) if axes else x
+    return out if out.shape == tuple(shape) else o.reshape(out, shape=shape)
+
+
+SHAPES = [
+    *(_unchanged(name) for name in (*VIEWS, "broadcast_to")),
+    *(_merged(outer, inner) for outer in VIEWS for inner in VIEWS),
+    Rule(
+        lambda x, *, shape: o.broadcast_to(o.broadcast_to(x, shape=ANY), shape=shape),
+        None,
+        _broadcast,
+        "broadcast_to of broadcast_to",
+        shared=True,
+    ),
+    Rule(lambda x, *, perm: o.transpose(x, perm=perm), _in_order, _x, "transpose in order"),
+    Rule(
+        lambda x, *, outer, inner: o.transpose(o.transpose(x, perm=inner), perm=outer),
+        None,
+        _transposed,
+        "transpose of transpose",
+        shared=True,
+    ),
+    Rule(lambda x, *, shape: o.sum_to(x, shape=shape), _sums_floats, _reduced, "sum_to"),
+    Rule(lambda x: o.identity(x), None, _x, "identity"),
+    Rule(lambda x: o.stop_gradient(x), None, _x, "stop_gradient"),
+]
+
+RULES = ARITHMETIC + CASTS + SHAPES
