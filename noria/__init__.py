@@ -1,0 +1,60 @@
+"""noria: models become Programs that are planned, run and shipped.
+
+    import noria
+    from noria import nn, ops, optim
+"""
+
+from noria import data, nn, ops, optim
+from noria.core.dims import symbol
+from noria.core.errors import NoriaError
+from noria.core.flags import flags
+from noria.grad import append_backward, gradients
+from noria.ir.compare import difference, same
+from noria.ir.emit import Builder
+from noria.ir.opdef import op
+from noria.ir.program import Operator, Program, Spec, Value
+from noria.ir.save import load, save
+from noria.ir.text import parse_program as parse
+from noria.ir.trace import spec, trace
+from noria.ir.verify import verify
+from noria.kernels import library as _library
+from noria.passes.for_test import for_test
+from noria.runtime.executor import Executor
+from noria.runtime.predictor import Predictor
+from noria.runtime.scope import Scope
+from noria.train.trainer import Trainer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Builder",
+    "Executor",
+    "NoriaError",
+    "Operator",
+    "Predictor",
+    "Program",
+    "Scope",
+    "Spec",
+    "Trainer",
+    "Value",
+    "append_backward",
+    "data",
+    "difference",
+    "flags",
+    "for_test",
+    "gradients",
+    "load",
+    "nn",
+    "op",
+    "ops",
+    "optim",
+    "parse",
+    "same",
+    "save",
+    "spec",
+    "symbol",
+    "trace",
+    "verify",
+]
+
+_kernels = _library.__all__

@@ -114,6 +114,7 @@ class Builder:
         self.block = program.block if block is None else block
         self.parent = parent
         self.names: Names = parent.names if parent else _names_of(program)
+        self._tokens: list[Any] = []  # a Builder may be entered again inside itself
         self.captures: dict[Value, Value] = {}
         self.made_by: str = made_by or (parent.made_by if parent else "")
         self.source: Source | None = parent.source if parent else None
@@ -125,11 +126,11 @@ class Builder:
             self.known.update(s.value for s in program.state.values())
 
     def __enter__(self) -> Builder:
-        self._token = _current.set(self)
+        self._tokens.append(_current.set(self))
         return self
 
     def __exit__(self, *_: object) -> None:
-        _current.reset(self._token)
+        _current.reset(self._tokens.pop())
 
     # ---- declarations --------------------------------------------------------------------------
 

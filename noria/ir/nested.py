@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from noria.core.dims import prove_equal, symbols_of
-from noria.core.dtypes import is_float
+from noria.core.dtypes import as_dtype, is_float
 from noria.core.errors import DTypeError, ProgramError, ShapeError
 from noria.core.shapes import Check
 from noria.ir.emit import Builder, building, inner_name
@@ -85,21 +85,31 @@ def value_of(leaf: Any, dtype: str | None = None) -> Value:
     Numbers and arrays become constants, Python scalars of `dtype` if it is given. Raises
     DTypeError for what is no number.
     """
-    resolve = getattr(type(leaf), "__noria_value__", None)
-    leaf = leaf if resolve is None else resolve(leaf)
+    leaf = resolved(leaf)
     if isinstance(leaf, Value):
         return building().capture(leaf)
-    return building().constant(leaf, dtype if isinstance(leaf, (bool, int, float)) else None)
+    return building().constant(leaf, dtype if is_scalar(leaf) else None)
+
+
+def resolved(leaf: Any) -> Any:
+    """The Value (or array) that a stand-in for one, such as a parameter of a module, stands for."""
+    resolve = getattr(type(leaf), "__noria_value__", None)
+    return leaf if resolve is None else resolve(leaf)
+
+
+def is_scalar(leaf: Any) -> bool:
+    """Whether it is a Python number, which takes its dtype from what is beside it."""
+    return type(leaf) in (bool, int, float)
 
 
 def scalar_dtype(leaf: Any, beside: Any) -> str | None:
     """The dtype a Python scalar takes from what is in its place elsewhere, if that fits."""
-    if not isinstance(leaf, (bool, int, float)):
+    if not is_scalar(leaf):
         return None
-    if isinstance(beside, (bool, int, float)):
-        kinds = {type(leaf), type(beside)}
-        return "float32" if kinds == {int, float} else None
-    dtype = beside.dtype if isinstance(beside, Spec) else str(np.asarray(beside).dtype)
+    if is_scalar(beside):
+        return "float32" if {type(leaf), type(beside)} == {int, float} else None
+    beside = resolved(beside)
+    dtype = beside.dtype if isinstance(beside, Spec) else as_dtype(np.asarray(beside).dtype)
     fits = is_float(dtype) or (isinstance(leaf, int) and dtype != "bool")
     return dtype if fits and not isinstance(leaf, bool) else None
 

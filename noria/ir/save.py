@@ -222,10 +222,12 @@ def _read_zip(path: Path) -> tuple[bytes, bytes]:
     size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = _checked_entries(archive, size)
-            with archive.open(entries[PROGRAM]) as file:
-                text = file.read(MAX_JSON + 1)
-            return text, archive.read(entries[TENSORS])
+            text, state = _checked_entries(archive, size)
+            with archive.open(text) as file:
+                found = file.read(MAX_JSON + 1)
+            if len(found) != text.file_size:
+                raise zipfile.BadZipFile(f"{PROGRAM} has {len(found)} bytes, not {text.file_size}")
+            return found, archive.read(state)
     except _BAD_ZIP as error:
         if isinstance(error, FormatError):
             raise
@@ -236,23 +238,24 @@ def _read_zip(path: Path) -> tuple[bytes, bytes]:
         ) from None
 
 
-def _checked_entries(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
+def _checked_entries(
+    archive: zipfile.ZipFile, size: int
+) -> tuple[zipfile.ZipInfo, zipfile.ZipInfo]:
     """The two entries, which must be of the sizes they claim before anything is unpacked."""
-    entries = {info.filename: info for info in archive.infolist()}
-    if sorted(info.filename for info in archive.infolist()) != [PROGRAM, TENSORS]:
-        got = ", ".join(sorted(entries)[:5]) or "an empty archive"
+    entries = sorted(archive.infolist(), key=lambda info: info.filename)
+    if [info.filename for info in entries] != [PROGRAM, TENSORS]:
+        got = ", ".join(info.filename for info in entries[:5]) or "an empty archive"
         raise FormatError("not a saved Program", expected=f"{PROGRAM} and {TENSORS}", got=got)
-    text, state = entries[PROGRAM], entries[TENSORS]
+    text, state = entries
     known = text.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
     if not known or (text.flag_bits | state.flag_bits) & ENCRYPTED:
         raise FormatError("the zip file is encrypted, or compressed in a way noria does not use")
     _limit(text.file_size)
-    stored = state.compress_type == zipfile.ZIP_STORED
-    if not stored or not state.file_size == state.compress_size <= size:
+    stored = state.compress_type == zipfile.ZIP_STORED and state.file_size == state.compress_size
+    if not stored or text.compress_size + state.compress_size > size:
         raise FormatError(
             "the sizes in the zip file make no sense",
-            where=TENSORS,
-            expected=f"a part of {size} bytes that is not compressed",
-            got=f"{state.compress_size} bytes that give {state.file_size}",
+            expected=f"parts of {size} bytes, {TENSORS} not compressed",
+            got=f"{text.compress_size} and {state.compress_size} for {state.file_size} bytes",
         )
-    return entries
+    return text, state

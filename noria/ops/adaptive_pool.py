@@ -1,8 +1,8 @@
 """Pooling into a given number of windows, over 1, 2 or 3 spatial axes.
 
-Along an axis of n elements, window i of m sees the elements from floor(i * n / m) up to, and not
-including, ceil((i + 1) * n / m): windows of nearly one size that cover everything, and overlap where
-m does not divide n. `size` is m: an integer for all axes, or one per axis.
+Along an axis of n elements, window i of m sees the elements from floor(i * n / m) up to, and
+not including, ceil((i + 1) * n / m): windows of nearly one size that cover everything, and overlap
+where m does not divide n. `size` is m: an integer for all axes, or one per axis.
 """
 
 from __future__ import annotations
@@ -85,49 +85,49 @@ def _define_max(n: int) -> OpDef:
 
 def _define_max_grad(n: int) -> OpDef:
     @op(name=f"adaptive_max_pool{n}d_grad")
-    def adaptive_max_pool_grad(x, out, grad):
-        """Gradient of an adaptive max-pooling in x, from its x, its out and the gradient of out."""
-        need_float(x, out, grad)
-        require_same_shape(_pooled(x, n, out.shape[2:]), out, "out")
-        require_same_shape(out, grad, "grad")
+    def adaptive_max_pool_grad(x, pooled, grad):
+        """Gradient of an adaptive max-pooling in x, from its x, its result and the gradient of that."""
+        need_float(x, pooled, grad)
+        require_same_shape(_pooled(x, n, pooled.shape[2:]), pooled, "pooled")
+        require_same_shape(pooled, grad, "grad")
         return x
 
     @adaptive_max_pool_grad.compute
     @in_float32
-    def _(xp, x, out, grad):
+    def _(xp, x, pooled, grad):
         total = xp.zeros(x.shape, grad.dtype)
-        for tap, hit in _hits(xp, x, out):
+        for tap, hit in _hits(xp, x, pooled):
             index = (slice(None), slice(None), *tap)
             total = add_at(xp, total, index, xp.where(hit, grad, 0), unique=False)
         return total.astype(x.dtype)
 
     @adaptive_max_pool_grad.grad
-    def _(x, out, g):
-        return None, None, lookup(f"adaptive_max_pool{n}d_pick")(x, out, g)
+    def _(x, pooled, g):
+        return None, None, lookup(f"adaptive_max_pool{n}d_pick")(x, pooled, g)
 
     return adaptive_max_pool_grad
 
 
 def _define_max_pick(n: int) -> OpDef:
     @op(name=f"adaptive_max_pool{n}d_pick")
-    def adaptive_max_pool_pick(x, out, values):
+    def adaptive_max_pool_pick(x, pooled, values):
         """Of `values`, which has the shape of x: what stands where the largest of each window of x
         stands. The transpose of the gradient of an adaptive max-pooling."""
-        need_float(x, out, values)
-        require_same_shape(_pooled(x, n, out.shape[2:]), out, "out")
+        need_float(x, pooled, values)
+        require_same_shape(_pooled(x, n, pooled.shape[2:]), pooled, "pooled")
         require_same_shape(x, values, "values")
-        return Spec(out.shape, values.dtype)
+        return Spec(pooled.shape, values.dtype)
 
     @adaptive_max_pool_pick.compute
-    def _(xp, x, out, values):
-        picked = xp.zeros(out.shape, values.dtype)
-        for tap, hit in _hits(xp, x, out):
+    def _(xp, x, pooled, values):
+        picked = xp.zeros(pooled.shape, values.dtype)
+        for tap, hit in _hits(xp, x, pooled):
             picked = xp.where(hit, values[(slice(None), slice(None), *tap)], picked)
         return picked
 
     @adaptive_max_pool_pick.grad
-    def _(x, out, g):
-        return None, None, lookup(f"adaptive_max_pool{n}d_grad")(x, out, g)
+    def _(x, pooled, g):
+        return None, None, lookup(f"adaptive_max_pool{n}d_grad")(x, pooled, g)
 
     return adaptive_max_pool_pick
 

@@ -20,6 +20,7 @@ from noria.ir.nested import (
     need_flag,
     need_inputs,
     require_spec,
+    resolved,
     scalar_dtype,
     value_of,
 )
@@ -106,7 +107,7 @@ def cond(
 
         y = ops.cond(ops.reduce_sum(x) > 0, lambda: x * 2.0, lambda: -x)
     """
-    pred = getattr(type(pred), "__noria_value__", lambda p: p)(pred)
+    pred = resolved(pred)
     if not isinstance(pred, Value):
         return (true_fn if _truth(pred) else false_fn)(*operands)
     need_flag(pred, "pred")

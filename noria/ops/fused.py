@@ -1,4 +1,4 @@
-"""Operators that stand for several others. Passes make them, after gradients and optimisers.
+"""Operators that stand for several others, made by passes: what one kernel does in one go.
 
 `fused_linear` and `fused_conv2d` are a product with what its kernel can do before it stores the
 result. `fused` is one loop: its block is read element by element.
@@ -11,10 +11,12 @@ from typing import Any
 
 from noria.core.dtypes import itemsize
 from noria.core.errors import ArgumentError, ProgramError, nearest
+from noria.ir.nested import need_inputs
 from noria.ir.opdef import lookup, op
 from noria.ir.program import Block, Operator, Shape, Spec, Value
 from noria.ops.common import axes_of, require_equal
 from noria.ops.numeric import in_float32
+from noria.ops.rules import by_decomposition
 
 # ---- one loop ----------------------------------------------------------------------------------
 
@@ -56,6 +58,11 @@ def fused(*xs, body):
 @fused.compute
 def _(xp, *xs, body):
     return body(*xs)
+
+
+@fused.grad
+def _(xs, body, gs, wanted, vjp):
+    return vjp(body, xs, gs, wanted)
 
 
 def iteration_space(body: Block) -> Shape:
@@ -106,7 +113,7 @@ def overwrites_of(operator: Operator) -> list[tuple[int, int]]:
 
 
 def _check_body(xs: Sequence[Spec], body: Block) -> None:
-    _check_inputs(xs, body)
+    need_inputs(body, xs, "block 'body'")
     space = iteration_space(body)
     reduced: set[Value] = set()
     kinds: set[tuple[int, ...]] = set()
@@ -124,17 +131,6 @@ def _check_body(xs: Sequence[Spec], body: Block) -> None:
         raise _bad_body("its reductions run along different axes", got=str(sorted(kinds)))
     if any(v in body.outputs for v in body.inputs):
         raise _bad_body("it returns an input as it is")
-
-
-def _check_inputs(xs: Sequence[Spec], body: Block) -> None:
-    given, wanted = [x.dtype for x in xs], [v.dtype for v in body.inputs]
-    if given != wanted or any(x.ndim != v.ndim for x, v in zip(xs, body.inputs, strict=True)):
-        expected = ", ".join(Spec.__str__(v) for v in body.inputs)
-        got = ", ".join(Spec.__str__(x) for x in xs)
-        raise _bad_body("its inputs are not those of the operator", expected=expected, got=got)
-    for x, v in zip(xs, body.inputs, strict=True):
-        for axis, (a, b) in enumerate(zip(x.shape, v.shape, strict=True)):
-            require_equal(a, b, f"axis {axis} of an operand and of the body's input {v.name}")
 
 
 def _check_member(operator: Operator, space: Shape) -> None:
@@ -214,6 +210,11 @@ def _(xp, x, weight, bias, activation):
     return _activated(xp, lookup("linear").run(xp, [x, weight, bias], {})[0], activation)
 
 
+@fused_linear.grad
+def _(op, gs, vjp):
+    return by_decomposition(op, gs, vjp)
+
+
 @fused_linear.decompose
 def _(x, weight, bias=None, activation=None):
     return _emit_activation(lookup("linear")(x, weight, bias), activation)
@@ -254,6 +255,11 @@ def fused_conv2d(
 def _(xp, x, weight, bias, residual, activation, **how):
     out = lookup("conv2d").run(xp, [x, weight, bias], how)[0]
     return _activated(xp, out if residual is None else out + residual, activation)
+
+
+@fused_conv2d.grad
+def _(op, gs, vjp):
+    return by_decomposition(op, gs, vjp)
 
 
 @fused_conv2d.decompose

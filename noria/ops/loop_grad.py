@@ -90,8 +90,6 @@ class _Loop:
         op = self.op
         have: tuple[int, ...] = op.attrs["record"]
         more = [i for i in indices if i not in have]
-        if op.type == "while_loop" and not have and not more:
-            more = [min(range(self.carried), key=lambda i: self.body.inputs[i].ndim)]
         if more:
             op = _widened(op, self, (*have, *more))
         base = len(op.outputs) - len(op.attrs["record"])
@@ -212,6 +210,8 @@ class _BackwardStep:
         loop, block = self.loop, self.part.block
         used = {v for op in block.operators for v in op.operands} | set(block.outputs)
         wanted = [i for i, v in enumerate(self.history) if v in used]
+        if loop.op.type == "while_loop" and not wanted:  # something must tell how often it ran
+            wanted = [min(range(loop.carried), key=lambda i: loop.body.inputs[i].ndim)]
         forward, histories = loop.record(wanted)
         carried: Pairs = [(self.grads[i], _or_zeros(g_last[i], self.grads[i])) for i in self.moving]
         carried += [(before, _or_zeros(None, before)) for before, _ in self.summed.values()]

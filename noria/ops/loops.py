@@ -18,7 +18,16 @@ from noria.core.dtypes import to_numpy
 from noria.core.errors import ArgumentError, ProgramError, ShapeError
 from noria.core.structure import Form, flatten
 from noria.ir.emit import Builder, building, current
-from noria.ir.nested import Nested, close, need_flag, require_spec, scalar_dtype, value_of
+from noria.ir.nested import (
+    Nested,
+    close,
+    is_scalar,
+    need_flag,
+    require_spec,
+    resolved,
+    scalar_dtype,
+    value_of,
+)
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Program, Spec, Value
 from noria.ops.loop_ops import scan_op, slice_spec, while_op
@@ -200,14 +209,14 @@ def _listed(outs: Any) -> list[Value]:
 
 
 def _is_traced(leaves: Sequence[Any]) -> bool:
-    return current() is not None or any(isinstance(a, Value) for a in leaves)
+    return current() is not None or any(isinstance(resolved(a), Value) for a in leaves)
 
 
 def _array(leaf: Any, dtype: str | None = None) -> np.ndarray:
-    if isinstance(leaf, (bool, int, float)):
+    if is_scalar(leaf):
         plain = {bool: "bool", int: "int64", float: "float32"}[type(leaf)]
         return np.asarray(leaf, to_numpy(dtype or plain))
-    return np.asarray(leaf)
+    return np.asarray(resolved(leaf))
 
 
 def _eager_while(cond_fn: Any, body_fn: Any, leaves: list[Any], form: Form) -> Any:

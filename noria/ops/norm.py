@@ -1,4 +1,4 @@
-"""Normalisation: over a batch, over the axes of one example, over groups of channels.
+"""Normalisation of each example: over its last axes, over groups of channels, to unit length.
 
 Statistics of halves are kept in float32. inv_std is 1 / sqrt(variance + epsilon), with the variance
 divided by the count ("biased").
@@ -10,203 +10,255 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from noria.core.dims import dim_max, product
-from noria.core.dtypes import as_dtype
+from noria.core.dims import product
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
-from noria.ir.program import Shape, Spec
-from noria.ops.common import (
-    axes_of,
-    axis_of,
-    need_float,
-    need_rank,
-    require_equal,
-    require_same_shape,
-)
-from noria.ops.numeric import in_float32, spec_of, wide_dtype, widen
+from noria.ir.program import Spec
+from noria.ops.common import axes_of, axis_of, need_float, require_equal, require_same_shape
+from noria.ops.numeric import cast_like, single, spec_of, wide_dtype, widen
 from noria.ops.rules import by_decomposition
 
-
-def _single(x: Any) -> Any:
-    """A Value (or array) in the dtype of its statistics."""
-    wide = wide_dtype(as_dtype(x.dtype))
-    return x if as_dtype(x.dtype) == wide else o.cast(x, dtype=wide)
+Axes = int | Sequence[int]
 
 
-def _as_dtype_of(value: Any, x: Any) -> Any:
-    same = as_dtype(value.dtype) == as_dtype(x.dtype)
-    return value if same else o.cast(value, dtype=as_dtype(x.dtype))
+def _last(x: Any, axes: Axes) -> tuple[int, ...]:
+    """The axes, which must be the last ones. Raises ArgumentError."""
+    found = axes_of(axes, x.ndim)
+    if not found or found != tuple(range(x.ndim - len(found), x.ndim)):
+        raise ArgumentError(
+            "axes must be the last ones",
+            expected=f"such as -1 or (-2, -1), of rank {x.ndim}",
+            got=repr(axes),
+            hint="ops.transpose brings axes to the end",
+        )
+    return found
 
 
-# ---- batch norm --------------------------------------------------------------------------------
-
-BATCH_NORM = ("out", "batch_mean", "inv_std", "new_mean", "new_var")
+# ---- layer norm --------------------------------------------------------------------------------
 
 
-def _channels(x: Spec, axis: int, **vectors: Spec) -> Spec:
-    """[C], which every vector is checked to be."""
-    need_float(x, *vectors.values())
-    channels = Spec((x.shape[axis_of(axis, x.ndim)],), wide_dtype(x.dtype))
-    for name, vector in vectors.items():
-        require_same_shape(channels, vector, name)
-    return channels
+def _normalised(x: Spec, axes: Axes) -> tuple[Spec, Spec]:
+    """Specs of (scale and bias, mean and inv_std)."""
+    found = _last(x, axes)
+    kept = x.shape[: found[0]]
+    statistics = Spec((*kept, *(1,) * len(found)), wide_dtype(x.dtype))
+    return Spec(x.shape[found[0] :], x.dtype), statistics
 
 
-def _others(x: Any, axis: int) -> tuple[int, ...]:
-    return tuple(i for i in range(x.ndim) if i != axis % x.ndim)
+@op(outputs=("out", "mean", "inv_std"))
+def layer_norm(x, scale=None, bias=None, *, axes=-1, epsilon=1e-5):
+    """(x - mean) * inv_std * scale + bias, with mean and inv_std over `axes`, the last ones of x.
+    (Ba, Kiros & Hinton, 2016)
 
-
-@op(outputs=BATCH_NORM)
-def batch_norm(
-    x, scale, bias, mean, var, *, training=False, momentum=0.1, epsilon=1e-5, axis=1
-):
-    """(x - mean) / sqrt(var + epsilon) * scale + bias, per channel.  (Ioffe & Szegedy, 2015)
-
-    x: [N, C, ...] with the channels along `axis`; scale, bias, mean, var: [C].
-    training=False: normalises by mean and var; one output, `out`.
-    training=True: normalises by the mean and variance of the batch. Further outputs, all [C]:
-    batch_mean and inv_std of the batch, and the running statistics
-        new_mean = (1 - momentum) * mean + momentum * batch mean
-        new_var  = (1 - momentum) * var + momentum * batch variance * n / (n - 1)
-    with n elements a channel, as in PyTorch. An empty batch leaves mean and var as they are.
+    scale, bias: of the sizes of those axes; mean, inv_std: the shape of x with 1 for them.
     """
-    channels = _channels(x, axis, scale=scale, bias=bias, mean=mean, var=var)
-    if not training:
-        return x
-    return x, channels, channels, mean, var
+    need_float(x, scale, bias)
+    affine, statistics = _normalised(x, axes)
+    for name, value in (("scale", scale), ("bias", bias)):
+        if value is not None:
+            require_same_shape(affine, value, name)
+    return x, statistics, statistics
 
 
-@batch_norm.compute
-def _(xp, x, scale, bias, mean, var, training, momentum, epsilon, axis):
-    values = [widen(v) for v in (x, scale, bias, mean, var)]
-    if not training:
-        return _by_given(xp, *values, epsilon, axis).astype(x.dtype)
-    wide, *vectors = values
-    out, *statistics, new_mean, new_var = _by_batch(xp, wide, *vectors, momentum, epsilon, axis)
-    found = [s.astype(wide.dtype) for s in statistics]
-    return out.astype(x.dtype), *found, new_mean.astype(mean.dtype), new_var.astype(var.dtype)
+@layer_norm.compute
+def _(xp, x, scale, bias, axes, epsilon):
+    wide, scale, bias = map(widen, (x, scale, bias))
+    found = _last(x, axes)
+    n = max(math.prod(x.shape[a] for a in found), 1)
+    mean = xp.sum(wide, axis=found, keepdims=True) / n
+    centred = wide - mean
+    inv_std = 1 / xp.sqrt(xp.sum(centred * centred, axis=found, keepdims=True) / n + epsilon)
+    out = centred * inv_std
+    out = out if scale is None else out * scale
+    out = out if bias is None else out + bias
+    return out.astype(x.dtype), mean.astype(wide.dtype), inv_std.astype(wide.dtype)
 
 
-def _by_given(
-    xp: Any, x: Any, scale: Any, bias: Any, mean: Any, var: Any, epsilon: float, axis: int
-) -> Any:
-    others = _others(x, axis)
-    factor = xp.expand_dims(scale / xp.sqrt(var + epsilon), others)
-    return (x - xp.expand_dims(mean, others)) * factor + xp.expand_dims(bias, others)
-
-
-def _by_batch(
-    xp: Any,
-    x: Any,
-    scale: Any,
-    bias: Any,
-    mean: Any,
-    var: Any,
-    momentum: float,
-    epsilon: float,
-    axis: int,
-) -> tuple[Any, ...]:
-    others = _others(x, axis)
-    n = math.prod(x.shape[a] for a in others)
-    batch_mean = xp.sum(x, axis=others) / max(n, 1)
-    centred = x - xp.expand_dims(batch_mean, others)
-    batch_var = xp.sum(centred * centred, axis=others) / max(n, 1)
-    inv_std = 1 / xp.sqrt(batch_var + epsilon)
-    out = centred * xp.expand_dims(scale * inv_std, others) + xp.expand_dims(bias, others)
-    rate = momentum if n else 0.0
-    new_mean = (1 - rate) * mean + rate * batch_mean
-    new_var = (1 - rate) * var + rate * n / max(n - 1, 1) * batch_var
-    return out, batch_mean, inv_std, new_mean, new_var
-
-
-@batch_norm.grad
-def _(x, scale, batch_mean, inv_std, gs, training, axis, op, vjp):
-    if not training or any(g is not None for g in gs[1:]):
+@layer_norm.grad
+def _(x, scale, bias, mean, inv_std, gs, axes, op, vjp):
+    g = gs[0]
+    if g is None or any(other is not None for other in gs[1:]):
         return by_decomposition(op, gs, vjp)
-    gx, g_scale, g_bias = o.batch_norm_grad(x, scale, batch_mean, inv_std, gs[0], axis=axis)
-    return gx, g_scale, g_bias, None, None
+    if scale is None:
+        gx = o.layer_norm_grad(x, mean, inv_std, g, axes=axes)
+        return {"x": gx, "bias": None if bias is None else o.sum_to(g, shape=bias.shape)}
+    return o.layer_norm_grad(x, mean, inv_std, g, scale, axes=axes)[: len(op.inputs)]
 
 
-@batch_norm.decompose
-def _(x, scale, bias, mean, var, *, training=False, momentum=0.1, epsilon=1e-5, axis=1):
-    others = _others(x, axis)
-    wide = _single(x)
-    if training:
-        used_mean = o.reduce_mean(wide, axis=others)
-        centred = o.sub(wide, o.unsqueeze(used_mean, axis=others))
-        used_var = o.reduce_mean(o.square(centred), axis=others)
-    else:
-        used_mean, used_var = mean, _single(var)
-        centred = o.sub(wide, o.unsqueeze(mean, axis=others))
-    inv_std = o.rsqrt(o.add(used_var, epsilon))
-    factor = o.unsqueeze(o.mul(scale, inv_std), axis=others)
-    out = _as_dtype_of(o.add(o.mul(centred, factor), o.unsqueeze(bias, axis=others)), x)
-    if not training:
-        return out
-    count = product(x.shape[a] for a in others)
-    unbiased = o.div(
-        o.cast(o.dim_value(dim=count), dtype=used_var.dtype),
-        o.cast(o.dim_value(dim=dim_max(count - 1, 1)), dtype=used_var.dtype),
-    )
-    new_mean = _moved(mean, used_mean, momentum)
-    return out, used_mean, inv_std, new_mean, _moved(var, o.mul(used_var, unbiased), momentum)
-
-
-def _moved(old: Any, new: Any, momentum: float) -> Any:
-    """(1 - momentum) * old + momentum * new, in the dtype of old."""
-    return _as_dtype_of(o.add(o.mul(_single(old), 1 - momentum), o.mul(new, momentum)), old)
-
-
-@batch_norm.for_test
-def _(x, scale, bias, mean, var, *, training=False, momentum=0.1, epsilon=1e-5, axis=1):
-    out = o.batch_norm(x, scale, bias, mean, var, training=False, epsilon=epsilon, axis=axis)
-    if not training:
-        return out
-    return out, _single(mean), o.rsqrt(o.add(_single(var), epsilon)), mean, var
+@layer_norm.decompose
+def _(x, scale=None, bias=None, *, axes=-1, epsilon=1e-5):
+    found = _last(x, axes)
+    wide = single(x)
+    mean = o.reduce_mean(wide, axis=found, keepdims=True)
+    centred = o.sub(wide, mean)
+    var = o.reduce_mean(o.square(centred), axis=found, keepdims=True)
+    inv_std = o.rsqrt(o.add(var, epsilon))
+    out = o.mul(centred, inv_std)
+    out = out if scale is None else o.mul(out, scale)
+    out = out if bias is None else o.add(out, bias)
+    return cast_like(out, x), mean, inv_std
 
 
 @op(outputs=("gx", "g_scale", "g_bias"))
-def batch_norm_grad(x, scale, mean, inv_std, grad, *, axis=1):
-    """Gradients of batch_norm(training=True) in x, scale and bias, from that of its out.
+def layer_norm_grad(x, mean, inv_std, grad, scale=None, *, axes=-1):
+    """Gradients of layer_norm in x, scale and bias, from that of its out; without a scale only
+    that in x.
 
-    mean, inv_std: those of the batch, [C]; grad: of the shape of x.
+    mean, inv_std: as layer_norm gives them; grad: of the shape of x.
     """
-    channels = _channels(x, axis, scale=scale, mean=mean, inv_std=inv_std)
+    need_float(x, mean, inv_std, grad, scale)
+    affine, statistics = _normalised(x, axes)
+    require_same_shape(statistics, mean, "mean")
+    require_same_shape(statistics, inv_std, "inv_std")
     require_same_shape(x, grad, "grad")
-    need_float(grad)
-    return x, Spec(channels.shape, scale.dtype), Spec(channels.shape, scale.dtype)
+    if scale is None:
+        return x
+    require_same_shape(affine, scale, "scale")
+    return x, scale, scale
 
 
-@batch_norm_grad.compute
-def _(xp, x, scale, mean, inv_std, grad, axis):
-    dtypes = x.dtype, scale.dtype
-    x, scale, mean, inv_std, grad = map(widen, (x, scale, mean, inv_std, grad))
-    others = _others(x, axis)
-    n = max(math.prod(x.shape[a] for a in others), 1)
-    hat = (x - xp.expand_dims(mean, others)) * xp.expand_dims(inv_std, others)
-    g_bias = xp.sum(grad, axis=others)
-    g_scale = xp.sum(grad * hat, axis=others)
-    rest = xp.expand_dims(g_bias / n, others) + hat * xp.expand_dims(g_scale / n, others)
-    gx = (grad - rest) * xp.expand_dims(scale * inv_std, others)
-    return gx.astype(dtypes[0]), g_scale.astype(dtypes[1]), g_bias.astype(dtypes[1])
+@layer_norm_grad.compute
+def _(xp, x, mean, inv_std, grad, scale, axes):
+    wide, mean, inv_std, grad = map(widen, (x, mean, inv_std, grad))
+    found = _last(x, axes)
+    n = max(math.prod(x.shape[a] for a in found), 1)
+    hat = (wide - mean) * inv_std
+    scaled = grad if scale is None else grad * widen(scale)
+    rest = xp.sum(scaled, axis=found, keepdims=True) / n
+    rest = rest + hat * (xp.sum(scaled * hat, axis=found, keepdims=True) / n)
+    gx = ((scaled - rest) * inv_std).astype(x.dtype)
+    if scale is None:
+        return gx
+    kept = tuple(range(found[0]))
+    g_scale, g_bias = xp.sum(grad * hat, axis=kept), xp.sum(grad, axis=kept)
+    return gx, g_scale.astype(scale.dtype), g_bias.astype(scale.dtype)
 
 
-@batch_norm_grad.decompose
-def _(x, scale, mean, inv_std, grad, *, axis=1):
-    others = _others(x, axis)
-    wide, wide_grad = _single(x), _single(grad)
-    hat = o.mul(o.sub(wide, o.unsqueeze(mean, axis=others)), o.unsqueeze(inv_std, axis=others))
-    product_ = o.mul(wide_grad, hat)
+@layer_norm_grad.decompose
+def _(x, mean, inv_std, grad, scale=None, *, axes=-1):
+    found = _last(x, axes)
+    hat, wide = o.mul(o.sub(single(x), mean), inv_std), single(grad)
+    scaled = wide if scale is None else o.mul(wide, scale)
     rest = o.add(
-        o.reduce_mean(wide_grad, axis=others, keepdims=True),
-        o.mul(hat, o.reduce_mean(product_, axis=others, keepdims=True)),
+        o.reduce_mean(scaled, axis=found, keepdims=True),
+        o.mul(hat, o.reduce_mean(o.mul(scaled, hat), axis=found, keepdims=True)),
     )
-    gx = o.mul(o.sub(wide_grad, rest), o.unsqueeze(o.mul(scale, inv_std), axis=others))
-    sums = o.reduce_sum(product_, axis=others), o.reduce_sum(wide_grad, axis=others)
-    return _as_dtype_of(gx, x), *(_as_dtype_of(s, scale) for s in sums)
+    gx = cast_like(o.mul(o.sub(scaled, rest), inv_std), x)
+    if scale is None:
+        return gx
+    sums = o.sum_to(o.mul(wide, hat), shape=scale.shape), o.sum_to(wide, shape=scale.shape)
+    return gx, *(cast_like(s, scale) for s in sums)
 
 
-@batch_norm_grad.grad
+@layer_norm_grad.grad
 def _(gs, op, vjp):
     return by_decomposition(op, gs, vjp)
+
+
+# ---- group norm --------------------------------------------------------------------------------
+
+
+@op
+def group_norm(x, scale=None, bias=None, *, groups, epsilon=1e-5):
+    """Each of `groups` equal groups of channels of each example with mean 0 and variance 1, then
+    times scale plus bias, per channel.  (Wu & He, 2018)
+
+    x: [N, C, ...]; scale, bias: [C].
+    """
+    need_float(x, scale, bias)
+    if x.ndim < 2:
+        raise ShapeError("group_norm needs [N, C, ...]", got=str(x))
+    if not isinstance(groups, int) or isinstance(groups, bool) or groups < 1:
+        raise ArgumentError("groups must be an integer, 1 or more", got=repr(groups))
+    require_equal(x.shape[1] // groups * groups, x.shape[1], "channels and groups times their size")
+    for name, value in (("scale", scale), ("bias", bias)):
+        if value is not None:
+            require_same_shape(Spec((x.shape[1],), x.dtype), value, name)
+    return x
+
+
+@group_norm.compute
+def _(xp, x, scale, bias, groups, epsilon):
+    wide, scale, bias = map(widen, (x, scale, bias))
+    inner = (x.shape[1] // groups, *x.shape[2:])
+    grouped = wide.reshape(x.shape[0], groups, math.prod(inner))
+    n = max(math.prod(inner), 1)
+    centred = grouped - xp.sum(grouped, axis=-1, keepdims=True) / n
+    var = xp.sum(centred * centred, axis=-1, keepdims=True) / n
+    out = (centred / xp.sqrt(var + epsilon)).reshape(x.shape)
+    spatial = tuple(range(1, x.ndim - 1))
+    out = out if scale is None else out * xp.expand_dims(scale, spatial)
+    out = out if bias is None else out + xp.expand_dims(bias, spatial)
+    return out.astype(x.dtype)
+
+
+@group_norm.decompose
+def _(x, scale=None, bias=None, *, groups, epsilon=1e-5):
+    inner = product((x.shape[1] // groups, *x.shape[2:]))
+    grouped = o.reshape(single(x), shape=(x.shape[0], groups, inner))
+    out, _, _ = o.layer_norm(grouped, axes=-1, epsilon=epsilon)
+    return cast_like(_per_channel(o.reshape(out, shape=x.shape), scale, bias), x)
+
+
+def _per_channel(x: Any, scale: Any, bias: Any) -> Any:
+    """x * scale + bias for [N, C, ...] and vectors [C], either of which may be None."""
+    spatial = tuple(range(1, x.ndim - 1))
+
+    def spread(vector: Any) -> Any:
+        return o.unsqueeze(vector, axis=spatial) if spatial else vector
+
+    x = x if scale is None else o.mul(x, spread(scale))
+    return x if bias is None else o.add(x, spread(bias))
+
+
+@group_norm.grad
+def _(gs, op, vjp):
+    return by_decomposition(op, gs, vjp)
+
+
+# ---- composed ----------------------------------------------------------------------------------
+
+
+def instance_norm(x: Any, scale: Any = None, bias: Any = None, *, epsilon: float = 1e-5) -> Any:
+    """Each channel of each example with mean 0 and variance 1, then times scale plus bias.
+    (Ulyanov et al., 2016)
+
+    x: [N, C, sizes...]; scale, bias: [C].
+    """
+    spec = spec_of(x)
+    if spec.ndim < 3:
+        raise ShapeError("instance_norm needs [N, C, sizes...]", got=str(spec))
+    out, _, _ = o.layer_norm(single(x), axes=tuple(range(2, spec.ndim)), epsilon=epsilon)
+    return cast_like(_per_channel(out, scale, bias), x)
+
+
+def rms_norm(x: Any, scale: Any = None, *, axes: Axes = -1, epsilon: float = 1e-6) -> Any:
+    """x / sqrt(mean(x^2) + epsilon) * scale over the last axes.  (Zhang & Sennrich, 2019)"""
+    wide = single(x)
+    mean = o.reduce_mean(o.square(wide), axis=_last(x, axes), keepdims=True)
+    out = o.mul(wide, o.rsqrt(o.add(mean, epsilon)))
+    return cast_like(out if scale is None else o.mul(out, scale), x)
+
+
+def l2_normalize(x: Any, *, axis: Axes = -1, epsilon: float = 1e-12) -> Any:
+    """x / max(length, epsilon), with the length sqrt(sum(x^2)) along `axis`."""
+    wide = single(x)
+    total = o.reduce_sum(o.square(wide), axis=axis, keepdims=True)
+    return cast_like(o.mul(wide, o.rsqrt(o.maximum(total, epsilon * epsilon))), x)
+
+
+def local_response_norm(
+    x: Any, size: int, *, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, axis: int = 1
+) -> Any:
+    """x / (k + alpha * m)^beta, where m is the mean of x^2 over `size` neighbouring channels, zeros
+    beyond the ends.  (Krizhevsky et al., 2012, whose alpha is the one here divided by size)"""
+    spec = spec_of(x)
+    axis = axis_of(axis, spec.ndim)
+    before, behind = product(spec.shape[:axis]), product(spec.shape[axis + 1 :])
+    wide = single(x)
+    squares = o.reshape(o.square(wide), shape=(before, 1, spec.shape[axis], behind))
+    padding = (size // 2, 0, (size - 1) // 2, 0)
+    mean = o.avg_pool2d(squares, kernel=(size, 1), stride=1, padding=padding)
+    scale = o.pow(o.add(o.mul(o.reshape(mean, shape=spec.shape), alpha), k), -beta)
+    return cast_like(o.mul(wide, scale), x)

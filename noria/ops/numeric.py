@@ -1,4 +1,5 @@
-"""What computations share: half floats in float32, adding into part of an array."""
+"""What reference computations and composed functions share: halves in float32, adding into part of
+an array."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from functools import wraps
 from typing import Any
 
 from noria.core.dtypes import as_dtype
+from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
 
 HALVES = ("bfloat16", "float16")
@@ -27,6 +29,18 @@ def widen(x: Any) -> Any:
     return x.astype("float32") if x is not None and as_dtype(x.dtype) in HALVES else x
 
 
+def single(x: Any) -> Any:
+    """`widen` for what emits ops: a Value or array, cast to float32 if it is a half."""
+    dtype = as_dtype(x.dtype)
+    return o.cast(x, dtype="float32") if dtype in HALVES else x
+
+
+def cast_like(value: Any, x: Any) -> Any:
+    """A Value or array in the dtype of another; no operator is emitted if it has that already."""
+    dtype = as_dtype(x.dtype)
+    return value if as_dtype(value.dtype) == dtype else o.cast(value, dtype=dtype)
+
+
 def in_float32(compute: Callable[..., Any]) -> Callable[..., Any]:
     """Decorates a compute function: halves come in as float32, and if the first input was a
     half, float32 results go out as that half. So sums are accumulated in float32, rounded once."""
@@ -38,7 +52,7 @@ def in_float32(compute: Callable[..., Any]) -> Callable[..., Any]:
         if as_dtype(dtype) not in HALVES:
             return outs
         if isinstance(outs, tuple):
-            return tuple(o.astype(dtype) if o.dtype == "float32" else o for o in outs)
+            return tuple(a.astype(dtype) if a.dtype == "float32" else a for a in outs)
         return outs.astype(dtype) if outs.dtype == "float32" else outs
 
     return wrapped

@@ -104,27 +104,29 @@ def _define_max(n: int) -> OpDef:
 
 def _define_max_grad(n: int) -> OpDef:
     @op(name=f"max_pool{n}d_grad")
-    def max_pool_grad(x, out, grad, *, kernel, stride=None, padding=0, dilation=1, ceil_mode=False):
-        """Gradient of a max-pooling in x, from its x, its out and the gradient of out."""
-        need_float(x, out, grad)
+    def max_pool_grad(
+        x, pooled, grad, *, kernel, stride=None, padding=0, dilation=1, ceil_mode=False
+    ):
+        """Gradient of a max-pooling in x, from its x, its result and the gradient of that."""
+        need_float(x, pooled, grad)
         need_rank(x, n + 2)
         windows = pool_windows(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
-        require_same_shape(_pooled(x, windows), out, "out")
-        require_same_shape(out, grad, "grad")
+        require_same_shape(_pooled(x, windows), pooled, "pooled")
+        require_same_shape(pooled, grad, "grad")
         return x
 
     @max_pool_grad.compute
     @in_float32
-    def _(xp, x, out, grad, **how):
+    def _(xp, x, pooled, grad, **how):
         windows = pool_windows(x.shape[2:], **how)
         total = padded(xp, xp.zeros(x.shape, grad.dtype), windows)
-        for tap, hit in zip(taps(windows), _hits(xp, x, out, windows), strict=True):
+        for tap, hit in zip(taps(windows), _hits(xp, x, pooled, windows), strict=True):
             total = add_at(xp, total, (..., *tap), xp.where(hit, grad, 0))
         return unpadded(total, windows, x.shape[2:]).astype(x.dtype)
 
     @max_pool_grad.grad
-    def _(x, out, g, op):
-        return None, None, lookup(f"max_pool{n}d_pick")(x, out, g, **op.attrs)
+    def _(x, pooled, g, op):
+        return None, None, lookup(f"max_pool{n}d_pick")(x, pooled, g, **op.attrs)
 
     return max_pool_grad
 
@@ -132,29 +134,29 @@ def _define_max_grad(n: int) -> OpDef:
 def _define_max_pick(n: int) -> OpDef:
     @op(name=f"max_pool{n}d_pick")
     def max_pool_pick(
-        x, out, values, *, kernel, stride=None, padding=0, dilation=1, ceil_mode=False
+        x, pooled, values, *, kernel, stride=None, padding=0, dilation=1, ceil_mode=False
     ):
         """Of `values`, which has the shape of x: what stands where the largest of each window of x
         stands. The transpose of the gradient of a max-pooling."""
-        need_float(x, out, values)
+        need_float(x, pooled, values)
         need_rank(x, n + 2)
         windows = pool_windows(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
-        require_same_shape(_pooled(x, windows), out, "out")
+        require_same_shape(_pooled(x, windows), pooled, "pooled")
         require_same_shape(x, values, "values")
-        return Spec(out.shape, values.dtype)
+        return Spec(pooled.shape, values.dtype)
 
     @max_pool_pick.compute
-    def _(xp, x, out, values, **how):
+    def _(xp, x, pooled, values, **how):
         windows = pool_windows(x.shape[2:], **how)
         around = padded(xp, values, windows)
-        picked = xp.zeros(out.shape, values.dtype)
-        for tap, hit in zip(taps(windows), _hits(xp, x, out, windows), strict=True):
+        picked = xp.zeros(pooled.shape, values.dtype)
+        for tap, hit in zip(taps(windows), _hits(xp, x, pooled, windows), strict=True):
             picked = xp.where(hit, around[(..., *tap)], picked)
         return picked
 
     @max_pool_pick.grad
-    def _(x, out, g, op):
-        return None, None, lookup(f"max_pool{n}d_grad")(x, out, g, **op.attrs)
+    def _(x, pooled, g, op):
+        return None, None, lookup(f"max_pool{n}d_grad")(x, pooled, g, **op.attrs)
 
     return max_pool_pick
 

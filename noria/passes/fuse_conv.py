@@ -9,6 +9,7 @@ from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Program
 from noria.ops import activation, conv, elementwise  # noqa: F401 - the ops of the patterns
 from noria.ops.fused import ACTIVATIONS
+from noria.passes.pattern import ANY
 from noria.passes.rule import Match, Rule, rewrite
 
 
@@ -52,17 +53,51 @@ def _one_per_channel(m: Match) -> str | None:
     return None if shape == wanted else f"{b.name} is not one number for each channel"
 
 
-def _biased(n: int) -> Rule:
-    conv_op = f"conv{n}d"
+def _same_shape(m: Match) -> str | None:
+    r, out = m["r"], m.operator.outputs[0]
+    return None if r.shape == out.shape else f"{r.name} is broadcast"
 
-    def pattern(x: Any, w: Any, b: Any, *, stride: Any, padding: Any, dilation: Any, groups: Any):  # type: ignore[no-untyped-def]
-        how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-        return o.add(lookup(conv_op)(x, w, **how), b)
 
-    def replacement(  # type: ignore[no-untyped-def]
-        x: Any, w: Any, b: Any, stride: Any, padding: Any, dilation: Any, groups: Any
-    ):
-        how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-        return lookup(conv_op)(x, w, o.reshape(b, shape=(w.shape[0],)), **how)
+def _conv(kind: str, *inputs: Any) -> Any:
+    """A convolution with any stride, padding, dilation and groups."""
+    return lookup(kind)(*inputs, stride=ANY, padding=ANY, dilation=ANY, groups=ANY)
 
-    return Rule(pattern, _one_per_channel, replacement, f"{conv_op} + bias")
+
+def _biased(kind: str) -> Rule:
+    def replacement(x: Any, w: Any, b: Any, match: Match) -> Any:
+        flat = o.reshape(b, shape=(w.shape[0],))
+        return lookup(kind)(x, w, flat, **match.of(kind).attrs)
+
+    return Rule(
+        lambda x, w, b: o.add(_conv(kind, x, w), b),
+        _one_per_channel,
+        replacement,
+        f"{kind} + bias",
+    )
+
+
+def _activated(name: str, kind: str, residual: bool) -> Rule:
+    """The activation of conv2d, or of what already has a residual."""
+    act, how = ACTIVATIONS[name]
+
+    def pattern(x: Any, w: Any, b: Any = None, r: Any = None) -> Any:
+        return lookup(act)(_conv(kind, x, w, b, *([r] if residual else [])), **how)
+
+    def replacement(x: Any, w: Any, b: Any, match: Match) -> Any:
+        attrs = {**match.of(kind).attrs, "activation": name}
+        return o.fused_conv2d(x, w, b, match.bound.get("r"), **attrs)
+
+    return Rule(pattern, None, replacement, f"{name} of {kind}")
+
+
+RULES = [
+    *(_biased(f"conv{n}d") for n in (1, 2, 3)),
+    Rule(
+        lambda x, w, r, b=None: o.add(_conv("conv2d", x, w, b), r),
+        _same_shape,
+        lambda x, w, b, r, match: o.fused_conv2d(x, w, b, r, **match.of("conv2d").attrs),
+        "conv2d + residual",
+    ),
+    *(_activated(name, "conv2d", False) for name in ACTIVATIONS),
+    *(_activated(name, "fused_conv2d", True) for name in ACTIVATIONS),
+]

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from noria.core.dims import symbols_of
+from noria.ir.nested import has_effect
 from noria.ir.opdef import lookup
 from noria.ir.program import Block, Operator, Program, Value, needed
-from noria.passes.nested import effects, map_blocks
-
-
-def has_effect(operator: Operator) -> bool:
-    """Whether it must run even if nobody takes its outputs: it, or one inside it, is ordered."""
-    return "ordered" in effects(operator)
+from noria.passes.nested import map_blocks
 
 
 def live(block: Block, roots: Sequence[Value]) -> list[Operator]:

@@ -49,6 +49,10 @@ class Match:
     def __getitem__(self, name: str) -> Any:
         return self.bound[name]
 
+    def of(self, type: str) -> Operator:
+        """The operator of that type which is nearest to the anchor."""
+        return next(o for o in self.operators if o.type == type)
+
     def number(self, name: str) -> bool | int | float | None:
         """The number that fills the value, None if it is not a `fill`."""
         maker = self._producer.get(self.bound[name])

@@ -49,6 +49,8 @@ class Arena:
         """
         kind = to_numpy(dtype) if isinstance(dtype, str) else np.dtype(dtype)
         try:
+            if offset < 0:
+                raise ValueError("it starts before the arena")  # NumPy does not look
             return np.ndarray(tuple(shape), kind, self._memory, offset, strides)
         except (TypeError, ValueError) as error:
             raise ArgumentError(

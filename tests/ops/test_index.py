@@ -31,7 +31,7 @@ def taken(axis):
 def taken_nd(x, ids):
     m = ids.shape[-1]
     found = [x[tuple(i)] for i in ids.reshape(-1, m)]
-    return np.array(found, x.dtype).reshape(*ids.shape[:-1], *x.shape[m:])
+    return np.array(found, x.dtype).reshape((*ids.shape[:-1], *x.shape[m:]))
 
 
 def taken_along(axis):
@@ -136,7 +136,7 @@ CASES = [
         "nonzero",
         [np.array([0.0, -0.0, np.nan, 2])],
         {"size": "K"},
-        expect=lambda _: [[2], [3]],
+        expect=lambda _: np.array([[2], [3]]),
         jax=False,
     ),
     Case("nonzero", [np.zeros((2, 2))], {"size": "K"}, expect=positions, jax=False),

@@ -346,6 +346,8 @@ def test_a_literal_one_is_summed_to_even_from_a_symbol():
 
 
 def test_sum_to_refuses_a_shape_that_does_not_broadcast():
+    with Builder(Program()) as builder, pytest.raises(ShapeError):
+        reduce.sum_to(builder.input("x", (2, 3)), shape=(2, 4))
     for shape in ((4,), (2, 3, 1), (3, 2, 3), (5, 3)):
         with pytest.raises(ShapeError):
             reduce.sum_to(np.ones((2, 3)), shape=shape)

@@ -47,6 +47,11 @@ def window_of(
     return Window(w.stride, front, behind, w.dilation)
 
 
+def last(array: Array) -> MemDesc:
+    """The descriptor of an activation in channels-last memory."""
+    return MemDesc.channels_last(array.shape, array.dtype)
+
+
 def grouped(array: Array, groups: int) -> MemDesc:
     """A weight [O, I/g, ...] as oneDNN wants it: [g, O/g, I/g, ...] where g > 1."""
     if groups == 1:
@@ -92,9 +97,9 @@ class Forward(_Conv):
         window = window_of(x.shape[2:], w.shape[2:], out.shape[2:], bound.attrs)
         weights = grouped(w, bound.attrs["groups"])
         b = None if bias is None else desc(bias)
-        p = convolution_forward(desc(x), like_any(weights), b, desc(out), window, how)
+        p = convolution_forward(last(x), like_any(weights), b, last(out), window, how)
         pack = pack_for(p, ARG.WEIGHTS, weights, 1)
-        copy = reorder(desc(out), desc(out)) if residual is not None else None
+        copy = reorder(last(out), last(out)) if residual is not None else None
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             calls = []
@@ -129,7 +134,7 @@ class InputGrad(_Conv):
         assert g is not None and w is not None
         window = window_of(out.shape[2:], w.shape[2:], g.shape[2:], bound.attrs)
         weights = grouped(w, bound.attrs["groups"])
-        p = convolution_backward_data(desc(out), like_any(weights), desc(g), window, attr())
+        p = convolution_backward_data(last(out), like_any(weights), last(g), window, attr())
         pack = pack_for(p, ARG.WEIGHTS, weights, 1)
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
@@ -158,7 +163,7 @@ class WeightGrad(_Conv):
         assert x is not None and g is not None
         window = window_of(x.shape[2:], out.shape[2:], g.shape[2:], bound.attrs)
         weights = grouped(out, bound.attrs["groups"])
-        p = convolution_backward_weights(desc(x), like_any(weights), None, desc(g), window, attr())
+        p = convolution_backward_weights(last(x), like_any(weights), None, last(g), window, attr())
         chosen = p.descs[ARG.DIFF_WEIGHTS]
         unpack: Primitive | None = None
         if not chosen.lies_like(weights):

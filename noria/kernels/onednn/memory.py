@@ -82,7 +82,11 @@ class MemDesc:
             raise EngineError("channels-last needs dims [N, C, ...]", got=str(list(dims)))
         n, c, *space = dims
         inner = row_major((n, *space, c))
-        return cls(dims, dtype, (inner[0], 1, *inner[1:-1]))
+        desc = cls(dims, dtype)
+        # Not `canonical`: with one channel that is row-major, which convolutions then take for
+        # another layout than the channels-last of their other side (and run their reference).
+        desc.strides = (inner[0], 1, *inner[1:-1])
+        return desc
 
     @classmethod
     def adopt(cls, lib: Library, borrowed: int) -> MemDesc:

@@ -92,7 +92,7 @@ WARM = """
     from noria.kernels.call import Call
     from noria.runtime.tape import Tape
 
-    text = "def kernel(args):\\n    store_float32(args, 0, exp(load_float32(args, 0)))\\n    return 0\\n"
+    text = "def kernel(args):\\n store_float32(args, 0, exp(load_float32(args, 0)))\\n return 0"
     kernel = jit.compile_source(text, "kernel")
     call = Call("exp", kernel.address, (0, 0, 0, 0), kernel)
     Tape([parallel.parallel(call, threads=2)])

@@ -26,7 +26,12 @@ def checks(text):
 
 
 def loop(mark):
-    return f"{HEAD}    for i in range(n):\n        {mark}\n        {BODY.format(at='i')}\n    return 0\n"
+    return f"""{HEAD}
+    for i in range(n):
+        {mark}
+        {BODY.format(at="i")}
+    return 0
+"""
 
 
 def nest(outer, inner):

@@ -1,0 +1,5 @@
+"""`python -m noria.cli`."""
+
+from noria.cli.main import main
+
+main()

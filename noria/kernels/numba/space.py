@@ -1,0 +1,91 @@
+"""The points a generated loop runs over, and where the operands of each point lie.
+
+Axes that all operands lay out without gaps become one loop. Whether they do is decided from
+strides, and an axis is left out only if it is declared to have size 1: so another batch size, be it
+1, gives loops of the same kind and the kernel is compiled once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from noria.ir.program import Shape
+from noria.kernels.registry import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Loops, outermost first.
+
+    sizes:   of each loop
+    strides: for each loop, what one step is for each operand, in elements
+    reduced: whether the loop runs along a reduced axis
+    """
+
+    sizes: tuple[int, ...]
+    strides: tuple[tuple[int, ...], ...]
+    reduced: tuple[bool, ...]
+
+
+def spread_strides(declared: Shape, array: Array, space: Shape) -> tuple[int, ...]:
+    """Strides of an operand along the axes of the space, 0 where it is broadcast."""
+    lead = len(space) - len(declared)
+    return (0,) * lead + tuple(
+        0 if _is_one(d) and not _is_one(s) else stride
+        for d, s, stride in zip(declared, space[lead:], array.strides, strict=True)
+    )
+
+
+def kept_strides(array: Array, axes: Collection[int], rank: int) -> tuple[int, ...]:
+    """Strides along all axes of a result of a reduction, 0 along the reduced ones.
+
+    The result may have kept the reduced axes with size 1, or not.
+    """
+    strides = list(array.strides)
+    if len(array.shape) == rank:
+        return tuple(0 if a in axes else s for a, s in enumerate(strides))
+    rest = iter(strides)
+    return tuple(0 if a in axes else next(rest) for a in range(rank))
+
+
+def _is_one(size: object) -> bool:
+    return size.__class__ is int and size == 1
+
+
+def memory_order(strides: Sequence[int]) -> list[int]:
+    """Axes from the one with the longest step to the one with the shortest."""
+    return sorted(range(len(strides)), key=lambda a: -abs(strides[a]))
+
+
+def fold(
+    declared: Shape,
+    sizes: Sequence[int],
+    operands: Sequence[Sequence[int]],
+    order: Sequence[int],
+    reduced: Collection[int] = (),
+) -> Space:
+    """The loops over a space.
+
+    declared, sizes: its shape as written in the Program, and now
+    operands: for each one its strides along the axes
+    order: the axes, outermost first; reduced: those that are reduced
+    """
+    steps = list(zip(*operands, strict=True)) if operands else [()] * len(sizes)
+    counts: list[int] = []
+    strides: list[tuple[int, ...]] = []
+    kinds: list[bool] = []
+    for axis in order:
+        if _is_one(declared[axis]):
+            continue
+        n, step, kind = sizes[axis], steps[axis], axis in reduced
+        if kinds and kinds[-1] == kind and all(
+            outer == inner * n for outer, inner in zip(strides[-1], step, strict=True)
+        ):
+            counts[-1] *= n
+            strides[-1] = step
+        else:
+            counts.append(n)
+            strides.append(step)
+            kinds.append(kind)
+    return Space(tuple(counts), tuple(strides), tuple(kinds))
