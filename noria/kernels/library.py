@@ -3,8 +3,9 @@
 from noria.kernels.numba import loss as _loss
 from noria.kernels.numba import norm as _norm
 from noria.kernels.numba import pool as _pool
+from noria.kernels.numba import random as _random
 from noria.kernels.onednn import conv as _conv
 from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
-_modules = (_linalg, _conv, _loss, _norm, _pool)
+_modules = (_linalg, _conv, _loss, _norm, _pool, _random)

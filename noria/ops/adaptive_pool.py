@@ -86,7 +86,7 @@ def _define_max(n: int) -> OpDef:
 def _define_max_grad(n: int) -> OpDef:
     @op(name=f"adaptive_max_pool{n}d_grad")
     def adaptive_max_pool_grad(x, pooled, grad):
-        """Gradient of an adaptive max-pooling in x, from its x, its result and the gradient of that."""
+        """Gradient of an adaptive max-pooling in x, from x, its result and the gradient of that."""
         need_float(x, pooled, grad)
         require_same_shape(_pooled(x, n, pooled.shape[2:]), pooled, "pooled")
         require_same_shape(pooled, grad, "grad")

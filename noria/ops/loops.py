@@ -58,7 +58,7 @@ def while_loop(cond_fn: Callable[[Any], Any], body_fn: Callable[[Any], Any], ini
     with body:
         body.block.outputs = _new_carry(body_fn(form.build(body.inputs)), form, values)
     body.check_sizes(form.paths("carry"))
-    if test.counter or body.counter:
+    if any(part.counter is not None for part in (test, body)):
         values.append(_count_steps([test, body], form.count))
     blocks, operands = close([test, body], values, fixed=len(values))
     attrs = {"carried": len(values)}
@@ -102,7 +102,7 @@ def scan(
         each = [value_of(leaf) for leaf in given]
         body.block.outputs = new_carry + each
     body.check_sizes(form.paths("carry") + given_form.paths("y"))
-    if body.counter:
+    if body.counter is not None:
         values.append(_count_steps([body], form.count))
     attrs = {
         "carried": len(values),

@@ -107,7 +107,7 @@ def _define_max_grad(n: int) -> OpDef:
     def max_pool_grad(
         x, pooled, grad, *, kernel, stride=None, padding=0, dilation=1, ceil_mode=False
     ):
-        """Gradient of a max-pooling in x, from its x, its result and the gradient of that."""
+        """Gradient of a max-pooling in x, from x, its result and the gradient of that."""
         need_float(x, pooled, grad)
         need_rank(x, n + 2)
         windows = pool_windows(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)

@@ -181,7 +181,7 @@ class Grouping:
         place: dict[Operator | Group, int] = {}
         for position, o in enumerate(self.operators):
             group = self.group_of.get(o)
-            unit = unit_of[o] = group if group in chosen else o  # type: ignore[assignment]
+            unit = unit_of[o] = group if group in chosen else o
             place[unit] = position
         waits: dict[Operator | Group, set[Operator | Group]] = {u: set() for u in place}
         feeds: dict[Operator | Group, list[Operator | Group]] = {u: [] for u in place}
@@ -217,7 +217,8 @@ def _sorted(
 def space_of(operator: Operator) -> Shape | None:
     """The indices an operator runs over; None unless it can be part of a loop."""
     if operator.type in ELEMENTWISE or operator.type in UPDATES:
-        return operator.outputs[0].shape
+        shapes = {v.shape for v in operator.outputs}
+        return shapes.pop() if len(shapes) == 1 else None
     if reduction_axes(operator) is not None and is_float(operator.operands[0].dtype):
         return operator.operands[0].shape
     return None

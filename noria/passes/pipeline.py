@@ -2,22 +2,120 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from noria.core.errors import MissingError, NoriaError, nearest
+from noria.core.flags import flags
 from noria.ir.program import Program
+from noria.ir.text import format_program
+from noria.ir.verify import verify
+from noria.passes.eliminate_common_ops import eliminate_common_ops
+from noria.passes.eliminate_dead_ops import eliminate_dead_ops
+from noria.passes.fold_batch_norm import fold_batch_norm
+from noria.passes.fold_constants import fold_constants
+from noria.passes.fuse_conv import fuse_conv
+from noria.passes.fuse_elementwise import fuse_elementwise
+from noria.passes.fuse_linear import fuse_linear
+from noria.passes.report import Report, collect
+from noria.passes.rule import Rule
+from noria.passes.simplify import simplify
 
-Pass = Callable[[Program], Program]
-
-OPTIMIZE: list[Pass] = []
+Pass = Rule | Callable[[Program], Program]
 
 
-def run(program: Program, passes: Sequence[Pass]) -> Program:
-    """Apply passes in order."""
+class Line(NamedTuple):
+    """A pass and why it stands where it stands."""
+
+    apply: Pass
+    reason: str
+
+    @property
+    def name(self) -> str:
+        return self.apply.name if isinstance(self.apply, Rule) else self.apply.__name__
+
+
+OPTIMIZE: list[Line] = [
+    Line(eliminate_dead_ops, "a value that a dead operator takes seems to be used elsewhere"),
+    Line(fold_constants, "numbers become visible to the rules that look for them"),
+    Line(simplify, "what does nothing no longer stands between what belongs together"),
+    Line(eliminate_common_ops, "after simplify, which makes equal what was written differently"),
+    Line(fold_batch_norm, "before fuse_conv, which takes what then follows the convolution"),
+    Line(fuse_linear, "a product takes its bias and activation along for nothing"),
+    Line(fuse_conv, "likewise, and the residual too"),
+    Line(eliminate_common_ops, "the new weights and biases, if one product was shared"),
+    Line(fuse_elementwise, "last: what no product took becomes loops, which no rule looks into"),
+]
+
+
+def run(program: Program, passes: Sequence[Line | Pass]) -> Program:
+    """Apply passes in order; the Program given is not changed.
+
+    With NORIA_DEBUG=3 the passes that changed something are printed, with 4 its text after each;
+    with NORIA_VALIDATE=1 each result is checked against the rules of the IR.
+    Raises NoriaError naming the pass if one breaks them.
+    """
     for p in passes:
-        program = p(program)
+        line = p if isinstance(p, Line) else Line(p, "")
+        after = line.apply(program)
+        _tell(line.name, program, after)
+        if flags.validate:
+            _check(line.name, after)
+        program = after
     return program
+
+
+def _tell(name: str, before: Program, after: Program) -> None:
+    if flags.debug < 3 or not changed(before, after):
+        return
+    counts = f"{len(before.operators)} -> {len(after.operators)} operators"
+    print(f"pass {name}: {counts}", file=sys.stderr)
+    if flags.debug >= 4:
+        print(format_program(after), file=sys.stderr)
+
+
+def changed(before: Program, after: Program) -> bool:
+    """Whether a pass did anything: operators that stay are the same objects."""
+    parts = [(p.operators, p.block.inputs, p.outputs, p.updates) for p in (before, after)]
+    return parts[0] != parts[1] or before.state.keys() != after.state.keys()
+
+
+def _check(name: str, program: Program) -> None:
+    try:
+        verify(program)
+    except NoriaError as error:
+        error.where = f"the result of pass '{name}', {error.where}"
+        raise
 
 
 def optimize(program: Program) -> Program:
     """What an Executor applies to every Program before planning."""
     return run(program, OPTIMIZE)
+
+
+def report(program: Program) -> list[Report]:
+    """What each pass of OPTIMIZE does to the Program, and what it declines, in order."""
+    with collect() as reports:
+        optimize(program)
+    return reports
+
+
+def describe() -> str:
+    """The passes in order, each with the reason for its place."""
+    width = max(len(line.name) for line in OPTIMIZE)
+    return "\n".join(f"{line.name:<{width}}  {line.reason}" for line in OPTIMIZE)
+
+
+def explain(program: Program, name: str | None = None) -> str:
+    """What the passes do to the Program, one line each; of the pass `name` everything.
+
+    Raises MissingError if no pass of OPTIMIZE has that name.
+    """
+    names = {line.name for line in OPTIMIZE}
+    if name is not None and name not in names:
+        raise MissingError(f"no pass is called '{name}'", hint=nearest(name, names))
+    reports = report(program)
+    if name is None:
+        return "\n".join(map(str, reports))
+    return "\n".join(line for r in reports if r.name == name for line in r.lines())

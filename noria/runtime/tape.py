@@ -61,15 +61,15 @@ _Runner = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)  # converts faster tha
 class Tape:
     """Native calls to be run in order, again and again.
 
-    The team size is that of the moment the tape is made. Two threads may run different tapes at the
-    same time; the same tape they run one after the other.
+    threads: the team size, default that of the moment the tape is made. Two threads may run
+    different tapes at the same time; the same tape they run one after the other.
     """
 
-    def __init__(self, calls: Sequence[Call]) -> None:
+    def __init__(self, calls: Sequence[Call], threads: int | None = None) -> None:
         self.calls = tuple(calls)
         self.table = np.array([(c.fn, *c.args) for c in self.calls], np.int64)
         self.table = self.table.reshape(len(self.calls), COLUMNS)
-        self.threads = parallel.thread_count()
+        self.threads = threads or parallel.thread_count()
         self._whole = self._arguments(0, len(self.calls))
         self._whole_address = self._whole.ctypes.data
         self._runner = _Runner(jit.compile_source(_RUN, "run").address)

@@ -1,10 +1,11 @@
+import ml_dtypes
 import numpy as np
 import pytest
 
 from noria.core.dims import symbol
 from noria.core.errors import ArgumentError, DTypeError, ProgramError, ShapeError
 from noria.grad import append_backward
-from noria.ir.emit import Builder
+from noria.ir.emit import Builder, building
 from noria.ir.interpret import run_program
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Program
@@ -12,9 +13,9 @@ from noria.ir.verify import verify
 from noria.ops.control import cond
 from noria.ops.loops import map_, scan, while_loop
 from noria.ops.random import random_key
-from noria.testing.case import Case, arr, ints
+from noria.testing.case import Case, arr
 from noria.testing.check import check_case, check_program, load_ops
-from noria.testing.record import named, record, set_outputs
+from noria.testing.record import record, set_outputs
 
 load_ops()
 STEPS = {0: {0: "T"}}
@@ -192,7 +193,13 @@ TABLE = [
     ("while_loop", newton, expect_newton, ROOTS, {"symbolic": BOTH, "grad2": True}),
     ("while_loop", doubling, expect_doubling, [arr(3), arr(3)], {"symbolic": BOTH, "grad2": True}),
     ("while_loop", doubling, expect_doubling, [arr(3, low=9, high=11), arr(3)], {"grad2": True}),
-    ("while_loop", while_in_scan, expect_while_in_scan, [arr(3, 2), arr(2, low=1.2)], {"grad2": True}),
+    (
+        "while_loop",
+        while_in_scan,
+        expect_while_in_scan,
+        [arr(3, 2), arr(2, low=1.2)],
+        {"grad2": True},
+    ),
     (
         "while_loop",
         scan_in_cond_in_while,
@@ -210,3 +217,234 @@ CASES = [
 @pytest.mark.parametrize("number", range(len(CASES)), ids=lambda n: str(CASES[n]))
 def test_case(number):
     check_case(CASES[number], TABLE[number][1])
+
+
+# ---- on arrays ---------------------------------------------------------------------------------
+
+
+def test_on_arrays_a_loop_is_a_python_loop():
+    x = np.arange(1.0, 5.0, dtype=np.float32)
+    last, sums = scan(lambda s, a: (s + a, s + a), 0.0, x)
+    assert last == 10 and last.dtype == np.float32
+    assert sums.tolist() == [1, 3, 6, 10]
+    n, y = while_loop(lambda c: c[1] < 100, lambda c: (c[0] + 1, c[1] * 3), (0, np.float32(1)))
+    assert (n, y) == (5, 243) and n.dtype == np.int64
+
+
+def test_a_scan_of_no_steps_on_arrays_gives_empty_results():
+    x = np.zeros((0, 3), np.float32)
+    last, (ys, n) = scan(
+        lambda s, a: (o.add(s, a), (o.exp(a), o.reduce_sum(a))), np.ones(3, np.float32), x
+    )
+    assert last.tolist() == [1, 1, 1]
+    assert (ys.shape, ys.dtype, n.shape) == ((0, 3), np.float32, (0,))
+
+
+def test_a_scan_without_slices_needs_a_length():
+    last, ys = scan(lambda c, x: (c * 2, x), 1, None, length=10)
+    assert last == 1024 and ys is None
+    with pytest.raises(ArgumentError, match="length"):
+        scan(lambda c, x: (c, None), 1)
+    for bad in (-1, 2.0, True, "3"):
+        with pytest.raises(ArgumentError, match="length"):
+            scan(lambda c, x: (c, None), 1, length=bad)
+
+
+# ---- state, random numbers ---------------------------------------------------------------------
+
+
+def accumulate(dtype="float32"):
+    """A Program with a parameter used in a loop, its loss and gradient; x is [T, 2]."""
+    program = Program()
+    with Builder(program) as builder:
+        x = builder.input("x", (symbol("T"), 2), dtype)
+        w = builder.state("w", (2,), dtype, trainable=True)
+        zero = o.fill(shape=(2,), value=0.0, dtype=dtype)
+        last, _ = scan(lambda s, a: (o.add(s, o.mul(a, w)), None), zero, x)
+        set_outputs(program, {"loss": o.reduce_sum(last)})
+    program, grads = append_backward(program)
+    set_outputs(program, {"g": grads["w"]})
+    return program
+
+
+def test_parameters_used_in_a_loop_learn():
+    program = accumulate()
+    verify(program)
+    state = {"w": np.array([2.0, -1.0], np.float32)}
+    for steps in (0, 1, 5):
+        x = np.random.default_rng(0).standard_normal((steps, 2)).astype(np.float32)
+        want = {"loss": (x * state["w"]).sum(), "g": x.sum(0)}
+        check_program(program, {"x": x}, want, state=state)
+
+
+def test_gradients_of_narrow_parameters_are_summed_in_float32():
+    program = accumulate("bfloat16")
+    x, w = np.ones((1000, 2), ml_dtypes.bfloat16), np.ones(2, ml_dtypes.bfloat16)
+    out, _ = run_program(program, {"x": x}, {"w": w})
+    assert out["g"].tolist() == [1000, 1000]  # in bfloat16 the sum would stop at 256
+
+
+def noisy(count):
+    """count noises, one a step: [count]; a step inside a step draws too."""
+
+    def step(c, _):
+        outer = o.normal(random_key(), shape=(), stream=1)
+        inner = scan(
+            lambda d, _: (d, o.normal(random_key(), shape=(), stream=2)), c, None, length=2
+        )
+        picked = cond(
+            o.greater(c, -1.0), lambda: o.normal(random_key(), shape=(), stream=3), lambda: c
+        )
+        return c, (outer, inner[1], picked)
+
+    return scan(step, o.fill(shape=(), value=0.0), None, length=count)[1]
+
+
+def test_each_iteration_draws_other_random_numbers_at_every_depth():
+    program = Program()
+    with Builder(program):
+        outer, inner, picked = noisy(5)
+        set_outputs(program, {"outer": outer, "inner": inner, "picked": picked})
+    state = {"random": np.array([7, 0])}
+    out, updates = run_program(program, {}, state)
+    numbers = np.concatenate([np.ravel(a) for a in out.values()])
+    assert len(np.unique(numbers)) == 5 + 10 + 5
+    again, _ = run_program(program, {}, state)
+    np.testing.assert_array_equal(out["inner"], again["inner"])
+    later, _ = run_program(program, {}, updates)
+    assert not np.intersect1d(numbers, np.ravel(later["inner"])).size
+    check_program(program, {}, out, state=state)
+
+
+def test_the_condition_of_a_loop_may_draw_too():
+    program = Program()
+    with Builder(program):
+
+        def tossed(n):
+            return o.less(o.uniform(random_key(), shape=(), stream=1), 0.8)
+
+        set_outputs(program, {"n": while_loop(tossed, lambda n: o.add(n, 1), 0)})
+    verify(program)
+    runs = [int(run_program(program, {}, {"random": np.array([s, 0])})[0]["n"]) for s in range(30)]
+    assert len(set(runs)) > 4
+
+
+def test_the_backward_pass_draws_the_numbers_of_the_forward_pass():
+    program = Program()
+    with Builder(program) as builder:
+        x = builder.input("x", (4,))
+
+        def step(c, a):
+            noise = o.normal(random_key(), shape=(), stream=1)
+            return c, (o.mul(a, noise), noise)
+
+        _, (ys, noise) = scan(step, o.fill(shape=(), value=0.0), x)
+        set_outputs(program, {"loss": o.reduce_sum(ys), "noise": noise})
+    program, grads = append_backward(program, wrt=["x"])
+    set_outputs(program, {"g": grads["x"]})
+    out, _ = run_program(program, {"x": np.ones(4, np.float32)}, {"random": np.array([3, 1])})
+    np.testing.assert_array_equal(out["g"], out["noise"])
+
+
+# ---- what is traced ----------------------------------------------------------------------------
+
+
+def trace(fn, *arrays):
+    return record(fn, [np.asarray(a) for a in arrays])
+
+
+def operator(program, name):
+    (found,) = [op for op in program.operators if op.type == name]
+    return found
+
+
+def test_no_counter_is_carried_unless_something_asks_for_it():
+    program = trace(recurrent, np.ones((4, 3, 2)), np.ones((2, 2)), np.ones((3, 2))).program
+    assert operator(program, "scan").attrs["carried"] == 1
+
+
+def test_a_loop_in_a_program_with_arrays_only_is_traced():
+    program = trace(
+        lambda x: o.add(
+            while_loop(lambda c: o.less(o.reduce_sum(c), 9.0), lambda c: o.add(c, x), np.zeros(2)),
+            x,
+        ),
+        np.ones(2),
+    ).program
+    assert operator(program, "while_loop").attrs["carried"] == 1
+
+
+def test_a_carried_scalar_keeps_its_dtype_whatever_python_scalar_a_step_gives():
+    def fn(x):
+        return scan(lambda c, a: ((0, 1.0), a), (5, o.reduce_sum(x)), x)[0]
+
+    recorded = trace(fn, np.ones(3, np.float16))
+    assert [v.dtype for v in recorded.outputs] == ["int64", "float16"]
+
+
+# ---- errors ------------------------------------------------------------------------------------
+
+ONES = np.ones((3, 2), np.float32)
+
+
+@pytest.mark.parametrize("call", [lambda fn, x: fn(x), trace], ids=["eager", "traced"])
+class TestErrors:
+    def test_a_carry_that_changes_shape_is_named(self, call):
+        def fn(x):
+            return scan(
+                lambda c, a: ({"h": o.reshape(c["h"], shape=(2, 1))}, None), {"h": x[0]}, x
+            )[0]["h"]
+
+        with pytest.raises(ShapeError, match=r"carry\['h'\](.|\n)*\[2\](.|\n)*\[2, 1\]"):
+            call(fn, ONES)
+
+    def test_a_carry_that_changes_dtype_is_named(self, call):
+        def fn(x):
+            def step(c):
+                return c[0], o.cast(c[1], dtype="float64")
+
+            return while_loop(lambda c: o.less(c[0], 1), step, (0, x))[1]
+
+        with pytest.raises(DTypeError, match=r"carry\[1\](.|\n)*float32(.|\n)*float64"):
+            call(fn, ONES)
+
+    def test_a_carry_that_changes_structure_is_told(self, call):
+        with pytest.raises(ProgramError, match=r"expected \*\n.*got +\(\*, \*\)"):
+            call(lambda x: scan(lambda c, a: ((c, c), None), x[0], x)[0], ONES)
+
+    def test_a_step_must_return_a_pair(self, call):
+        with pytest.raises(ProgramError, match=r"returns \(carry, y\)"):
+            call(lambda x: scan(lambda c, a: o.add(c, a), x[0], x)[0], ONES)
+
+    def test_slices_of_different_lengths_are_told(self, call):
+        with pytest.raises(ShapeError, match=r"xs\[1\](.|\n)*\[3\](.|\n)*\[2\]"):
+            call(lambda x: scan(lambda c, a: (c, None), 0.0, (x, x[1:]))[0], ONES)
+
+    def test_a_scalar_cannot_be_scanned(self, call):
+        with pytest.raises(ShapeError, match="no axis"):
+            call(lambda x: map_(lambda a: a, o.reduce_sum(x)), ONES)
+
+
+def test_the_condition_is_one_bool():
+    with pytest.raises(DTypeError, match="cond_fn"):
+        trace(lambda x: while_loop(lambda c: o.reduce_sum(c), lambda c: c, x), ONES)
+    with pytest.raises(ShapeError, match="cond_fn"):
+        trace(lambda x: while_loop(lambda c: o.less(c, 0.0), lambda c: c, x), ONES)
+
+
+def test_a_result_whose_size_only_a_step_knows_is_refused():
+    with pytest.raises(ShapeError, match=r"size of y\['at'\] is known only inside"):
+        trace(lambda x: scan(lambda c, a: (c, {"at": o.nonzero(a, size="K")}), 0.0, x)[0], ONES)
+
+
+def test_a_state_cannot_be_updated_by_a_step():
+    program = Program()
+    with Builder(program) as builder:
+        builder.state("w", ())
+        with pytest.raises(ProgramError, match="nested"):
+            scan(lambda c, _: (update(c), None), 0.0, None, length=3)
+
+
+def update(value):
+    building().update("w", value)
+    return value

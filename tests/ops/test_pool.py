@@ -230,7 +230,6 @@ CASES = [
         "avg_pool2d", [arr(1, 1, 8, 8, dtype="float16")], {"kernel": 4}, expect=mean({"kernel": 4})
     ),
 ]
-CASES = [c for c in CASES if not (c.symbolic and c.op.endswith("1d_grad"))]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -44,13 +44,13 @@ class Output:
 class Body:
     """inputs: their dtypes; the values are numbered from 0, inputs first.
 
-    cost: arithmetic operations a point takes
+    key: the same for Bodies that compute the same; cost: arithmetic operations a point takes
     """
 
-    inputs: tuple[str, ...]
-    steps: tuple[Step, ...]
-    outputs: tuple[Output, ...]
-    key: str = field(compare=False)
+    key: str
+    inputs: tuple[str, ...] = field(compare=False)
+    steps: tuple[Step, ...] = field(compare=False)
+    outputs: tuple[Output, ...] = field(compare=False)
     cost: int = field(compare=False)
 
     @property
@@ -60,7 +60,7 @@ class Body:
 
 def _body(inputs: Sequence[str], steps: Sequence[Step], outputs: Sequence[Output]) -> Body:
     parts = (tuple(inputs), tuple(steps), tuple(outputs))
-    return Body(*parts, repr(parts), 1 + sum(COST.get(s.op, 1) for s in steps))
+    return Body(repr(parts), *parts, 1 + sum(COST.get(s.op, 1) for s in steps))
 
 
 # ---- from operators ----------------------------------------------------------------------------

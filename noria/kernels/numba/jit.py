@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 
 from noria.core.errors import EngineError
 from noria.kernels.numba import cache, loader
@@ -103,8 +104,7 @@ def _provide(wanted: Source, from_disk: bool) -> bool:
 
 
 def _compile(source: str, entry: str, name: str) -> ObjectCode:
-    from noria.kernels.numba import lower  # imports Numba
-
+    lower = import_module("noria.kernels.numba.lower")  # by name: only now is Numba wanted
     code = lower.compile_object(source, entry, f"noria_{name[:32]}")
     absent = loader.missing(code.externals)
     if absent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,3 +40,8 @@ def need(op: Operator, dtypes: Sequence[str], positions: Sequence[int] | None = 
     for i, v in enumerate(op.inputs):
         if v is not None and (positions is None or i in positions) and v.dtype not in dtypes:
             raise Declined(f"{v.name} is {v.dtype}, not {' or '.join(dtypes)}")
+
+
+def float_bits(x: float) -> int:
+    """A float64 as the int64 of its bits, for a table."""
+    return int(struct.unpack("<q", struct.pack("<d", x))[0])

@@ -21,24 +21,13 @@ class ObjectCode:
     code: bytes
 
 
-_OPENMP = (
-    "GOMP_parallel",
-    "GOMP_barrier",
-    "omp_get_thread_num",
-    "omp_get_num_threads",
-    "omp_set_num_threads",
-)
-# Without libgomp the same names stand for a team of one.
+_OPENMP = ("GOMP_barrier", "omp_get_thread_num", "omp_get_num_threads", "omp_set_num_threads")
+# Without libgomp the same names stand for a team of one, and nobody starts another.
 _SERIAL = """
 define i32 @omp_get_thread_num() { ret i32 0 }
 define i32 @omp_get_num_threads() { ret i32 1 }
 define void @omp_set_num_threads(i32 %n) { ret void }
 define void @GOMP_barrier() { ret void }
-define void @GOMP_parallel(i64 %fn, i64 %argument, i32 %threads, i32 %flags) {
-  %f = inttoptr i64 %fn to ptr
-  call void %f(i64 %argument)
-  ret void
-}
 """
 _lock = threading.Lock()
 
@@ -79,7 +68,7 @@ def engine() -> llvm.ExecutionEngine:
     """What holds all code loaded; it lives as long as the process."""
     library = openmp()
     if library is not None:
-        for name in _OPENMP:
+        for name in (*_OPENMP, "GOMP_parallel"):
             address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
             llvm.add_symbol(name, address)
     machine = _new_target_machine()  # the engine takes it over

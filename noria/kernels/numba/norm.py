@@ -7,12 +7,11 @@ variance away. Between the passes the team meets at a barrier.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 
 from noria.ir.program import Operator
 from noria.kernels.call import Call
-from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.launch import float_bits, launch, need
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.registry import (
     LAST,
@@ -179,11 +178,6 @@ def batch_norm_grad(args):
 )
 
 
-def _float_bits(x: float) -> int:
-    """A float64 as the int64 of its bits, for a table."""
-    return int(struct.unpack("<q", struct.pack("<d", x))[0])
-
-
 def _rows(a: Array) -> tuple[int, int]:
     return a.size // a.shape[1], a.shape[1]
 
@@ -214,7 +208,7 @@ class BatchNorm(Kernel):
         source = _BACKWARD if backward else _FORWARD
         end = [rows, channels]
         if not backward:
-            end += [_float_bits(bound.attrs[k]) for k in ("momentum", "epsilon")]
+            end += [float_bits(bound.attrs[k]) for k in ("momentum", "epsilon")]
         team = max(bound.threads, thread_count())
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:

@@ -14,6 +14,9 @@ import ctypes
 import functools
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,25 +46,44 @@ def fork(args):
     return load_int64(args, 3)
 """
 
+_team: ContextVar[int] = ContextVar("noria_team", default=0)  # what `team` said, on this thread
 _chosen = 0  # what `set_threads` said
 _used = False  # native code ran in this process
 _forked = False  # ... and then this process was forked off
 
 
 def thread_count() -> int:
-    """Threads of a team: `set_threads`, or NORIA_THREADS, or the CPUs this process may use."""
+    """Threads of a team: `team`, or `set_threads`, or NORIA_THREADS, or the CPUs at hand."""
     if loader.openmp() is None:
         return 1
-    return _chosen or flags.threads or max(1, min(len(os.sched_getaffinity(0)), _quota()))
+    chosen = _team.get() or _chosen or flags.threads
+    return chosen or max(1, min(len(os.sched_getaffinity(0)), _quota()))
 
 
 def set_threads(count: int) -> None:
     """Sets the size of the teams of tapes bound from now on, and of oneDNN on this thread."""
     global _chosen
+    _chosen = _checked(count)
+    enter_thread()
+
+
+@contextmanager
+def team(count: int) -> Iterator[None]:
+    """Within it, on this Python thread, teams have `count` threads: what is bound and compiled
+    there, generated rows, oneDNN primitives and tapes alike, runs with as many ever after."""
+    token = _team.set(_checked(count))
+    enter_thread()
+    try:
+        yield
+    finally:
+        _team.reset(token)
+        enter_thread()
+
+
+def _checked(count: int) -> int:
     if count < 1:
         raise ArgumentError("a team needs a thread", expected="count >= 1", got=str(count))
-    _chosen = count
-    enter_thread()
+    return count
 
 
 def enter_thread() -> None:

@@ -16,7 +16,7 @@ from noria.kernels.registry import Array
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Loops, outermost first.
+    """Loops, outermost first; at least one.
 
     sizes:   of each loop
     strides: for each loop, what one step is for each operand, in elements
@@ -88,4 +88,6 @@ def fold(
             counts.append(n)
             strides.append(step)
             kinds.append(kind)
+    if not counts:
+        return Space((1,), ((0,) * len(operands),), (bool(reduced),))
     return Space(tuple(counts), tuple(strides), tuple(kinds))
