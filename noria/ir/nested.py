@@ -88,6 +88,11 @@ def value_of(leaf: Any, dtype: str | None = None) -> Value:
     leaf = resolved(leaf)
     if isinstance(leaf, Value):
         return building().capture(leaf)
+    if np.asarray(leaf).dtype.kind in "OUSMm":
+        raise DTypeError(
+            "a value, an array or a number is needed, or tuples, lists and dicts of these",
+            got=f"{type(leaf).__name__}: {str(leaf)[:60]}",
+        )
     return building().constant(leaf, dtype if is_scalar(leaf) else None)
 
 

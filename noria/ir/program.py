@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from noria.core.dims import Dim, format_shape
+from noria.core.dims import Dim, format_shape, symbols_of
 from noria.core.dtypes import as_dtype
 from noria.core.errors import ArgumentError, MissingError, ShapeError, nearest
 from noria.core.trace import Source
@@ -260,12 +260,41 @@ def walk(block: Block) -> Iterator[Operator]:
 def needed(block: Block, roots: Sequence[Value], keep: Any = None) -> list[Operator]:
     """The operators that `roots` depend on, in order.
 
+    A size that only an operator tells when it runs, as the number of elements it finds, is
+    something to depend on too.
     keep: optional function Operator -> bool for operators kept whatever happens (ordered effects).
     """
     wanted = set(roots)
+    sizes: set[str] = set().union(*(symbols_of(v.shape) for v in wanted))
     out: list[Operator] = []
     for operator in reversed(block.operators):
-        if (keep is not None and keep(operator)) or any(v in wanted for v in operator.outputs):
+        tells = bool(sizes) and not sizes.isdisjoint(symbols_told(operator))
+        asked = tells or any(v in wanted for v in operator.outputs)
+        if asked or (keep is not None and keep(operator)):
             wanted.update(operator.operands)
+            sizes |= symbols_used(operator)
             out.append(operator)
     return out[::-1]
+
+
+def symbols_used(operator: Operator) -> set[str]:
+    """Symbols of sizes that must be known when the operator runs."""
+    found: set[str] = set().union(*(symbols_of(v.shape) for v in operator.operands))
+    for value in operator.attrs.values():
+        if type(value) in (Dim, tuple):
+            found |= _symbols_in(value)
+    for block in operator.blocks.values():
+        found = found.union(*(symbols_used(inner) for inner in block.operators))
+    return found
+
+
+def symbols_told(operator: Operator) -> set[str]:
+    """Symbols of sizes that nobody knows before the operator has run."""
+    found: set[str] = set().union(*(symbols_of(v.shape) for v in operator.outputs))
+    return found - symbols_used(operator) if found else found
+
+
+def _symbols_in(value: Any) -> set[str]:
+    if isinstance(value, Dim):
+        return set(symbols_of(value))
+    return set().union(*map(_symbols_in, value)) if isinstance(value, tuple) else set()

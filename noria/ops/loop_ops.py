@@ -25,6 +25,7 @@ def while_op(*operands, cond, body, carried, record=(), steps=""):
     record:   which carried values to give the history of, stacked on a new first axis: what they
               were before each step. Its size is the symbol `steps`, which only the data tell.
     """
+    _need_counts(operands, body, carried, 0, record)
     need_inputs(cond, operands, "block 'cond'")
     need_inputs(body, operands, "block 'body'")
     if len(cond.outputs) != 1:
@@ -36,13 +37,19 @@ def while_op(*operands, cond, body, carried, record=(), steps=""):
     return outs + [Spec((symbol(steps), *outs[i].shape), outs[i].dtype) for i in record]
 
 
-def _carried_specs(operands: Sequence[Spec], body: Block, carried: int) -> list[Spec]:
-    if not 0 <= carried <= min(len(operands), len(body.outputs)):
+def _need_counts(
+    operands: Sequence[Spec], body: Block, carried: int, scanned: int, record: Sequence[int]
+) -> None:
+    fits = 0 <= carried <= len(body.outputs) and 0 <= scanned <= len(operands) - carried
+    if not fits or any(not 0 <= i < carried for i in record):
         raise ProgramError(
-            "a loop carries operands of its own that its body gives anew",
-            expected=f"0 <= carried <= {min(len(operands), len(body.outputs))}",
-            got=str(carried),
+            "a loop carries operands which its body gives anew, and records carried ones",
+            got=f"carried={carried}, scanned={scanned}, record={record} with {len(operands)} "
+            f"operands and a body of {len(body.outputs)} outputs",
         )
+
+
+def _carried_specs(operands: Sequence[Spec], body: Block, carried: int) -> list[Spec]:
     for i in range(carried):
         require_spec(body.outputs[i], operands[i], f"carried value {i}")
     return [Spec(v.shape, v.dtype) for v in operands[:carried]]
@@ -94,6 +101,7 @@ def scan_op(*operands, body, carried, scanned, length, reverse=False, each=(), r
     record:   which carried values to give the history of: what they were before step t
     Results of steps and histories are stacked: [length, ...].
     """
+    _need_counts(operands, body, carried, scanned, record)
     stop = carried + scanned
     slices = [
         slice_spec(v, length, f"scanned value {i}") for i, v in enumerate(operands[carried:stop])

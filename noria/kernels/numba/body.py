@@ -142,20 +142,14 @@ def _of_block(block: Block) -> Body:
 # ---- to source ---------------------------------------------------------------------------------
 
 
-def write_body(body: Body, lines: Lines, inputs: Mapping[int, tuple[Term, str]]) -> list[Term]:
-    """Writes the steps, each in the outermost loop that has its inputs; the outputs' values.
-
-    inputs: number -> (its Term, the loop it is loaded in)
-    """
-    order = list(lines.levels)
-    values = dict(inputs)
+def write_body(body: Body, lines: Lines, inputs: Sequence[Term]) -> list[Term]:
+    """Writes the steps, each in the outermost loop that knows its arguments; the outputs' values."""
+    values = dict(enumerate(inputs))
     for step in body.steps:
-        args = [values[a] for a in step.args]
-        lines.level = max((level for _, level in args), key=order.index, default=order[0])
-        made = _apply(step, lines, [term for term, _ in args])
-        for number, dtype, term in zip(step.outs, step.dtypes, made, strict=True):
-            values[number] = Term(lines, term.text, dtype), lines.level
-    return [values[o.value][0] for o in body.outputs]
+        made = _apply(step, lines, [values[a] for a in step.args])
+        for number, dtype, x in zip(step.outs, step.dtypes, made, strict=True):
+            values[number] = Term(lines, x.text, dtype, x.level)
+    return [values[o.value] for o in body.outputs]
 
 
 def _apply(step: Step, lines: Lines, args: list[Term]) -> Sequence[Term]:

@@ -197,18 +197,16 @@ class Operands:
         pointer, index = self.at(operand, suffix)
         return f"store_{self.form.dtypes[operand]}({pointer}, {index}, {value})"
 
-    def statements(self, suffix: str = "") -> tuple[dict[str, list[str]], list[Term]]:
+    def statements(self, suffix: str = "") -> tuple[list[list[str]], list[Term]]:
         """The statements of each loop, with stores of what is not reduced, and all outputs."""
         body = self.form.body
-        lines = Lines(LEVELS, suffix, "ri")
-        inputs = {}
-        for o, dtype in enumerate(body.inputs):
-            code = self.form.codes[o]
-            lines.level = "i" if code in "cs" else code
-            inputs[o] = lines.let(self.load(o, suffix), dtype), lines.level
+        lines = Lines(len(LEVELS), suffix, LEVELS.index("r"))
+        inputs = [
+            lines.let(self.load(o, suffix), dtype, LEVELS.index("i" if code in "cs" else code))
+            for o, (dtype, code) in enumerate(zip(body.inputs, self.form.codes, strict=False))
+        ]
         outputs = write_body(body, lines, inputs)
-        lines.level = "i"
         for o, (term, out) in enumerate(zip(outputs, body.outputs, strict=True), len(body.inputs)):
             if out.reduction is None:
-                lines.add(self.store(o, term.text, suffix))
+                lines.levels[-1].append(self.store(o, term.text, suffix))
         return lines.levels, outputs

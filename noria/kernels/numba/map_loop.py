@@ -10,18 +10,18 @@ GRAIN = 64  # elements; two threads never write into the same cache line of an a
 def map_source(form: Form) -> str:
     """One thread takes a stretch of the flattened space, row by row of the innermost axis."""
     out, operands = Source(), Operands(form)
-    levels, _ = operands.statements()
+    (before, row, _, point), _ = operands.statements()
     out.put(f"count = {product(range(len(form.reduced)))}")
-    out.put(*share("at", "end", "count", GRAIN), *levels["k"])
+    out.put(*share("at", "end", "count", GRAIN), *before)
     inner = f"n{form.inner}"
     if not form.kept_axes:
-        _inner_loop(out, "at", "end", levels["i"])
+        _inner_loop(out, "at", "end", point)
         return out.function("map", table_layout(form))
     out.put(f"row = at // {inner}", f"low = at % {inner}", *unravel("row", form.kept_axes))
     with out.block("while at < end:"):
-        out.put(*operands.pointers("q"), *levels["q"])
+        out.put(*operands.pointers("q"), *row)
         out.put(f"high = min({inner}, low + end - at)")
-        _inner_loop(out, "low", "high", levels["i"])
+        _inner_loop(out, "low", "high", point)
         out.put("at += high - low", "low = 0")
         _next_row(out, form.kept_axes)
     return out.function("map", table_layout(form))

@@ -55,7 +55,7 @@ def _by_nonzero(x: Term, y: Term, how: str) -> Term:
         special = zero | minus_one
         negated = where(minus_one, -x, 0) if how == "//" else negated
     safe = where(special, 1, y)
-    plain = x.let(f"{x.dtype}({x.text} {how} {safe.text})")
+    plain = x.let(f"{x.dtype}({x.text} {how} {safe.text})", None, safe)
     return where(special, negated, plain)
 
 

@@ -23,31 +23,28 @@ BY_INT32 = ("int8", "int16", "uint8", "uint16")  # narrower than what a CPU conv
 
 
 class Lines:
-    """Statements of a kernel, each filed under the loop it belongs into, and unused names.
+    """Statements of a kernel, each filed under the loop it belongs into.
 
-    levels: one letter for each loop, outermost first, `k` before all of them: the statements
-    suffix: ends the names made in the loops of `repeated`, whose body is written several times
+    levels:   statements before all loops, in the outermost loop, and so on
+    suffix:   ends the names made in loops from level `repeated` on, whose body is written
+              several times
     """
 
-    def __init__(self, levels: str = "k", suffix: str = "", repeated: str = "") -> None:
-        self.levels: dict[str, list[str]] = {level: [] for level in levels}
-        self.level = levels[0]
+    def __init__(self, levels: int = 1, suffix: str = "", repeated: int = 0) -> None:
+        self.levels: list[list[str]] = [[] for _ in range(levels)]
         self.suffix, self.repeated = suffix, repeated
         self.count = 0
 
-    def add(self, line: str) -> None:
-        self.levels[self.level].append(line)
-
-    def let(self, expression: str, dtype: str) -> Term:
-        """A new name for an expression, in the current loop."""
+    def let(self, expression: str, dtype: str, level: int) -> Term:
+        """A name for an expression, in the loop of that level."""
         self.count += 1
-        name = f"t{self.count}{self.suffix if self.level in self.repeated else ''}"
-        self.add(f"{name} = {expression}")
-        return Term(self, name, dtype)
+        name = f"t{self.count}{self.suffix if level >= self.repeated else ''}"
+        self.levels[level].append(f"{name} = {expression}")
+        return Term(self, name, dtype, level)
 
     def constant(self, value: Number, dtype: str) -> Term:
         """A number, rounded to the dtype."""
-        return Term(self, literal(value, dtype), dtype)
+        return Term(self, literal(value, dtype), dtype, 0)
 
 
 def literal(value: Number, dtype: str) -> str:
@@ -66,12 +63,12 @@ def literal(value: Number, dtype: str) -> str:
 
 
 class Term:
-    """An element: `text` is a name or a literal of the kernel."""
+    """An element: `text` is a name or a literal of the kernel, `level` the loop it is known in."""
 
-    __slots__ = ("dtype", "lines", "text")
+    __slots__ = ("dtype", "level", "lines", "text")
 
-    def __init__(self, lines: Lines, text: str, dtype: str) -> None:
-        self.lines, self.text, self.dtype = lines, text, dtype
+    def __init__(self, lines: Lines, text: str, dtype: str, level: int) -> None:
+        self.lines, self.text, self.dtype, self.level = lines, text, dtype, level
 
     @property
     def is_float(self) -> bool:
@@ -81,21 +78,24 @@ class Term:
         """x, as a constant if it is a number: of this dtype, of float32 beside a half."""
         return x if isinstance(x, Term) else self.lines.constant(x, wide_dtype(self.dtype))
 
-    def let(self, expression: str, dtype: str | None = None) -> Term:
-        return self.lines.let(expression, dtype or self.dtype)
+    def let(self, expression: str, dtype: str | None = None, *others: Term) -> Term:
+        """A name for an expression of this Term and others, of this dtype unless one is given."""
+        level = max(self.level, *(x.level for x in others), 0)
+        return self.lines.let(expression, dtype or self.dtype, level)
 
     def _binary(self, other: Term | Number, real: str, whole: str) -> Term:
-        a, b = self.text, self.like(other).text
+        b = self.like(other)
         if not self.is_float:
-            return self.let(f"{self.dtype}({a} {whole} {b})")
+            return self.let(f"{self.dtype}({self.text} {whole} {b.text})", None, b)
         kind = wide_dtype(self.dtype)
-        return self.let(real.format(a, b, one=f"{kind}(1.0)", zero=f"{kind}(-0.0)"))
+        names = {"one": f"{kind}(1.0)", "minus_one": f"{kind}(-1.0)", "zero": f"{kind}(-0.0)"}
+        return self.let(real.format(self.text, b.text, **names), None, b)
 
     def __add__(self, other: Term | Number) -> Term:
         return self._binary(other, "fma({0}, {one}, {1})", "+")
 
     def __sub__(self, other: Term | Number) -> Term:
-        return self._binary(other, "fma({1}, -{one}, {0})", "-")
+        return self._binary(other, "fma({1}, {minus_one}, {0})", "-")
 
     def __mul__(self, other: Term | Number) -> Term:
         return self._binary(other, "fma({0}, {1}, {zero})", "*")
@@ -111,7 +111,8 @@ class Term:
 
     def __truediv__(self, other: Term | Number) -> Term:
         """Of floats."""
-        return self.let(f"{self.text} / {self.like(other).text}")
+        b = self.like(other)
+        return self.let(f"{self.text} / {b.text}", None, b)
 
     def __rtruediv__(self, other: Number) -> Term:
         return self.like(other) / self
@@ -121,7 +122,7 @@ class Term:
 
     def _compare(self, how: str, other: Term | Number) -> Term:
         a, b = number(self), number(self.like(other))
-        return self.let(f"{a.text} {how} {b.text}", "bool")
+        return a.let(f"{a.text} {how} {b.text}", "bool", b)
 
     def __lt__(self, other: Term | Number) -> Term:
         return self._compare("<", other)
@@ -142,13 +143,13 @@ class Term:
         return self._compare("!=", other)
 
     def __and__(self, other: Term) -> Term:
-        return self.let(f"{self.text} & {other.text}")
+        return self.let(f"{self.text} & {other.text}", None, other)
 
     def __or__(self, other: Term) -> Term:
-        return self.let(f"{self.text} | {other.text}")
+        return self.let(f"{self.text} | {other.text}", None, other)
 
     def __xor__(self, other: Term) -> Term:
-        return self.let(f"{self.text} ^ {other.text}")
+        return self.let(f"{self.text} ^ {other.text}", None, other)
 
     def __invert__(self) -> Term:
         """Of booleans."""
@@ -157,15 +158,17 @@ class Term:
 
 def call(name: str, x: Term, *others: Term | Number, dtype: str | None = None) -> Term:
     """A function of `math.NAMESPACE`; numbers become constants of the first argument's dtype."""
-    arguments = ", ".join((x.text, *(x.like(a).text for a in others)))
-    return x.let(f"{name}({arguments})", dtype)
+    terms = [x.like(a) for a in others]
+    arguments = ", ".join(t.text for t in (x, *terms))
+    return x.let(f"{name}({arguments})", dtype, *terms)
 
 
 def where(condition: Term, yes: Term | Number, no: Term | Number) -> Term:
     """One of the two, which are both computed; at least one is a Term."""
     kind: Any = yes if isinstance(yes, Term) else no
     yes, no = kind.like(yes), kind.like(no)
-    return kind.let(f"where({condition.text}, {yes.text}, {no.text})")
+    chosen = f"where({condition.text}, {yes.text}, {no.text})"
+    return condition.let(chosen, kind.dtype, yes, no)
 
 
 def maximum(x: Term, y: Term | Number) -> Term:
@@ -201,8 +204,9 @@ def cast(x: Term, dtype: str) -> Term:
         return x.let(f"{kind}(int32({x.text}))", dtype)
     if x.is_float and kind == "uint32":
         return x.let(f"{kind}(int64({x.text}))", dtype)
-    text = x.text if wide_dtype(x.dtype) == kind else x.let(f"{kind}({x.text})").text
-    return Term(x.lines, text, dtype)
+    if wide_dtype(x.dtype) != kind:
+        return x.let(f"{kind}({x.text})", dtype)
+    return Term(x.lines, x.text, dtype, x.level)
 
 
 def _narrowed(x: Term) -> Term:
@@ -232,4 +236,4 @@ def round_half(x: Term, dtype: str) -> Term:
         small = call("copysign", size + 0.75 - 0.75, x)  # 2^-24 is the unit in the last place of 0.75
         y = where(size < 2.0**-14, small, y)
     y = where(x.differs(x), x, y)
-    return Term(x.lines, y.text, dtype)
+    return Term(x.lines, y.text, dtype, y.level)

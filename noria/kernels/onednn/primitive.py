@@ -44,7 +44,11 @@ class _Arguments:
 
 
 class _Lease:
-    """Keeps a Call's arguments to itself, and gives them back for the next Call when dropped."""
+    """Keeps a Call's arguments to itself, and marks them free for the next Call when dropped.
+
+    The Primitive owns them: were they a lease's own, the collector could destroy them with it and
+    still see them handed back.
+    """
 
     __slots__ = ("arguments", "primitive")
 
@@ -64,12 +68,13 @@ class Primitive:
     impl:  oneDNN's name for the implementation, e.g. 'brg:avx512_core'
     """
 
-    __slots__ = ("_compiled", "_desc", "_lib", "_spare", "descs", "kind")
+    __slots__ = ("_compiled", "_desc", "_lib", "_owned", "_spare", "descs", "kind")
 
     def __init__(self, kind: str, desc: Handle, args: Sequence[int], given: Sequence[Any]) -> None:
         self.kind, self._desc, self._lib = kind, desc, library()
         self._compiled: Handle | None = None
-        self._spare: list[_Arguments] = []
+        self._owned: list[_Arguments] = []  # all ever made
+        self._spare: list[_Arguments] = []  # those no Call uses
         self.descs: dict[int, MemDesc] = {}
         known = [d for d in given if isinstance(d, MemDesc) and not d.is_any]
         for arg in (*args, ARG.WORKSPACE, ARG.SCRATCHPAD):
@@ -153,7 +158,9 @@ class Primitive:
         try:
             return self._spare.pop()
         except IndexError:
-            return _Arguments(self._lib, self.descs)
+            arguments = _Arguments(self._lib, self.descs)
+            self._owned.append(arguments)
+            return arguments
 
     def _misaddressed(self, addresses: Mapping[int, int]) -> ArgumentError:
         wanted = ", ".join(map(arg_name, self.descs))

@@ -218,3 +218,17 @@ def test_forgotten_primitives_give_their_memory_back():
     for _ in range(10):
         churn()
     assert resident_bytes() - before < 4_000_000
+
+
+def test_arguments_survive_a_call_collected_in_a_reference_cycle() -> None:
+    desc = MemDesc((2, 2), "float32")
+    product = matmul(desc, desc, desc)
+    memory = [np.ones((2, 2), np.float32) for _ in range(3)]
+    addresses = dict(zip((ARG.SRC, ARG.WEIGHTS, ARG.DST), (m.ctypes.data for m in memory), strict=True))
+    for _ in range(3):
+        cycle: list[object] = [product.call(addresses)]
+        cycle.append(cycle)
+        del cycle
+        gc.collect()
+        run(product.call(addresses))
+    assert (memory[2] == 2).all()
