@@ -343,6 +343,11 @@ def _arguments(definition: OpDef, args: tuple[Any, ...], attrs: dict[str, Any]) 
 def _call(definition: OpDef, args: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
     attrs = dict(attrs)
     try:
+        if definition.blocks:
+            raise ArgumentError(
+                f"the op '{definition.name}' has blocks and is not called by itself",
+                hint="ops.cond, ops.while_loop and ops.scan take functions",
+            )
         inputs = [_resolved(a) for a in _arguments(definition, args, attrs)]
         builder = _current.get()
         if any(isinstance(a, Value) for a in inputs) or (not inputs and builder is not None):

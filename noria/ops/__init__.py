@@ -131,6 +131,10 @@ from noria.ops.elementwise import (
     sub,
     tanh,
 )
+from noria.ops.embedding import (
+    embedding,
+    embedding_bag,
+)
 from noria.ops.index import (
     gather,
     gather_nd,
@@ -338,6 +342,8 @@ __all__ = [
     "dot",
     "dropout",
     "elu",
+    "embedding",
+    "embedding_bag",
     "equal",
     "erf",
     "exp",

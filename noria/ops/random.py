@@ -22,7 +22,7 @@ from noria.core.errors import ArgumentError, DTypeError, ShapeError
 from noria.ir.emit import building, current, loop_indices
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
-from noria.ir.program import Shape, Spec, Value, as_shape
+from noria.ir.program import Shape, Spec, Value, as_shape, walk
 from noria.ops.common import need_float
 
 STATE = "random"
@@ -239,16 +239,9 @@ def _(x, key, p, stream):
 # ---- keys --------------------------------------------------------------------------------------
 
 
-@op
-def next_key(key):
+def next_key(key: Any) -> Any:
     """The key of the next step: (seed, step + 1)."""
-    _key(key)
-    return key
-
-
-@next_key.compute
-def _(xp, key):
-    return key + xp.asarray([0, 1], key.dtype)
+    return o.add(key, np.array([0, 1], np.int64))
 
 
 @op
@@ -280,7 +273,7 @@ def random_key() -> Value:
     key = root.state(STATE, (2,), "int64", init=("fill", {"value": 0}))
     if fresh:
         with root:
-            root.update(STATE, o.next_key(key))
+            root.update(STATE, next_key(key))
     key = builder.capture(key)
     for index in loop_indices():
         key = o.fold_key(key, index)
@@ -295,7 +288,7 @@ def next_stream() -> int:
 
 
 def _streams_of(program: Any) -> int:
-    return max((int(op.attrs.get("stream", 0)) for op in program.block.operators), default=0)
+    return max((int(op.attrs.get("stream", 0)) for op in walk(program.block)), default=0)
 
 
 def dropout(x: Any, key: Any = None, *, p: float = 0.5) -> Any:

@@ -5,14 +5,16 @@ No size is needed here: a Plan serves every batch size. `runtime/bind.py` gives 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from noria.core.dims import symbols_of
 from noria.core.flags import flags
 from noria.core.shapes import Check
+from noria.ir.nested import has_effect
 from noria.ir.opdef import collect_checks, lookup
-from noria.ir.program import Block, Operator, Program, Value, needed
+from noria.ir.program import Block, Operator, Program, Value, needed, symbols_told, symbols_used
 from noria.kernels.registry import (
     LAST,
     PLAIN,
@@ -29,8 +31,11 @@ REORDER = "reorder"  # a step the planner adds: the same value in another memory
 class Step:
     """One operator with its kernel.
 
-    kernel: None is the reference; view: the output shares the input's memory, nothing runs;
-    dynamic: sizes are known only when it runs; once: depends on nothing that changes.
+    kernel:  None is the reference
+    refused: (kernel, why it did not take the operator)
+    view:    the output shares the input's memory, nothing runs
+    dynamic: sizes are known only when it runs; checks: what must hold for them
+    once:    depends on nothing that changes
     """
 
     op: Operator
@@ -39,6 +44,7 @@ class Step:
     view: bool = False
     dynamic: bool = False
     once: bool = False
+    checks: list[Check] = field(default_factory=list)
 
     @property
     def engine(self) -> str:
@@ -49,13 +55,18 @@ class Step:
 
 @dataclass(slots=True, eq=False)
 class Plan:
-    """What to run, in which order, by which kernels; all but the sizes."""
+    """What to run, in which order, by which kernels; all but the sizes.
+
+    checks: equalities of sizes to be verified when they are bound
+    fixed:  values that no step changes
+    """
 
     program: Program
     steps: list[Step]
     layouts: dict[Value, str]
     checks: list[Check]
-    fixed: set[Value]  # values that no step changes
+    fixed: set[Value]
+    engines: frozenset[str]
 
     @property
     def prologue(self) -> list[Step]:
@@ -73,90 +84,95 @@ def make_plan(program: Program, engines: frozenset[str] | None = None) -> Plan:
     """
     engines = enabled_engines() if engines is None else engines
     order = schedule(program)
-    dynamic = _dynamic(program, order)
-    once = _once(program, order)
-    planner = _Planner(program, once)
+    known = {s for v in program.block.inputs for s in symbols_of(v.shape)}
+    dynamic = {op for op in order if not known.issuperset(symbols_used(op) | symbols_told(op))}
+    checks: list[Check] = []
+    planner = _Planner(program, _once(program, order, dynamic), engines)
     for operator in order:
-        planner.add(operator, engines, any(v in dynamic for v in _touched(operator)))
-    return Plan(program, planner.steps, planner.layouts, _checks(order), planner.fixed)
+        mine = _checks(operator)
+        if operator in dynamic:
+            planner.add_dynamic(operator, mine)
+        else:
+            planner.add(operator)
+            checks += mine
+    return Plan(program, planner.steps, planner.layouts, checks, planner.fixed, engines)
 
 
 def schedule(program: Program) -> list[Operator]:
     """A valid order with short lives: updates run as soon as what they need is there.
 
-    Operators that nothing needs are left out; ordered effects keep their order.
+    Operators that nothing needs are left out; effects keep their order.
     """
-    order = needed(program.block, program.roots(), lambda op: lookup(op.type).effect == "ordered")
-    position = {v: i for i, op in enumerate(order) for v in op.outputs}
+    order = needed(program.block, program.roots(), has_effect)
     used = {v for op in order for v in op.operands} | set(program.outputs.values())
-    final = [i for i, op in enumerate(order) if not any(v in used for v in op.outputs)]
+    wait = _Waiting(program, order)
     late: dict[int, list[int]] = {}
-    for i in final:
-        if lookup(order[i].type).effect == "ordered":
-            continue
-        ready = max((position.get(v, -1) for v in order[i].operands), default=-1)
-        ready = max(ready, _last_reader(program, order, i))
-        late.setdefault(ready, []).append(i)
+    for i, op in enumerate(order):
+        if not has_effect(op) and not any(v in used for v in op.outputs):
+            late.setdefault(wait.until(i), []).append(i)
     moved = {i for group in late.values() for i in group}
     out = [order[i] for i in late.get(-1, ())]
     for i, op in enumerate(order):
         if i not in moved:
             out.append(op)
-        out.extend(order[j] for j in late.get(i, ()) if i not in moved or j > i)
-    return out if len(out) == len(order) else order
+        out.extend(order[j] for j in late.get(i, ()))
+    return out
 
 
-def _last_reader(program: Program, order: Sequence[Operator], i: int) -> int:
-    """The last other reader of the state that operator i updates: writing in place can wait."""
-    updated = {v: program.state[n].value for n, v in program.updates.items()}
-    states = {updated[v] for v in order[i].outputs if v in updated}
-    if not states:
-        return -1
-    readers = [j for j, op in enumerate(order) if j != i and any(v in states for v in op.operands)]
-    return max((j for j in readers if j < i), default=-1)
+class _Waiting:
+    """What an operator must come after."""
+
+    def __init__(self, program: Program, order: Sequence[Operator]) -> None:
+        self.order = order
+        self.position: dict[Value | str, int] = {}
+        self.readers: dict[Value, list[int]] = {}
+        self.replaced = {v: program.state[n].value for n, v in program.updates.items()}
+        for i, op in enumerate(order):
+            for known in (*op.outputs, *symbols_told(op)):
+                self.position.setdefault(known, i)
+            for v in op.operands:
+                self.readers.setdefault(v, []).append(i)
+
+    def until(self, i: int) -> int:
+        """The last operator that i needs, or that reads the state whose new value i makes: then
+        the new value can take the memory of the old one. -1 for none."""
+        op = self.order[i]
+        wanted = (*op.operands, *symbols_used(op))
+        last = max((self.position.get(known, -1) for known in wanted), default=-1)
+        for state in (self.replaced[v] for v in op.outputs if v in self.replaced):
+            readers = self.readers.get(state, [])
+            earlier = bisect_left(readers, i)
+            last = max(last, readers[earlier - 1] if earlier else -1)
+        return last
 
 
-def _touched(op: Operator) -> Iterable[Value]:
-    yield from op.operands
-    yield from op.outputs
-
-
-def _dynamic(program: Program, order: Sequence[Operator]) -> set[Value]:
-    """Values whose sizes cannot be computed from the feeds' sizes."""
-    known: set[str] = set()
-    for v in program.block.inputs:
-        known |= symbols_of(v.shape)
-    return {v for op in order for v in _touched(op) if not symbols_of(v.shape) <= known}
-
-
-def _once(program: Program, order: Sequence[Operator]) -> set[Operator]:
+def _once(
+    program: Program, order: Sequence[Operator], dynamic: set[Operator]
+) -> set[Operator]:
     """Pure operators that depend on constants and on state that no step changes."""
     fixed = {s.value for n, s in program.state.items() if n not in program.updates}
     out: set[Operator] = set()
     for op in order:
-        sized = any(symbols_of(v.shape) for v in op.outputs)
+        sized = op in dynamic or bool(symbols_used(op))
         if lookup(op.type).effect == "pure" and not sized and all(v in fixed for v in op.operands):
             out.add(op)
             fixed.update(op.outputs)
     return out
 
 
-def _checks(order: Sequence[Operator]) -> list[Check]:
+def _checks(op: Operator) -> list[Check]:
     """Equalities of sizes that only real sizes can decide, found by inferring again."""
     found: list[Check] = []
-    for op in order:
-        mine: list[Check] = []
-        with collect_checks(mine):
-            lookup(op.type).infer(op.inputs, op.attrs, op.blocks)
-        found.extend(Check(c.left, c.right, f"{c.where} ({op.where()})") for c in mine)
-    return found
+    with collect_checks(found):
+        lookup(op.type).infer(op.inputs, op.attrs, op.blocks)
+    return [Check(c.left, c.right, f"{c.where} ({op.where()})") for c in found]
 
 
 class _Planner:
     """Walks the operators once, keeping track of the layout of each value."""
 
-    def __init__(self, program: Program, once: set[Operator]) -> None:
-        self.once = once
+    def __init__(self, program: Program, once: set[Operator], engines: frozenset[str]) -> None:
+        self.once, self.engines = once, engines
         self.steps: list[Step] = []
         self.layouts: dict[Value, str] = {v: PLAIN for v in program.block.inputs}
         self.layouts.update({s.value: PLAIN for s in program.state.values()})
@@ -165,21 +181,24 @@ class _Planner:
         }
         self.copies: dict[tuple[Value, str], Value] = {}
 
-    def add(self, op: Operator, engines: frozenset[str], dynamic: bool) -> None:
-        definition = lookup(op.type)
+    def add(self, op: Operator) -> None:
         once = op in self.once
-        if definition.views and not dynamic:
+        if lookup(op.type).views:
             self._append(Step(op, None, view=True, once=once), *_all_plain(op))
             return
-        choice = (
-            Choice(None, []) if dynamic or op.blocks and op.type != "fused" else choose(op, engines)
-        )
-        step = Step(op, choice.kernel, choice.refused, dynamic=dynamic, once=once)
+        controls = bool(op.blocks) and op.type != "fused"
+        choice = Choice(None, []) if controls else choose(op, self.engines)
+        step = Step(op, choice.kernel, choice.refused, once=once)
         given = [None if v is None else self.layouts[v] for v in op.inputs]
         if choice.kernel is None:
             self._append(step, [None] * len(op.inputs), _reference_layout(op, given))
         else:
             self._append(step, *choice.kernel.layout(op, given))
+
+    def add_dynamic(self, op: Operator, checks: list[Check]) -> None:
+        """An operator whose sizes are known only when it runs; the reference takes any memory."""
+        step = Step(op, None, dynamic=True, checks=checks)
+        self._append(step, [None] * len(op.inputs), [PLAIN] * len(op.outputs))
 
     def _append(self, step: Step, wanted: Sequence[str | None], given: Sequence[str]) -> None:
         op = step.op

@@ -12,11 +12,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from noria.ir.program import Block, Operator, Value
+from noria.kernels.numba.reduction import KINDS, Reduction
 from noria.kernels.numba.scalar import COST, RULES
 from noria.kernels.numba.term import Lines, Term
 from noria.kernels.registry import Declined
 
-REDUCTIONS = ("sum", "mean", "max", "min", "prod", "all", "any")
 SPREAD = ("broadcast_to", "identity")  # the same element: a loop repeats it by itself
 
 
@@ -37,7 +37,7 @@ class Output:
 
     value: int
     dtype: str
-    reduction: str | None = None
+    reduction: Reduction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,9 @@ class Body:
     cost: int = field(compare=False)
 
     @property
-    def reduces(self) -> bool:
-        return any(o.reduction for o in self.outputs)
+    def results(self) -> list[int]:
+        """Numbers of the outputs that are reduced."""
+        return [i for i, o in enumerate(self.outputs) if o.reduction is not None]
 
 
 def _body(inputs: Sequence[str], steps: Sequence[Step], outputs: Sequence[Output]) -> Body:
@@ -87,19 +88,19 @@ def body_of(op: Operator) -> Body:
     return found
 
 
-def reduction_of(op: Operator) -> str | None:
-    """The name in REDUCTIONS of what a reducing op does, None for others."""
-    if op.type == "sum_to":
-        return "sum"
-    kind = op.type.removeprefix("reduce_")
-    return kind if kind != op.type and kind in REDUCTIONS else None
+def reduction_of(op: Operator) -> Reduction | None:
+    """What a reducing op does, None for others."""
+    kind = "sum" if op.type == "sum_to" else op.type.removeprefix("reduce_")
+    if kind == op.type or kind not in KINDS:
+        return None
+    return Reduction(kind, op.operands[0].dtype, op.outputs[0].dtype)
 
 
 def _of_operator(op: Operator) -> Body:
     inputs = [v.dtype for v in op.operands]
     kind = reduction_of(op)
     if kind is not None:
-        return _body(inputs, [], [Output(0, op.outputs[0].dtype, kind)])
+        return _body(inputs, [], [Output(0, kind.to, kind)])
     numbers = tuple(range(len(inputs), len(inputs) + len(op.outputs)))
     step = _step(op, tuple(range(len(inputs))), numbers)
     outputs = [Output(n, v.dtype) for n, v in zip(numbers, op.outputs, strict=True)]
@@ -128,8 +129,7 @@ def _of_block(block: Block) -> Body:
     for op in block.operators:
         kind = reduction_of(op)
         if kind is not None:
-            out = op.outputs[0]
-            reduced[out] = Output(numbers[op.operands[0]], out.dtype, kind)
+            reduced[op.outputs[0]] = Output(numbers[op.operands[0]], kind.to, kind)
             continue
         for v in op.outputs:
             numbers[v] = len(numbers)

@@ -25,6 +25,7 @@ from noria.kernels.numba.space import Space
 from noria.kernels.numba.term import Lines, Term
 
 LEVELS = "kqri"  # before all loops, and in each of them
+GRAIN = 64  # elements; so two threads never write into one cache line of an aligned array
 _NAMES = re.compile(r"\b(?:[pn]\d+|s\d+_\d+|[a-z]+)\b")
 
 
@@ -157,7 +158,7 @@ class Operands:
         self.form = form
         self.sizes = [itemsize(d) for d in form.dtypes]
         kept, along = form.kept_axes, form.reduced_axes
-        results = {len(form.body.inputs) + o for o, out in enumerate(form.body.outputs) if out.reduction}
+        results = [len(form.body.inputs) + o for o in form.body.results]
         # The loops that have axes and move an operand, outermost first.
         self.moves = [
             ("q" if kept and code != "k" else "")

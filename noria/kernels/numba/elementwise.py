@@ -105,7 +105,7 @@ def common_layout(
     inputs: Sequence[Value | None], given: Sequence[str | None], space: Shape
 ) -> str:
     """channels_last if an input of the full shape comes in so, and the rank has one."""
-    full = [g for v, g in zip(inputs, given, strict=True) if v and is_full(v.shape, space)]
+    full = [g for v, g in zip(inputs, given, strict=True) if v is not None and is_full(v.shape, space)]
     return LAST if len(space) > 2 and LAST in full else PLAIN
 
 

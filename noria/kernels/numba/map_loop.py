@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from noria.kernels.numba.codegen import Form, Operands, Source, product, share, table_layout, unravel
-
-GRAIN = 64  # elements; two threads never write into the same cache line of an aligned array
+from noria.kernels.numba.codegen import (
+    GRAIN,
+    Form,
+    Operands,
+    Source,
+    product,
+    share,
+    table_layout,
+    unravel,
+)
 
 
 def map_source(form: Form) -> str:

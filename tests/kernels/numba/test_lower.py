@@ -58,7 +58,7 @@ def test_reductions_keep_nan_and_infinity(name, bad, table):
     "dtype", ["bool", "bfloat16", "float16", "float32", "float64", "int8", "int32", "int64"]
 )
 def test_elementwise_loops_of_every_width_become_vector_code(dtype, source):
-    expression = "x and y" if dtype == "bool" else "x + y"
+    expression = "x & y" if dtype == "bool" else "x + y"
     text = source(expression, [dtype, dtype], dtype)
     ir = str(lower.optimise(text, "kernel", "kernel"))
     assert re.search(r"load <\d+ x \w+>", ir) and re.search(r"store <\d+ x \w+>", ir)
