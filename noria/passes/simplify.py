@@ -1,6 +1,7 @@
 """Arithmetic and changes of shape that do nothing, or that one operator does as well as two.
 
-Every rule is exact: NaN, infinities and the sign of zero come out as before.
+Every rule is exact: NaN, infinities and the sign of zero come out as before. (Which of 0.0 and -0.0
+is the larger is not said by `maximum`, nor by `relu`.)
 """
 
 from __future__ import annotations

@@ -84,8 +84,7 @@ def make_plan(program: Program, engines: frozenset[str] | None = None) -> Plan:
     """
     engines = enabled_engines() if engines is None else engines
     order = schedule(program)
-    known = {s for v in program.block.inputs for s in symbols_of(v.shape)}
-    dynamic = {op for op in order if not known.issuperset(symbols_used(op) | symbols_told(op))}
+    dynamic = _dynamic(program, order)
     checks: list[Check] = []
     planner = _Planner(program, _once(program, order, dynamic), engines)
     for operator in order:
@@ -96,6 +95,13 @@ def make_plan(program: Program, engines: frozenset[str] | None = None) -> Plan:
             planner.add(operator)
             checks += mine
     return Plan(program, planner.steps, planner.layouts, checks, planner.fixed, engines)
+
+
+def _dynamic(program: Program, order: Sequence[Operator]) -> set[Operator]:
+    """Operators concerned with a size that another one, or they themselves, tell as they run."""
+    fed = {s for v in program.block.inputs for s in symbols_of(v.shape)}
+    told = {s for op in order for s in symbols_told(op)} - fed
+    return {op for op in order if told and not told.isdisjoint(symbols_used(op) | symbols_told(op))}
 
 
 def schedule(program: Program) -> list[Operator]:
@@ -174,7 +180,7 @@ class _Planner:
     def __init__(self, program: Program, once: set[Operator], engines: frozenset[str]) -> None:
         self.once, self.engines = once, engines
         self.steps: list[Step] = []
-        self.layouts: dict[Value, str] = {v: PLAIN for v in program.block.inputs}
+        self.layouts: dict[Value, str] = dict.fromkeys(program.block.inputs, PLAIN)
         self.layouts.update({s.value: PLAIN for s in program.state.values()})
         self.fixed: set[Value] = {
             s.value for n, s in program.state.items() if n not in program.updates

@@ -56,14 +56,13 @@ def test_whole_chains_are_merged():
 
 
 def test_constants_are_compared_by_their_bytes():
-    one, two, wide = "array(float32[2], 1.0, 2.0)", "array(float32[2], 1.0, 3.0)", ""
+    one, two = "array(float32[2], 1.0, 2.0)", "array(float32[2], 1.0, 3.0)"
     text = """
       a: float32[2] = constant(value={})
       b: float32[2] = constant(value={})
       mul: float32[2] = mul(a, b)
       output y = mul
     """
-    assert not wide
     same, _ = apply(eliminate_common_ops, program(text.format(one, one)))
     other, _ = apply(eliminate_common_ops, program(text.format(one, two)))
     assert types(same) == ["constant", "mul"]
@@ -124,9 +123,6 @@ def test_blocks_that_differ_keep_their_operators_apart():
 
 
 def test_a_random_operator_inside_keeps_control_flow_apart():
-    text = COND.replace("e: float32[N] = exp(z)", "e: float32[N] = cos(z)")
-    text = text.replace("exp(x_1)", "cos(x_1)")
-    assert types(apply(eliminate_common_ops, program(text))[0]) == ["cond", "add"]
     random = """
       input p: bool[]
       input k: int64[2]

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from noria.core.dtypes import itemsize
 from noria.ir.program import Operator, Shape, Value
-from noria.kernels.call import Call
-from noria.kernels.numba.body import Body, body_of
-from noria.kernels.numba.codegen import Form, form_of, table_end
-from noria.kernels.numba.launch import launch
-from noria.kernels.numba.map_loop import map_source
-from noria.kernels.numba.space import Space, fold, memory_order, spread_strides
+from noria.kernels.numba.body import body_of
+from noria.kernels.numba.generate import prepare
+from noria.kernels.numba.space import Space, fold, kept_strides, memory_order, spread_strides
 from noria.kernels.registry import (
     LAST,
     PLAIN,
@@ -22,53 +18,15 @@ from noria.kernels.registry import (
     Layouts,
     Prepared,
     register,
-    same_memory,
 )
-from noria.ops.fused import ELEMENTWISE, UPDATES, iteration_space
-
-_sources: dict[Form, str] = {}
-
-
-def map_loop(body: Body, space: Space, bound: BoundOp, name: str) -> Prepared:
-    form = form_of(body, space)
-    source = _sources.get(form)
-    if source is None:
-        source = _sources[form] = map_source(form)
-    end = table_end(space)
-    size = 1
-    for n in space.sizes:
-        size *= n
-    moved = sum(a.nbytes for a in (*bound.inputs, *bound.outputs) if a is not None)
-    threads, ops = bound.threads, size * body.cost
-
-    def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
-        table = [*ins, *outs, *end]
-        return [launch(name, source, "map", table, threads=threads, bytes=moved, ops=ops)]
-
-    return Prepared(emit, in_place=in_place_pairs(bound), work=float(ops))
-
-
-def in_place_pairs(bound: BoundOp) -> list[tuple[int, int]]:
-    """(output, input) pairs whose elements lie at the same places."""
-    return [
-        (o, i)
-        for o, out in enumerate(bound.outputs)
-        for i, a in enumerate(bound.inputs)
-        if a is not None and _lies_like(a, out)
-    ]
-
-
-def _lies_like(a: Array, b: Array) -> bool:
-    if a.shape != b.shape or itemsize(a.dtype) != itemsize(b.dtype):
-        return False
-    return same_memory(a.shape, a.strides, b.strides)
+from noria.ops.fused import ELEMENTWISE, UPDATES, iteration_space, reduction_axes
 
 
 class Elementwise(Kernel):
-    """Every element of the output from one element of each input."""
+    """Every element of the outputs from one element of each input."""
 
     name = "numba:elementwise"
-    ops = (*sorted(ELEMENTWISE | UPDATES), "floor_divide", "remainder", "prelu")
+    ops = (*sorted(ELEMENTWISE | UPDATES), "floor_divide", "remainder")
 
     def accepts(self, op: Operator) -> None:
         body_of(op)
@@ -76,23 +34,91 @@ class Elementwise(Kernel):
     def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
         space = op.outputs[0].shape
         layout = PLAIN if op.type in UPDATES else common_layout(op.inputs, given, space)
-        wanted = [layout if v is not None and is_full(v.shape, space) else None for v in op.inputs]
-        return wanted, [layout] * len(op.outputs)
+        return wanted(op.inputs, space, layout), [layout] * len(op.outputs)
 
     def bind(self, bound: BoundOp) -> Prepared:
-        return map_loop(body_of(bound.op), _map_space(bound), bound, self.name)
+        op, main = bound.op, bound.outputs[0]
+        space = op.outputs[0].shape
+        strides = [*input_strides(bound, op.inputs, space), *(a.strides for a in bound.outputs)]
+        loops = fold(space, main.shape, strides, memory_order(main.strides))
+        return prepare(body_of(op), loops, bound, self.name)
 
 
-def _map_space(bound: BoundOp) -> Space:
-    op, main = bound.op, bound.outputs[0]
-    space = op.outputs[0].shape
+class Prelu(Kernel):
+    """Elementwise, but that the weights lie along axis 1 of x."""
+
+    name = "numba:prelu"
+    ops = ("prelu",)
+
+    def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
+        layout = given[0] or PLAIN
+        return [layout, None], [layout]
+
+    def bind(self, bound: BoundOp) -> Prepared:
+        x, weight = bound.inputs
+        assert x is not None and weight is not None
+        space = bound.op.outputs[0].shape
+        along = [0] * len(space)
+        along[min(1, len(space) - 1)] = weight.strides[0] if weight.shape[0] > 1 else 0
+        strides = [x.strides, along, bound.outputs[0].strides]
+        loops = fold(space, x.shape, strides, memory_order(x.strides))
+        return prepare(body_of(bound.op), loops, bound, self.name)
+
+
+class Fused(Kernel):
+    """A `fused` body: one loop, whose outputs are kept or reduced along the same axes."""
+
+    name = "numba:fused"
+    ops = ("fused",)
+
+    def accepts(self, op: Operator) -> None:
+        body_of(op)
+
+    def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
+        body = op.blocks["body"]
+        space = iteration_space(body)
+        updates = any(inner.type in UPDATES for inner in body.operators)
+        layout = PLAIN if updates else common_layout(body.inputs, given, space)
+        results = set(body_of(op).results)
+        given_out = [PLAIN if o in results else layout for o in range(len(op.outputs))]
+        return wanted(body.inputs, space, layout), given_out
+
+    def bind(self, bound: BoundOp) -> Prepared:
+        block, body = bound.op.blocks["body"], body_of(bound.op)
+        space = iteration_space(block)
+        axes = next((a for a in map(reduction_axes, block.operators) if a is not None), ())
+        strides = input_strides(bound, block.inputs, space)
+        results = set(body.results)
+        for o, a in enumerate(bound.outputs):
+            strides.append(kept_strides(a, axes, len(space)) if o in results else a.strides)
+        main = _main(bound, block.inputs, space, results)
+        loops = fold(space, main.shape, strides, memory_order(main.strides), axes)
+        return prepare(body, loops, bound, self.name)
+
+
+def _main(
+    bound: BoundOp, inputs: Sequence[Value], space: Shape, results: set[int]
+) -> Array:
+    """The operand of the full shape whose memory is walked in order."""
+    for o, a in enumerate(bound.outputs):
+        if o not in results:
+            return a
+    for v, a in zip(inputs, bound.inputs, strict=True):
+        if a is not None and is_full(v.shape, space):
+            return a
+    raise Declined("no operand has the full shape")
+
+
+def input_strides(
+    bound: BoundOp, declared: Sequence[Value | None], space: Shape
+) -> list[tuple[int, ...]]:
+    """Strides of all inputs along the axes of the space."""
     strides = []
-    for v, a in zip(op.inputs, bound.inputs, strict=True):
+    for v, a in zip(declared, bound.inputs, strict=True):
         if v is None or a is None:
             raise Declined("an input is absent")
         strides.append(spread_strides(v.shape, a, space))
-    strides += [a.strides for a in bound.outputs]
-    return fold(space, main.shape, strides, memory_order(main.strides))
+    return strides
 
 
 def is_full(shape: Shape, space: Shape) -> bool:
@@ -105,8 +131,17 @@ def common_layout(
     inputs: Sequence[Value | None], given: Sequence[str | None], space: Shape
 ) -> str:
     """channels_last if an input of the full shape comes in so, and the rank has one."""
-    full = [g for v, g in zip(inputs, given, strict=True) if v is not None and is_full(v.shape, space)]
+    full = [
+        g for v, g in zip(inputs, given, strict=True) if v is not None and is_full(v.shape, space)
+    ]
     return LAST if len(space) > 2 and LAST in full else PLAIN
 
 
+def wanted(inputs: Sequence[Value | None], space: Shape, layout: str) -> list[str | None]:
+    """The layout for inputs of the full shape; of the others any will do."""
+    return [layout if v is not None and is_full(v.shape, space) else None for v in inputs]
+
+
 register(Elementwise())
+register(Prelu())
+register(Fused())

@@ -15,6 +15,7 @@ from typing import Any
 
 from noria.core.errors import EngineError
 from noria.core.flags import flags
+from noria.kernels.numba.loader import openmp
 from noria.kernels.onednn.enums import STATUS
 
 WHEEL = "onednn-cpu-gomp"
@@ -165,8 +166,10 @@ def _dlopen(path: str) -> tuple[ctypes.CDLL, ctypes.CDLL]:
     libgomp is global, so that generated loops share its pool. libdnnl is not: it is called by
     address only, and another copy of oneDNN in the process must not bind to its symbols.
     """
+    gomp = openmp()
+    if gomp is None:
+        raise EngineError("cannot load oneDNN", where=path, got="no libgomp.so.1 on this system")
     try:
-        gomp = ctypes.CDLL("libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
         return gomp, ctypes.CDLL(path, mode=ctypes.RTLD_LOCAL)
     except OSError as e:
         hint = f"pip install {WHEEL}, or name a {SONAME} in NORIA_ONEDNN"

@@ -1,0 +1,82 @@
+"""Memory that outlives a Bound: one arena for all sets of sizes, and what they have in common."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
+
+from noria.runtime.arena import Arena
+
+if TYPE_CHECKING:
+    from noria.runtime.bind import Bound
+
+MAX_BOUND = 32  # sets of sizes kept ready
+GROWTH = 1.5  # an arena is taken larger than needed; pages never touched cost nothing
+
+
+class Workspace:
+    """One arena, and the Bounds that lie in it: only one of them may run at a time.
+
+    So the memory of many batch sizes is that of the largest.
+    """
+
+    def __init__(self, limit: int = MAX_BOUND) -> None:
+        self.limit = limit
+        self.bounds: OrderedDict[Hashable, Bound] = OrderedDict()
+        self._arena: Arena | None = None
+
+    def room(self, nbytes: int) -> Arena:
+        """An arena of at least so many bytes. Bounds in a smaller one before are forgotten."""
+        if self._arena is None or nbytes > self._arena.nbytes:
+            old = 0 if self._arena is None else self._arena.nbytes
+            self.bounds.clear()
+            self._arena = None  # given back before the next is taken
+            self._arena = Arena(max(nbytes, int(GROWTH * old)))
+        return self._arena
+
+    def get(self, key: Hashable) -> Bound | None:
+        """The Bound of that key, which becomes the last to be forgotten."""
+        found = self.bounds.get(key)
+        if found is not None:
+            self.bounds.move_to_end(key)
+        return found
+
+    def put(self, key: Hashable, bound: Bound) -> None:
+        """Keep a Bound made with `room`, and forget the one not used for the longest time."""
+        self.bounds[key] = bound
+        while len(self.bounds) > self.limit:
+            self.bounds.popitem(last=False)
+
+
+class Piece:
+    """Memory that several Bounds read. epoch: when it was written."""
+
+    __slots__ = ("arena", "epoch")
+
+    def __init__(self, nbytes: int) -> None:
+        self.arena = Arena(nbytes)
+        self.epoch = -1
+
+
+class Kept:
+    """What the Bounds of one Program compute rarely and share: constants and packed weights.
+
+    version: of the state it was computed from; epoch: changes whenever all is to be computed anew.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: dict[Hashable, Piece] = {}
+        self.version = self.epoch = 0
+
+    def follow(self, version: int) -> None:
+        """State was written from outside: nothing that is kept counts any more."""
+        if version != self.version:
+            self.version = version
+            self.epoch += 1
+
+    def piece(self, key: Hashable, nbytes: int) -> Piece:
+        """The memory of that key."""
+        if key not in self.pieces:
+            self.pieces[key] = Piece(nbytes)
+        return self.pieces[key]
