@@ -1,11 +1,14 @@
 """Every kernel of noria, in the order they are asked. Importing this module registers them."""
 
+from noria.kernels.numba import elementwise as _elementwise
+from noria.kernels.numba import embedding as _embedding
 from noria.kernels.numba import loss as _loss
 from noria.kernels.numba import norm as _norm
 from noria.kernels.numba import pool as _pool
 from noria.kernels.numba import random as _random
+from noria.kernels.numba import reduce as _reduce
 from noria.kernels.onednn import conv as _conv
 from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
-_modules = (_linalg, _conv, _loss, _norm, _pool, _random)
+_modules = (_linalg, _conv, _elementwise, _reduce, _loss, _norm, _pool, _random, _embedding)

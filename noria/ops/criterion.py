@@ -35,7 +35,8 @@ def _weighted(losses: Any, weights: Any, reduction: str) -> Any:
     losses = o.mul(losses, cast_like(weights, losses))
     if reduction != "mean":
         return _reduced(losses, reduction)
-    total = o.reduce_sum(o.cast(weights, dtype="float32"))
+    boolean = as_dtype(weights.dtype) == "bool"
+    total = o.reduce_sum(o.cast(weights, dtype="float32") if boolean else single(weights))
     mean = o.div(o.reduce_sum(single(losses)), o.where(o.greater(total, 0.0), total, 1.0))
     return cast_like(mean, losses)
 

@@ -140,7 +140,7 @@ class Grouping:
     def _tell_apart(self, operator: Operator, near: Sequence[Operator], reason: str) -> None:
         for p in near:
             if self.level[p] != self.level[operator]:
-                why = reason or "something else between them must run first"
+                why = reason or "something else must run first"
                 self.apart.append((operator.where(), f"apart from {p.where()}: {why}"))
 
     def _join(self, operator: Operator, groups: Sequence[Group]) -> None:
@@ -218,7 +218,8 @@ def space_of(operator: Operator) -> Shape | None:
     """The indices an operator runs over; None unless it can be part of a loop."""
     if operator.type in ELEMENTWISE or operator.type in UPDATES:
         shapes = {v.shape for v in operator.outputs}
-        return shapes.pop() if len(shapes) == 1 else None
+        integer_power = operator.type == "pow" and not is_float(operator.outputs[0].dtype)
+        return shapes.pop() if len(shapes) == 1 and not integer_power else None
     if reduction_axes(operator) is not None and is_float(operator.operands[0].dtype):
         return operator.operands[0].shape
     return None

@@ -189,22 +189,27 @@ class _BlockWalk:
 
     def try_rules(self, operator: Operator) -> list[Operator] | None:
         """What replaces the operator, None if no rule fires."""
+        reasons: list[str] = []
+        faults: list[str] = []
         for rule in self.sweep.by_anchor.get(operator.type, ()):
             found = rule.traced.match(operator, self.producer)
             if found is None:
                 continue
+            if found.fault:
+                # One operator that has other attributes is not nearly what was meant.
+                faults += [found.fault] if len(found.operators) > 1 else []
+                continue
             match = Match(found, self.producer, self.fixed)
-            reason = self.refusal(rule, match, found.fault)
+            reason = self.refusal(rule, match)
             if reason is None:
                 return self.fire(rule, match)
-            if reason:
-                self.sweep.report.declined.append((operator.where(), reason))
+            reasons += [reason] if reason else []
+        told = reasons or faults  # which attribute another rule wants is of no interest then
+        self.sweep.report.declined.extend((operator.where(), r) for r in dict.fromkeys(told))
         return None
 
-    def refusal(self, rule: Rule, match: Match, fault: str) -> str | None:
+    def refusal(self, rule: Rule, match: Match) -> str | None:
         """Why the rule does not fire; '' if the reason is of no interest."""
-        if fault:  # one operator that has other attributes is not nearly what was meant
-            return fault if len(match.operators) > 1 else ""
         if not rule.shared:
             within = Counter(v for o in match.operators for v in o.operands)
             for o in match.operators[1:]:

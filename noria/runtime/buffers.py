@@ -202,9 +202,7 @@ class Buffers:
         same_size = a.shape == b.shape and a.nbytes == b.nbytes
         return same_size and same_memory(a.shape, a.strides, b.strides)
 
-    def _alone(
-        self, item: Item, o: int, source: Value, allowed: Sequence[tuple[int, int]]
-    ) -> bool:
+    def _alone(self, item: Item, o: int, source: Value, allowed: Sequence[tuple[int, int]]) -> bool:
         """May output o overwrite every input that lies in the source's memory?"""
         buffer = self.of[source]
         sharing = [
@@ -243,9 +241,9 @@ class _Proof:
         if item.pack is not None:
             self.holds[item.packs[0]] = self._root(item.pack[1])
             return
-        for buffer, pack in zip(item.packs, item.prepared.packs if item.prepared else ()):
-            source = item.inputs[pack.input]
-            self._require(t, buffer, f"{buffer.name} for {item.step.op.type}", source)
+        packs = item.prepared.packs if item.prepared else []
+        for buffer, pack in zip(item.packs, packs, strict=True):
+            self._require(t, buffer, buffer.name, item.inputs[pack.input])
         shared = item.shares()
         for o, v in enumerate(item.outputs):
             source = item.inputs[shared[o]] if o in shared else None

@@ -10,58 +10,83 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from noria.core.shapes import solve_all
-from noria.ir.program import Block, Operator
-from noria.kernels.registry import enabled_engines
+from noria.ir.program import Block, Operator, Program, symbols_used
 from noria.runtime.bind import Bound
-from noria.runtime.plan import Plan, make_plan, plan_block
+from noria.runtime.plan import make_plan
+from noria.runtime.workspace import Kept, Workspace
 
-MAX_BOUND = 16  # sets of sizes kept per block
+MAX_BOUND = 16  # sets of sizes kept per block and thread
 
 
 class NestedBlock:
-    """A block, planned once; `call` is reentrant through a pool of bound copies per sizes."""
+    """A block, planned once. `call` may be entered by several threads: each has a workspace."""
 
     def __init__(self, block: Block, engines: frozenset[str]) -> None:
-        self.plan: Plan = make_plan(plan_block(block, "nested"), engines)
+        self.plan = make_plan(block_program(block), engines)
         self.inputs = list(block.inputs)
         self.names = list(self.plan.program.outputs)
-        self.idle: dict[Any, list[Bound]] = {}
+        self.used = set().union(*(symbols_used(op) for op in block.operators))
+        self.kept = Kept()
+        self.idle: list[Workspace] = []
         self.lock = threading.Lock()
 
     def call(self, sizes: Mapping[str, int], threads: int, *arrays: Any) -> tuple[Any, ...]:
+        """The block's outputs for arrays.
+
+        sizes: symbol -> number around the block; those it does not use are of no importance
+        """
+        known = {s: n for s, n in sizes.items() if s in self.used}
         shapes = tuple(np.shape(a) for a in arrays)
-        key = (shapes, threads, tuple(sorted(sizes.items())))
+        key = (shapes, threads, tuple(known.items()))
         with self.lock:
-            pool = self.idle.setdefault(key, [])
-            bound = pool.pop() if pool else None
-            while len(self.idle) > MAX_BOUND:
-                self.idle.pop(next(iter(self.idle)))
-        if bound is None:
-            pairs = {v.name: (v.shape, s) for v, s in zip(self.inputs, shapes, strict=True)}
-            bound = Bound(self.plan, solve_all(pairs, sizes), {}, threads, block_functions)
+            space = self.idle.pop() if self.idle else Workspace(MAX_BOUND)
+        try:
+            bound = space.get(key) or self._bind(space, key, known)
+            for view, array in zip(bound.feeds, arrays, strict=True):
+                np.copyto(view, array)
+            bound.run()
+            return tuple(bound.fetch(n) for n in self.names)
+        finally:
+            with self.lock:
+                self.idle.append(space)
+
+    def _bind(self, space: Workspace, key: Any, known: Mapping[str, int]) -> Bound:
+        shapes, threads, _ = key
+        pairs = {v.name: (v.shape, s) for v, s in zip(self.inputs, shapes, strict=True)}
+        sizes = solve_all(pairs, known)
+        with self.lock:  # what is kept is written when the first Bound is made
+            bound = Bound(
+                self.plan, sizes, {}, threads, block_functions, room=space.room, kept=self.kept
+            )
             bound.run_prologue()
-        for view, array in zip(bound.feeds, arrays, strict=True):
-            np.copyto(view, array)
-        bound.run()
-        out = tuple(bound.fetch(n) for n in self.names)
-        with self.lock:
-            self.idle.setdefault(key, []).append(bound)
-        return out
+        space.put(key, bound)
+        return bound
+
+
+def block_program(block: Block) -> Program:
+    """A nested block as a Program of its own, which does not keep the block itself alive."""
+    outputs = {f"{i}": v for i, v in enumerate(block.outputs)}
+    return Program("nested", block.copy(), {}, outputs, {})
 
 
 _blocks: WeakKeyDictionary[Block, dict[frozenset[str], NestedBlock]] = WeakKeyDictionary()
+_lock = threading.RLock()
 
 
 def block_functions(
-    op: Operator, sizes: Mapping[str, int], threads: int
+    op: Operator, sizes: Mapping[str, int], threads: int, engines: frozenset[str]
 ) -> dict[str, Callable[..., Any]]:
-    """The nested blocks of an operator as functions of arrays."""
-    engines = enabled_engines()
+    """The nested blocks of an operator as functions of arrays, for kernels of these engines."""
     out = {}
     for name, block in op.blocks.items():
-        cache = _blocks.setdefault(block, {})
-        if engines not in cache:
-            cache[engines] = NestedBlock(block, engines)
-        nested = cache[engines]
+        nested = _nested(block, engines)
         out[name] = lambda *arrays, nested=nested: nested.call(sizes, threads, *arrays)
     return out
+
+
+def _nested(block: Block, engines: frozenset[str]) -> NestedBlock:
+    with _lock:
+        plans = _blocks.setdefault(block, {})
+        if engines not in plans:
+            plans[engines] = NestedBlock(block, engines)
+        return plans[engines]

@@ -14,7 +14,7 @@ from noria.core.flags import flags
 from noria.core.shapes import Check
 from noria.ir.nested import has_effect
 from noria.ir.opdef import collect_checks, lookup
-from noria.ir.program import Block, Operator, Program, Value, needed, symbols_told, symbols_used
+from noria.ir.program import Operator, Program, Value, needed, symbols_told, symbols_used
 from noria.kernels.registry import (
     LAST,
     PLAIN,
@@ -45,6 +45,11 @@ class Step:
     dynamic: bool = False
     once: bool = False
     checks: list[Check] = field(default_factory=list)
+
+    def refuse(self, reason: str) -> None:
+        """Note that the kernel did not take the operator after all."""
+        if self.kernel is not None and (self.kernel.name, reason) not in self.refused:
+            self.refused.append((self.kernel.name, reason))
 
     @property
     def engine(self) -> str:
@@ -134,8 +139,9 @@ class _Waiting:
         self.readers: dict[Value, list[int]] = {}
         self.replaced = {v: program.state[n].value for n, v in program.updates.items()}
         for i, op in enumerate(order):
-            for known in (*op.outputs, *symbols_told(op)):
-                self.position.setdefault(known, i)
+            self.position.update(dict.fromkeys(op.outputs, i))
+            for symbol in symbols_told(op):
+                self.position.setdefault(symbol, i)
             for v in op.operands:
                 self.readers.setdefault(v, []).append(i)
 
@@ -143,7 +149,7 @@ class _Waiting:
         """The last operator that i needs, or that reads the state whose new value i makes: then
         the new value can take the memory of the old one. -1 for none."""
         op = self.order[i]
-        wanted = (*op.operands, *symbols_used(op))
+        wanted: list[Value | str] = [*op.operands, *symbols_used(op)]
         last = max((self.position.get(known, -1) for known in wanted), default=-1)
         for state in (self.replaced[v] for v in op.outputs if v in self.replaced):
             readers = self.readers.get(state, [])
@@ -152,9 +158,7 @@ class _Waiting:
         return last
 
 
-def _once(
-    program: Program, order: Sequence[Operator], dynamic: set[Operator]
-) -> set[Operator]:
+def _once(program: Program, order: Sequence[Operator], dynamic: set[Operator]) -> set[Operator]:
     """Pure operators that depend on constants and on state that no step changes."""
     fixed = {s.value for n, s in program.state.items() if n not in program.updates}
     out: set[Operator] = set()
@@ -239,12 +243,6 @@ def _reference_layout(op: Operator, given: Sequence[str | None]) -> list[str]:
     """The reference takes any strides; it keeps channels-last where an equal-rank input has it."""
     ranks = {v.ndim for v, g in zip(op.inputs, given, strict=True) if v is not None and g == LAST}
     return [LAST if v.ndim in ranks else PLAIN for v in op.outputs]
-
-
-def plan_block(block: Block, name: str) -> Program:
-    """A nested block as a Program of its own."""
-    outputs = {f"{name}.{i}": v for i, v in enumerate(block.outputs)}
-    return Program(name, block, {}, outputs, {})
 
 
 def describe(plan: Plan) -> str:

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from noria.core import dtypes
 from noria.core.errors import MissingError, nearest
-from noria.core.shapes import solve_all
 from noria.ir.program import Program
 from noria.ir.save import load
 from noria.ir.verify import verify
-from noria.kernels.numba.parallel import thread_count
+from noria.kernels.numba.parallel import checked_count, thread_count
 from noria.passes.for_test import for_test
 from noria.passes.pipeline import optimize
 from noria.runtime.bind import Bound
-from noria.runtime.executor import check_feeds
+from noria.runtime.feeds import Feeds
 from noria.runtime.nested import block_functions
 from noria.runtime.plan import make_plan
 from noria.runtime.scope import Scope
+from noria.runtime.workspace import Kept, Workspace
 
-MAX_SIZES = 64  # sets of sizes kept ready
+MAX_SIZES = 64  # sets of sizes kept ready, in each workspace
 
 
 class Predictor:
     """Runs the test form of a Program on fixed parameters.
 
-    Each concurrent call has an arena of its own; Plan and parameters are shared.
+    Plan, parameters and packed weights are shared; each of the calls that run at the same time has
+    an arena, which serves all batch sizes.
 
-    program: a Program (its test form is taken), with `state` or a scope's numbers
+    program: a Program (its test form is taken)
+    state:   name -> array, for all state that the outputs need; more is allowed
     outputs: names to compute, default all; inputs they do not need are dropped
     threads: threads per call, default all of the affinity mask
     """
@@ -46,6 +47,7 @@ class Predictor:
         threads: int | None = None,
     ) -> None:
         verify(program)
+        self.threads = thread_count() if threads is None else checked_count(threads)
         self.program = for_test(program, outputs)
         for name in self.program.state:
             if name not in state:
@@ -54,11 +56,11 @@ class Predictor:
             self.program, values={n: state[n] for n in self.program.state}
         )
         self.plan = make_plan(optimize(self.program))
-        self.threads = threads or thread_count()
         self.inputs = self.plan.program.block.inputs
         self.names = tuple(self.plan.program.outputs)
-        self._wanted = {v.name: dtypes.to_numpy(v.dtype) for v in self.inputs}
-        self._idle: dict[Any, list[Bound]] = {}
+        self._feeds = Feeds(self.plan.program)
+        self._kept = Kept()
+        self._idle: list[Workspace] = []
         self._lock = threading.Lock()
 
     @classmethod
@@ -79,32 +81,62 @@ class Predictor:
         return out[self.names[0]] if len(self.names) == 1 else out
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Outputs by name. Thread safe. Raises MissingError, ShapeError or DTypeError."""
-        arrays = check_feeds(self.plan.program, self.inputs, self._wanted, feeds)
-        key = arrays[0].shape if len(arrays) == 1 else tuple(a.shape for a in arrays)
-        pool = self._idle.get(key)
+        """Outputs by name, as new arrays. May be called from several threads at once.
+
+        Raises MissingError, ShapeError or DTypeError.
+        """
+        arrays = self._feeds.arrays(feeds)
+        key = tuple([a.shape for a in arrays])
+        space = self._take(key)
         try:
-            bound = pool.pop()  # type: ignore[union-attr]  # list.pop is atomic
-        except (IndexError, AttributeError):
-            bound = self._bind(arrays)
-        for view, array in zip(bound.feeds, arrays, strict=True):
-            view[...] = array
-        bound.run()
-        out = {n: bound.fetch(n) for n in self.names}
-        if pool is None:
-            pool = self._pool(key)
-        pool.append(bound)
-        return out
+            bound = space.bounds.get(key)
+            kept = self._kept
+            if bound is None or bound.epoch != kept.epoch or kept.version != self.scope.version:
+                bound = self._prepared(space, key, arrays)
+            for view, array in zip(bound.feeds, arrays, strict=True):
+                view[...] = array
+            bound.run()
+            return {n: bound.fetch(n) for n in self.names}
+        finally:
+            self._idle.append(space)
 
-    def _pool(self, key: Any) -> list[Bound]:
+    def _take(self, key: Hashable) -> Workspace:
+        """An idle workspace, if possible one that knows these sizes."""
+        try:
+            space = self._idle.pop()  # atomic
+        except IndexError:
+            return Workspace(MAX_SIZES)
+        if key not in space.bounds:
+            for other in tuple(self._idle):
+                if key in other.bounds and _removed(self._idle, other):
+                    self._idle.append(space)
+                    return other
+        return space
+
+    def _prepared(self, space: Workspace, key: Hashable, arrays: Sequence[np.ndarray]) -> Bound:
+        """The Bound for these sizes; what all Bounds share is written by one at a time."""
         with self._lock:
-            pool = self._idle.setdefault(key, [])
-            while len(self._idle) > MAX_SIZES:
-                self._idle.pop(next(k for k in self._idle if k != key))
-            return pool
+            self._kept.follow(self.scope.version)
+            bound = space.get(key)
+            if bound is None:
+                bound = Bound(
+                    self.plan,
+                    self._feeds.sizes(arrays),
+                    self.scope.arrays,
+                    self.threads,
+                    block_functions,
+                    room=space.room,
+                    kept=self._kept,
+                )
+                space.put(key, bound)
+            bound.run_prologue()
+            return bound
 
-    def _bind(self, arrays: Sequence[np.ndarray]) -> Bound:
-        pairs = {v.name: (v.shape, a.shape) for v, a in zip(self.inputs, arrays, strict=True)}
-        bound = Bound(self.plan, solve_all(pairs), self.scope.arrays, self.threads, block_functions)
-        bound.run_prologue()
-        return bound
+
+def _removed(idle: list[Workspace], space: Workspace) -> bool:
+    """Take this workspace out; False if another thread was faster."""
+    try:
+        idle.remove(space)
+    except ValueError:
+        return False
+    return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -61,11 +61,19 @@ _Runner = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)  # converts faster tha
 class Tape:
     """Native calls to be run in order, again and again.
 
-    threads: the team size, default that of the moment the tape is made. Two threads may run
-    different tapes at the same time; the same tape they run one after the other.
+    threads: the team size, default that of the moment the tape is made
+    places:  for each call what tells where it comes from, for errors
+    Two threads may run different tapes at the same time; the same tape they run one after the
+    other.
     """
 
-    def __init__(self, calls: Sequence[Call], threads: int | None = None) -> None:
+    def __init__(
+        self,
+        calls: Sequence[Call],
+        threads: int | None = None,
+        places: Sequence[Callable[[], str]] = (),
+    ) -> None:
+        self._places = tuple(places)
         self.calls = tuple(calls)
         self.table = np.array([(c.fn, *c.args) for c in self.calls], np.int64)
         self.table = self.table.reshape(len(self.calls), COLUMNS)
@@ -132,7 +140,11 @@ class Tape:
         code = ctypes.c_int32(status).value
         return EngineError(
             f"{self.calls[row].name} failed",
-            where=f"row {row} of {len(self.calls)} of the tape",
+            where=self._places[row]() if self._places else self._row(row),
             expected="status 0",
             got=f"status {code}",
+            hint="NORIA_KERNELS=reference tells more",
         )
+
+    def _row(self, row: int) -> str:
+        return f"row {row} of {len(self.calls)} of the tape"

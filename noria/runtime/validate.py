@@ -47,9 +47,7 @@ def _largest(a: np.ndarray) -> float:
     return float(np.abs(np.where(np.isfinite(wide), wide, 0)).max())
 
 
-def difference(
-    got: np.ndarray, want: np.ndarray, dtype: str, floor: float = 0.0
-) -> str | None:
+def difference(got: np.ndarray, want: np.ndarray, dtype: str, floor: float = 0.0) -> str | None:
     """What is wrong with `got`, None if nothing. floor: the least scale of a difference."""
     if not dtypes.is_float(dtype):
         bad = np.flatnonzero(got.reshape(-1) != want.reshape(-1))
@@ -64,4 +62,3 @@ def difference(
     scale = max(float(np.abs(b[finite]).max()), floor, 1e-30)
     error = float(np.abs(a[finite] - b[finite]).max()) / scale
     return f"largest error {error:.3g} of the largest value" if error > TOLERANCE[dtype] else None
-

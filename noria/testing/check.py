@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from noria.testing.record import Recorded, Subject, as_list, named
 __all__ = ["check_case", "check_gradient", "check_program", "engines", "load_ops"]
 
 
+@cache
 def load_ops() -> None:
     """Import every family of ops, so that the registry is complete."""
     for module in pkgutil.iter_modules(noria.ops.__path__, "noria.ops."):

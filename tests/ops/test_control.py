@@ -6,9 +6,11 @@ from noria.core.errors import ArgumentError, DTypeError, ProgramError, ShapeErro
 from noria.grad import append_backward
 from noria.ir.emit import Builder
 from noria.ir.interpret import run_program
+from noria.ir.opdef import OpDef
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Program
 from noria.ir.verify import verify
+from noria.ops import control
 from noria.ops.control import case, cond, switch_case
 from noria.testing.case import Case, arr, ints
 from noria.testing.check import check_case, check_program, load_ops
@@ -105,6 +107,10 @@ add_case(closures, [arr(3, dtype="bfloat16", low=0.1), arr(3, dtype="bfloat16")]
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_case(case):
     check_case(case, FUNCTIONS[case.id])
+
+
+def test_every_op_of_the_family_has_a_case():
+    assert {v.name for v in vars(control).values() if isinstance(v, OpDef)} == {c.op for c in CASES}
 
 
 def trace(fn, *arrays):

@@ -7,9 +7,11 @@ from noria.core.errors import ArgumentError, DTypeError, ProgramError, ShapeErro
 from noria.grad import append_backward
 from noria.ir.emit import Builder, building
 from noria.ir.interpret import run_program
+from noria.ir.opdef import OpDef
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Program
 from noria.ir.verify import verify
+from noria.ops import loop_ops
 from noria.ops.control import cond
 from noria.ops.loops import map_, scan, while_loop
 from noria.ops.random import random_key
@@ -217,6 +219,11 @@ CASES = [
 @pytest.mark.parametrize("number", range(len(CASES)), ids=lambda n: str(CASES[n]))
 def test_case(number):
     check_case(CASES[number], TABLE[number][1])
+
+
+def test_every_op_of_the_family_has_a_case():
+    defined = {v.name for v in vars(loop_ops).values() if isinstance(v, OpDef)}
+    assert defined == {c.op for c in CASES}
 
 
 # ---- on arrays ---------------------------------------------------------------------------------

@@ -34,8 +34,8 @@ def entropy(**how):
         axis = how.get("axis", -1)
         log_prob = special.log_softmax(logits.astype(np.float64), axis)
         target = target_of(labels, logits.shape[axis], **how)
-        terms = target * np.moveaxis(log_prob, axis, -1)
-        return -np.where(target == 0, 0, terms).sum(-1), log_prob
+        last = np.moveaxis(log_prob, axis, -1)
+        return -(target * np.where(target == 0, 0, last)).sum(-1), log_prob
 
     return apply
 

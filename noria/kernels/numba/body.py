@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -62,6 +63,12 @@ class Body:
 def _body(inputs: Sequence[str], steps: Sequence[Step], outputs: Sequence[Output]) -> Body:
     parts = (tuple(inputs), tuple(steps), tuple(outputs))
     return Body(repr(parts), *parts, 1 + sum(COST.get(s.op, 1) for s in steps))
+
+
+@cache
+def copy_body(dtype: str) -> Body:
+    """One input, stored as it is."""
+    return _body([dtype], [], [Output(0, dtype)])
 
 
 # ---- from operators ----------------------------------------------------------------------------

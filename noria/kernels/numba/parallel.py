@@ -63,7 +63,7 @@ def thread_count() -> int:
 def set_threads(count: int) -> None:
     """Sets the size of the teams of tapes bound from now on, and of oneDNN on this thread."""
     global _chosen
-    _chosen = _checked(count)
+    _chosen = checked_count(count)
     enter_thread()
 
 
@@ -71,7 +71,7 @@ def set_threads(count: int) -> None:
 def team(count: int) -> Iterator[None]:
     """Within it, on this Python thread, teams have `count` threads: what is bound and compiled
     there, generated rows, oneDNN primitives and tapes alike, runs with as many ever after."""
-    token = _team.set(_checked(count))
+    token = _team.set(checked_count(count))
     enter_thread()
     try:
         yield
@@ -80,7 +80,8 @@ def team(count: int) -> Iterator[None]:
         enter_thread()
 
 
-def _checked(count: int) -> int:
+def checked_count(count: int) -> int:
+    """A number of threads. Raises ArgumentError below 1."""
     if count < 1:
         raise ArgumentError("a team needs a thread", expected="count >= 1", got=str(count))
     return count

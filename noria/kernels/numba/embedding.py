@@ -1,0 +1,203 @@
+"""Rows by their ids: gathered, added up into a table (the gradient of gathering), and one-hot.
+
+Rows are copied as bytes, so any dtype is gathered. Adding up is deterministic: every row of the
+table belongs to one thread, which adds to it in the order of the ids, as the reference does.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from noria.core.dtypes import itemsize
+from noria.ir.program import Operator
+from noria.kernels.call import Call
+from noria.kernels.numba.launch import launch, need
+from noria.kernels.registry import BoundOp, Declined, Kernel, Prepared, register
+from noria.ops.common import axis_of
+
+IDS = ("int64", "int32")
+UNROLLED = 64  # words: shorter rows have their length in the source, so that the loop unrolls
+
+# An id in [lowest, size) is good; a negative one counts from the end. Any other fails the row
+# (status 1), and the reference then tells which it was.
+_GATHER = """
+def gather(args):
+    table = load_int64(args, 0)
+    ids = load_int64(args, 1)
+    out = load_int64(args, 2)
+    rows = load_int64(args, 3)
+    count = load_int64(args, 4)
+    size = load_int64(args, 5)
+    lowest = load_int64(args, 6)
+    width = load_int64(args, 7)
+    team = team_size()
+    for row in range(rows * thread_id() // team, rows * (thread_id() + 1) // team):
+        place = int64(load_IDS(ids, row % count))
+        if place < lowest or place >= size:
+            return 1
+        if place < 0:
+            place += size
+        place += row // count * size
+COPY
+    return 0
+"""
+
+_WORDS = """
+        for i in range(WIDTH):
+            independent()
+            store_uint32(out, row * WIDTH + i, load_uint32(table, place * WIDTH + i))"""
+_BYTES = """
+        copy_bytes(out + row * width, table + place * width, width)"""
+
+# A row belongs to the thread that a multiplicative hash (Knuth, 1973) of its number says, so that
+# popular ids, which often are neighbours, spread over the team. Rows that share a line of cache go
+# together. Every thread reads all ids.
+_SCATTER = """
+def scatter_rows(args):
+    ids = load_int64(args, 0)
+    rows = load_int64(args, 1)
+    out = load_int64(args, 2)
+    count = load_int64(args, 3)
+    size = load_int64(args, 4)
+    width = load_int64(args, 5)
+    shift = load_int64(args, 6)
+    team = team_size()
+    me = thread_id()
+    first = size * me // team
+    last = size * (me + 1) // team
+    fill_bytes(out + first * width * 4, 0, (last - first) * width * 4)
+    barrier()
+    for row in range(count):
+        place = int64(load_IDS(ids, row))
+        if place < -size or place >= size:
+            return 1
+        if place < 0:
+            place += size
+        if ((((place >> shift) * 2654435761) & 0xFFFFFFFF) * team) >> 32 == me:
+            for i in range(WIDTH):
+                independent()
+                v = load_float32(out, place * WIDTH + i) + load_float32(rows, row * WIDTH + i)
+                store_float32(out, place * WIDTH + i, v)
+    return 0
+"""
+
+_ONE_HOT = """
+def one_hot(args):
+    ids = load_int64(args, 0)
+    out = load_int64(args, 1)
+    rows = load_int64(args, 2)
+    depth = load_int64(args, 3)
+    size = load_int64(args, 4)
+    team = team_size()
+    first = rows * thread_id() // team
+    last = rows * (thread_id() + 1) // team
+    fill_bytes(out + first * depth * size, 0, (last - first) * depth * size)
+    for row in range(first, last):
+        place = int64(load_IDS(ids, row))
+        if place >= 0 and place < depth:
+            store_DTYPE(out, row * depth + place, ONE)
+    return 0
+"""
+
+
+def width_text(words: int) -> str:
+    """What stands for the length of a row in a source: a number where the loop should unroll."""
+    return str(words) if words <= UNROLLED else "width"
+
+
+class Gather(Kernel):
+    """`embedding`, and `gather` along any axis."""
+
+    name = "numba:gather"
+    ops = ("embedding", "gather")
+
+    def accepts(self, op: Operator) -> None:
+        need(op, IDS, (1,))
+
+    def bind(self, bound: BoundOp) -> Prepared:
+        table, ids = bound.inputs
+        out = bound.outputs[0]
+        assert table is not None and ids is not None
+        nested = bound.op.type == "gather"
+        at = axis_of(bound.attrs["axis"], len(table.shape)) if nested else 0
+        size = table.shape[at]
+        nbytes = prod(table.shape[at + 1 :]) * itemsize(table.dtype)
+        words = nbytes // 4 if nbytes % 4 == 0 else UNROLLED + 1
+        copy = _WORDS.replace("WIDTH", str(words)) if words <= UNROLLED else _BYTES
+        source = _GATHER.replace("IDS", ids.dtype).replace("COPY", copy.strip("\n"))
+        rows = prod(table.shape[:at]) * ids.size
+        if rows == ids.size:  # the usual case, without divisions
+            source = source.replace("row % count", "row")
+            source = source.replace("        place += row // count * size\n", "")
+        end = [rows, ids.size, size, -size if nested else 0, nbytes]
+        moved = 2 * out.nbytes + ids.nbytes
+
+        def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
+            table = [*ins, *outs, *end]
+            return [
+                launch(self.name, source, "gather", table, threads=bound.threads, bytes=moved)
+            ]
+
+        return Prepared(emit)
+
+
+class ScatterRows(Kernel):
+    """The dense gradient of a table."""
+
+    name = "numba:scatter_rows"
+    ops = ("scatter_rows",)
+
+    def accepts(self, op: Operator) -> None:
+        need(op, IDS, (0,))
+        need(op, ("float32",), (1,))
+
+    def bind(self, bound: BoundOp) -> Prepared:
+        ids, rows = bound.inputs
+        out = bound.outputs[0]
+        assert ids is not None and rows is not None
+        width = prod(out.shape[1:])
+        source = _SCATTER.replace("IDS", ids.dtype).replace("WIDTH", width_text(width))
+        shift = max(16 // width, 1).bit_length() - 1  # 16 floats fill a line
+        end = [ids.size, out.shape[0], width, shift]
+        moved = out.nbytes + 3 * rows.nbytes
+
+        def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
+            table = [*ins, *outs, *end]
+            return [
+                launch(self.name, source, "scatter_rows", table, threads=bound.threads, bytes=moved)
+            ]
+
+        return Prepared(emit, work=float(rows.size))
+
+
+class OneHot(Kernel):
+    """A new last axis."""
+
+    name = "numba:one_hot"
+    ops = ("one_hot",)
+
+    def accepts(self, op: Operator) -> None:
+        need(op, IDS)
+        if op.attrs["axis"] not in (-1, op.operands[0].ndim):
+            raise Declined("the new axis is not the last one")
+
+    def bind(self, bound: BoundOp) -> Prepared:
+        ids, out = bound.inputs[0], bound.outputs[0]
+        assert ids is not None
+        source = _ONE_HOT.replace("IDS", ids.dtype).replace("DTYPE", out.dtype)
+        source = source.replace("ONE", "True" if out.dtype == "bool" else "1")
+        end = [ids.size, out.shape[-1], itemsize(out.dtype)]
+
+        def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
+            table = [*ins, *outs, *end]
+            moved = out.nbytes
+            return [
+                launch(self.name, source, "one_hot", table, threads=bound.threads, bytes=moved)
+            ]
+
+        return Prepared(emit)
+
+
+register(Gather())
+register(ScatterRows())
+register(OneHot())
