@@ -167,10 +167,13 @@ class Choice:
 
 
 def choose(op: Operator, engines: frozenset[str]) -> Choice:
-    """The first enabled kernel that accepts the operator."""
+    """The first enabled kernel that accepts the operator.
+
+    engines: what is enabled, by the names of engines or of kernels
+    """
     refused = []
     for kernel in _by_op().get(op.type, ()):
-        if kernel.engine not in engines:
+        if engines.isdisjoint((kernel.engine, kernel.name)):
             refused.append((kernel.name, "switched off"))
             continue
         try:

@@ -93,7 +93,7 @@ def unit(xp: Any, key: Any, stream: int, count: int, dtype: str = "float32") -> 
 def gauss(xp: Any, key: Any, stream: int, count: int, dtype: str = "float32") -> Any:
     """Floats [count] of mean 0 and variance 1; halves come as float32.  (Box & Muller, 1958)
 
-    Words 2 i and 2 i + 1 make elements 2 i and 2 i + 1. None is farther from 0 than 6.7.
+    Words 2 i and 2 i + 1 make elements 2 i and 2 i + 1. None is farther from 0 than 6.8.
     """
     wide = "float64" if dtype == "float64" else "float32"
     drawn = words(xp, key, stream, count + count % 2).reshape(-1, 2).astype(wide)

@@ -54,7 +54,7 @@ def _probability(p: Any, end: str = "]") -> None:
 def _shaped(shape: Any, draw: Callable[..., Any], xp: Any, key: Any, stream: int, *how: Any) -> Any:
     """What a function of `philox.py` draws, in a shape."""
     full = as_shape(shape)
-    return draw(xp, key, stream, math.prod(full), *how).reshape(full)  # type: ignore[arg-type]
+    return draw(xp, key, stream, math.prod(full), *how).reshape(full)
 
 
 # ---- distributions -----------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from typing import Any
 from noria.ir.opdef import lookup
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Program
-from noria.ops import conv, elementwise, linalg, norm, shape  # noqa: F401 - the ops of the patterns
 from noria.passes.pattern import ANY
 from noria.passes.rule import Match, Rule, rewrite
 

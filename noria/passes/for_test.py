@@ -28,7 +28,7 @@ def for_test(program: Program, outputs: Sequence[str] | None = None) -> Program:
           state random: int64[2] = fill(value=0)
           dropout, mask: float32[N, 3], bool[N, 3] = dropout(x, random, p=0.1)
           linear: float32[N, 5] = linear(dropout, w)
-          one: int64[2] = constant(value=array(int64[2], [0, 1]))
+          one: int64[2] = constant(value=array(int64[2], 0, 1))
           next: int64[2] = add(random, one)
           output y = linear
           update random = next

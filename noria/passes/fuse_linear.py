@@ -8,7 +8,6 @@ from noria.core.dtypes import is_float
 from noria.ir.opdef import lookup
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Program
-from noria.ops import activation, elementwise, linalg  # noqa: F401 - the ops of the patterns
 from noria.ops.fused import ACTIVATIONS
 from noria.passes.rule import Match, Rule, rewrite
 

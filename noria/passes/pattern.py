@@ -23,6 +23,7 @@ from noria.core.errors import ProgramError
 from noria.ir.emit import Builder
 from noria.ir.opdef import OpDef
 from noria.ir.program import Operator, Program, Value
+from noria.ops import methods  # noqa: F401 - registers the ops that patterns name, and `x + y`
 
 _COMMUTATIVE = "add mul maximum minimum equal not_equal logical_and logical_or logical_xor"
 COMMUTATIVE = frozenset(_COMMUTATIVE.split())

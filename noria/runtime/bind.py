@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from noria.runtime.arena import Arena
 from noria.runtime.buffers import Buffers, Item
 from noria.runtime.memory import Buffer, check_plan, peak_bytes, place
 from noria.runtime.plan import Plan, Step
-from noria.runtime.tape import Tape
+from noria.runtime.tape import RowFailed, Tape
 from noria.runtime.validate import check_step
 from noria.runtime.workspace import Kept, Piece
 
@@ -213,12 +213,12 @@ class Bound:
         """Tapes of native calls, with Python steps between them."""
         actions: list[Action] = []
         calls: list[Call] = []
-        makers: list[Operator] = []
+        makers: list[Item] = []
         for item in items:
             got = self._validated(item) if flags.validate else self._emit(item)
             if not callable(got):
                 calls += got
-                makers += [item.step.op] * len(got)
+                makers += [item] * len(got)
                 continue
             if calls:
                 actions.append(self._tape(calls, makers))
@@ -228,8 +228,29 @@ class Bound:
             actions.append(self._tape(calls, makers))
         return actions
 
-    def _tape(self, calls: list[Call], makers: list[Operator]) -> Action:
-        return Tape(calls, self.threads, [op.where for op in makers]).run
+    def _tape(self, calls: list[Call], makers: list[Item]) -> Action:
+        """makers: the item behind each call"""
+        tape = Tape(calls, self.threads, [item.step.op.where for item in makers])
+
+        def run() -> None:
+            try:
+                tape.run()
+            except RowFailed as failure:
+                self._explain(makers[failure.row], failure)
+
+        return run
+
+    def _explain(self, item: Item, failure: RowFailed) -> NoReturn:
+        """Kernels fail with a number. What is wrong with the inputs the reference tells, as it does
+        without fast kernels; if it finds nothing, the kernel is at fault."""
+        if item.pack is None and not item.reorders:
+            inputs = [self._reader(v)() for v in item.inputs]
+            try:
+                with np.errstate(all="ignore"):
+                    run_operator(item.step.op, inputs, dict(self.run_sizes))
+            except NoriaError as error:
+                raise error from failure
+        raise failure
 
     def _emit(self, item: Item) -> Emitted:
         if item.pack is not None:
@@ -255,7 +276,7 @@ class Bound:
         if callable(got) or not got or item.pack is not None or item.step.kernel is None:
             return got
         op, name = item.step.op, item.step.kernel.name
-        run = self._tape(got, [op] * len(got))
+        run = self._tape(got, [item] * len(got))
         ins = [None if v is None else self.view(v) for v in item.inputs]
         outs = [self.view(v) for v in item.outputs]
 

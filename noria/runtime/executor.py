@@ -48,7 +48,8 @@ class Executor:
         self._feeds = Feeds(self.program)
         self._all = tuple(self.program.outputs)
         self._plans: dict[tuple[str, ...], Plan] = {}
-        self._space, self._kept = Workspace(), Kept()
+        self._space: Workspace[Bound] = Workspace()
+        self._kept = Kept()
 
     def run(
         self, feeds: Mapping[str, Any] | None = None, fetch: Sequence[str] | None = None

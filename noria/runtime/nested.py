@@ -27,7 +27,7 @@ class NestedBlock:
         self.names = list(self.plan.program.outputs)
         self.used = set().union(*(symbols_used(op) for op in block.operators))
         self.kept = Kept()
-        self.idle: list[Workspace] = []
+        self.idle: list[Workspace[Bound]] = []
         self.lock = threading.Lock()
 
     def call(self, sizes: Mapping[str, int], threads: int, *arrays: Any) -> tuple[Any, ...]:
@@ -50,7 +50,7 @@ class NestedBlock:
             with self.lock:
                 self.idle.append(space)
 
-    def _bind(self, space: Workspace, key: Any, known: Mapping[str, int]) -> Bound:
+    def _bind(self, space: Workspace[Bound], key: Any, known: Mapping[str, int]) -> Bound:
         shapes, threads, _ = key
         pairs = {v.name: (v.shape, s) for v, s in zip(self.inputs, shapes, strict=True)}
         sizes = solve_all(pairs, known)

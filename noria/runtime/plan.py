@@ -6,7 +6,7 @@ No size is needed here: a Plan serves every batch size. `runtime/bind.py` gives 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from noria.core.dims import symbols_of
@@ -82,16 +82,23 @@ class Plan:
         return [s for s in self.steps if not s.once]
 
 
-def make_plan(program: Program, engines: frozenset[str] | None = None) -> Plan:
+def make_plan(
+    program: Program,
+    engines: frozenset[str] | None = None,
+    layouts: Mapping[str, str] | None = None,
+) -> Plan:
     """Choose an order, a kernel for each operator, and layouts.
 
-    engines: names of kernel engines to use, default those of the flag `kernels`.
+    engines: names of kernel engines, or of single kernels, to use; default those of the flag
+             `kernels`
+    layouts: of the memory of inputs, by name; default row-major
     """
     engines = enabled_engines() if engines is None else engines
     order = schedule(program)
     dynamic = _dynamic(program, order)
     checks: list[Check] = []
     planner = _Planner(program, _once(program, order, dynamic), engines)
+    planner.layouts.update((program.inputs[n], how) for n, how in (layouts or {}).items())
     for operator in order:
         mine = _checks(operator)
         if operator in dynamic:
@@ -159,12 +166,18 @@ class _Waiting:
 
 
 def _once(program: Program, order: Sequence[Operator], dynamic: set[Operator]) -> set[Operator]:
-    """Pure operators that depend on constants and on state that no step changes."""
+    """Pure operators that depend on constants, sizes, and on state that no step changes.
+
+    They run once per set of sizes and keep memory of their own, so arrays that grow with a symbolic
+    size are left out, but for vectors.
+    """
     fixed = {s.value for n, s in program.state.items() if n not in program.updates}
     out: set[Operator] = set()
     for op in order:
-        sized = op in dynamic or bool(symbols_used(op))
-        if lookup(op.type).effect == "pure" and not sized and all(v in fixed for v in op.operands):
+        large = any(v.ndim > 1 and symbols_of(v.shape) for v in op.outputs)
+        if op in dynamic or large:
+            continue
+        if lookup(op.type).effect == "pure" and all(v in fixed for v in op.operands):
             out.add(op)
             fixed.update(op.outputs)
     return out

@@ -60,7 +60,7 @@ class Predictor:
         self.names = tuple(self.plan.program.outputs)
         self._feeds = Feeds(self.plan.program)
         self._kept = Kept()
-        self._idle: list[Workspace] = []
+        self._idle: list[Workspace[Bound]] = []
         self._lock = threading.Lock()
 
     @classmethod
@@ -100,7 +100,7 @@ class Predictor:
         finally:
             self._idle.append(space)
 
-    def _take(self, key: Hashable) -> Workspace:
+    def _take(self, key: Hashable) -> Workspace[Bound]:
         """An idle workspace, if possible one that knows these sizes."""
         try:
             space = self._idle.pop()  # atomic
@@ -113,7 +113,9 @@ class Predictor:
                     return other
         return space
 
-    def _prepared(self, space: Workspace, key: Hashable, arrays: Sequence[np.ndarray]) -> Bound:
+    def _prepared(
+        self, space: Workspace[Bound], key: Hashable, arrays: Sequence[np.ndarray]
+    ) -> Bound:
         """The Bound for these sizes; what all Bounds share is written by one at a time."""
         with self._lock:
             self._kept.follow(self.scope.version)
@@ -133,7 +135,7 @@ class Predictor:
             return bound
 
 
-def _removed(idle: list[Workspace], space: Workspace) -> bool:
+def _removed(idle: list[Workspace[Bound]], space: Workspace[Bound]) -> bool:
     """Take this workspace out; False if another thread was faster."""
     try:
         idle.remove(space)

@@ -58,6 +58,15 @@ def run_timed(args):
 _Runner = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)  # converts faster than an int64
 
 
+class RowFailed(EngineError):
+    """A row of a tape returned another status than 0.
+
+    row: its number; the rows before it have run, those after it have not
+    """
+
+    row = -1
+
+
 class Tape:
     """Native calls to be run in order, again and again.
 
@@ -89,8 +98,8 @@ class Tape:
     def run(self, start: int = 0, stop: int | None = None) -> None:
         """Runs all rows, or those from `start` up to `stop`.
 
-        Raises EngineError, naming the row, when one returns another status than 0 (the rows after
-        it are not run), and when this process was forked off one that had used the engine.
+        Raises RowFailed when one returns another status than 0 (the rows after
+        it are not run), EngineError when this process was forked off one that had used the engine.
         """
         if start == 0 and stop is None:
             arguments, address = self._whole, self._whole_address
@@ -136,15 +145,17 @@ class Tape:
             )
         return start, stop
 
-    def _failure(self, row: int, status: int) -> EngineError:
+    def _failure(self, row: int, status: int) -> RowFailed:
         code = ctypes.c_int32(status).value
-        return EngineError(
+        error = RowFailed(
             f"{self.calls[row].name} failed",
             where=self._places[row]() if self._places else self._row(row),
             expected="status 0",
             got=f"status {code}",
-            hint="NORIA_KERNELS=reference tells more",
+            hint="NORIA_KERNELS=reference runs without fast kernels; please report this",
         )
+        error.row = row
+        return error
 
     def _row(self, row: int) -> str:
         return f"row {row} of {len(self.calls)} of the tape"

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 from noria.runtime.arena import Arena
 
-if TYPE_CHECKING:
-    from noria.runtime.bind import Bound
+Bound = TypeVar("Bound")  # runtime/bind.py, which this file must not know
 
 MAX_BOUND = 32  # sets of sizes kept ready
 GROWTH = 1.5  # an arena is taken larger than needed; pages never touched cost nothing
 
 
-class Workspace:
+class Workspace(Generic[Bound]):
     """One arena, and the Bounds that lie in it: only one of them may run at a time.
 
     So the memory of many batch sizes is that of the largest.

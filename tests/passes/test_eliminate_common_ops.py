@@ -7,7 +7,9 @@ from tests.passes.programs import apply, assert_same_numbers, program, types
 def merged(first, second, inputs="input x: float32[N, 3]"):
     """The types left of two operators whose results are both outputs."""
     spec = "float32[N, 3]"
-    p = program(f"{inputs}\n a: {spec} = {first}\n b: {spec} = {second}\n output a = a\n output b = b")
+    p = program(
+        f"{inputs}\n a: {spec} = {first}\n b: {spec} = {second}\n output a = a\n output b = b"
+    )
     after, _ = apply(eliminate_common_ops, p)
     assert_same_numbers(p, after)
     return types(after)

@@ -78,7 +78,8 @@ def test_the_training_form_is_left_alone():
       state w: float32[3, 2] = fill(value=1.0)
       state v: float32[3] = fill(value=1.0)
       h: float32[N, 3] = linear(x, w)
-      n, a, b, c, d: float32[N, 3], float32[3], float32[3], float32[3], float32[3] = batch_norm(h, v, v, v, v, training=true)
+      n, a, b, c, d: float32[N, 3], float32[3], float32[3], float32[3], float32[3] =
+        batch_norm(h, v, v, v, v, training=true)
       output y = n
     """)
     after, report = apply(fold_batch_norm, before)

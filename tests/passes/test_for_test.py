@@ -63,7 +63,8 @@ def test_batch_norm_uses_the_running_statistics():
       input x: float32[N, 3]
       state w: float32[3] = fill(value=0.0)
       state m: float32[3] = fill(value=0.0)
-      n, a, b, c, d: float32[N, 3], float32[3], float32[3], float32[3], float32[3] = batch_norm(x, w, w, m, w, training=true)
+      n, a, b, c, d: float32[N, 3], float32[3], float32[3], float32[3], float32[3] =
+        batch_norm(x, w, w, m, w, training=true)
       output y = n
       output new = c
       update m = c

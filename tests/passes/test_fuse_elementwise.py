@@ -167,6 +167,7 @@ def test_ordered_effects_keep_their_order(printing):
 @pytest.fixture
 def printing():
     """A throw-away op with an effect."""
+
     @op(name="test_print", effect="ordered")
     def show(x):
         """Tells what x is."""
@@ -212,7 +213,9 @@ def random_program(seed):
             if kind == 0 and x.ndim == 2:
                 made = o.softmax(x)
             elif kind == 1 and x.ndim == 2:
-                made = o.reduce_mean(x, axis=int(rng.integers(0, 2)), keepdims=bool(rng.integers(2)))
+                made = o.reduce_mean(
+                    x, axis=int(rng.integers(0, 2)), keepdims=bool(rng.integers(2))
+                )
             elif kind == 2:
                 made = o.broadcast_to(x, shape=(n, 4)) if x.shape in ((4,), (n, 1)) else o.sin(x)
             elif kind == 3:
@@ -235,6 +238,6 @@ def random_program(seed):
 def test_programs_made_at_random_compute_the_same(seed):
     before = random_program(seed)
     verify(before)
-    after, report = apply(fuse_elementwise, before)
+    after, _ = apply(fuse_elementwise, before)
     assert_same_numbers(before, after)
     assert len(after.operators) < len(before.operators)

@@ -21,9 +21,9 @@ def apart(*lines):
 
 
 def test_a_chain_is_one_loop():
-    assert groups(f"a: {F} = exp(x)", f"b: {F} = sin(a)", f"c: {F} = add(b, z)", "output y = c") == [
-        ["a", "b", "c"]
-    ]
+    assert groups(
+        f"a: {F} = exp(x)", f"b: {F} = sin(a)", f"c: {F} = add(b, z)", "output y = c"
+    ) == [["a", "b", "c"]]
 
 
 def test_an_operator_alone_is_no_loop():

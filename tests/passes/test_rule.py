@@ -306,8 +306,8 @@ def test_four_thousand_operators_and_ten_rules_take_less_than_a_second():
         return Rule(lambda x: fn(o.relu(fn(x))), None, lambda x: fn(x), name)
 
     others = [chain(n) for n in names]
-    start = time.perf_counter()
+    start = time.process_time()
     after = rewrite(p, [FUSE, *others, Rule(lambda x: o.neg(x), None, lambda x: x)], "test")
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert len(after.operators) == 3000
     verify(after)

@@ -150,7 +150,7 @@ def _of_block(block: Block) -> Body:
 
 
 def write_body(body: Body, lines: Lines, inputs: Sequence[Term]) -> list[Term]:
-    """Writes the steps, each in the outermost loop that knows its arguments; the outputs' values."""
+    """Writes the steps, each into the outermost loop that knows its arguments; the outputs."""
     values = dict(enumerate(inputs))
     for step in body.steps:
         made = _apply(step, lines, [values[a] for a in step.args])

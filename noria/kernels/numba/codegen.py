@@ -99,12 +99,12 @@ class Source:
     def function(self, name: str, layout: Sequence[str]) -> str:
         """The whole function, with the numbers of its table that it uses read at the start.
 
-        layout: the name of each number of the table
+        layout: the name of each number of the table; `me` and `team` are always there
         """
         used = set(_NAMES.findall("\n".join(self.lines)))
-        reads = [
-            f"    {n} = load_int64(args, {i})" for i, n in enumerate(layout) if n in used
-        ]
+        reads = [f"    {n} = load_int64(args, {i})" for i, n in enumerate(layout) if n in used]
+        if "team" in used:
+            reads += ["    me = thread_id()", "    team = team_size()"]
         return "\n".join([f"def {name}(args):", *reads, *self.lines, "    return 0", ""])
 
 
@@ -123,15 +123,11 @@ def table_end(space: Space) -> list[int]:
 def share(low: str, high: str, count: str, grain: int = 1) -> list[str]:
     """Lines that set a thread's part of `count` things; parts begin at multiples of `grain`."""
     cut = "" if grain == 1 else f" // {grain} * {grain}"
-    lines = [f"{low} = {count} * thread_id() // team_size(){cut}"]
-    if grain == 1:
-        return [*lines, f"{high} = {count} * (thread_id() + 1) // team_size()"]
-    return [
-        *lines,
-        f"{high} = {count} * (thread_id() + 1) // team_size(){cut}",
-        f"if thread_id() + 1 == team_size():",
-        f"    {high} = {count}",
-    ]
+    lines = [f"{low} = {count} * me // team{cut}"]
+    lines += [f"{high} = {count} * (me + 1) // team{cut}"]
+    if grain > 1:
+        lines += ["if me + 1 == team:", f"    {high} = {count}"]
+    return lines
 
 
 def product(axes: Iterable[int]) -> str:

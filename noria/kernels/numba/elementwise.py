@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from noria.ir.program import Operator, Shape, Value
 from noria.kernels.numba.body import body_of
 from noria.kernels.numba.generate import prepare
-from noria.kernels.numba.space import Space, fold, kept_strides, memory_order, spread_strides
+from noria.kernels.numba.space import fold, kept_strides, memory_order, spread_strides
 from noria.kernels.registry import (
     LAST,
     PLAIN,
@@ -96,17 +96,14 @@ class Fused(Kernel):
         return prepare(body, loops, bound, self.name)
 
 
-def _main(
-    bound: BoundOp, inputs: Sequence[Value], space: Shape, results: set[int]
-) -> Array:
+def _main(bound: BoundOp, inputs: Sequence[Value], space: Shape, results: set[int]) -> Array:
     """The operand of the full shape whose memory is walked in order."""
-    for o, a in enumerate(bound.outputs):
-        if o not in results:
-            return a
-    for v, a in zip(inputs, bound.inputs, strict=True):
-        if a is not None and is_full(v.shape, space):
-            return a
-    raise Declined("no operand has the full shape")
+    kept = [a for o, a in enumerate(bound.outputs) if o not in results]
+    pairs = zip(inputs, bound.inputs, strict=True)
+    full = kept + [a for v, a in pairs if a is not None and is_full(v.shape, space)]
+    if not full:
+        raise Declined("no operand has the full shape")
+    return full[0]
 
 
 def input_strides(
@@ -127,9 +124,7 @@ def is_full(shape: Shape, space: Shape) -> bool:
     return len(shape) == len(space) and all(d == s or d != 1 for d, s in pairs)
 
 
-def common_layout(
-    inputs: Sequence[Value | None], given: Sequence[str | None], space: Shape
-) -> str:
+def common_layout(inputs: Sequence[Value | None], given: Sequence[str | None], space: Shape) -> str:
     """channels_last if an input of the full shape comes in so, and the rank has one."""
     full = [
         g for v, g in zip(inputs, given, strict=True) if v is not None and is_full(v.shape, space)

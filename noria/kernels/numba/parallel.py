@@ -47,6 +47,7 @@ def fork(args):
 """
 
 _team: ContextVar[int] = ContextVar("noria_team", default=0)  # what `team` said, on this thread
+_always: ContextVar[bool] = ContextVar("noria_always", default=False)  # within `always`
 _chosen = 0  # what `set_threads` said
 _used = False  # native code ran in this process
 _forked = False  # ... and then this process was forked off
@@ -78,6 +79,17 @@ def team(count: int) -> Iterator[None]:
     finally:
         _team.reset(token)
         enter_thread()
+
+
+@contextmanager
+def always() -> Iterator[None]:
+    """Within it, on this Python thread, rows get their team however little they have to do: so that
+    a kernel can be tested on small arrays."""
+    token = _always.set(True)
+    try:
+        yield
+    finally:
+        _always.reset(token)
 
 
 def checked_count(count: int) -> int:
@@ -119,7 +131,8 @@ def parallel(call: Call, *, bytes: int = 0, ops: int = 0, threads: int | None = 
     The row fails with the status of one of the threads that failed.
     """
     count = threads or thread_count()
-    small = threads is None and max(bytes / BYTES, ops / OPS) < SERIAL_BELOW
+    work = max(bytes / BYTES, ops / OPS)
+    small = threads is None and work < SERIAL_BELOW and not _always.get()
     if small or count == 1 or loader.openmp() is None:
         return call
     fork, member = jit.compile_many([(_FORK, "fork"), (_TEAM, "member")])

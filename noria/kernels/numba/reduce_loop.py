@@ -29,6 +29,7 @@ accumulators and of one output's, elements that make a result."""
 TILE = 1024  # columns whose accumulators stay in the first cache
 BLOCK = 4096  # float64 elements between two exact additions
 UNROLLED = 4  # rows for one load and store of the accumulators
+CHEAP = 12  # operations at a point: with more, unrolling only costs time to compile
 
 
 def reduce_source(form: Form) -> str:
@@ -142,7 +143,7 @@ class _Rows(_Loop):
         out = self.out
         with out.block("if split != 0:"):
             for k in range(len(self.reductions)):
-                self.store(k, f"scratch + thread_id() * area + {k} * lane", "row", f"a{k}")
+                self.store(k, f"scratch + me * area + {k} * lane", "row", f"a{k}")
         with out.block("else:"):
             for k in range(len(self.reductions)):
                 self.finish(k)
@@ -152,7 +153,7 @@ class _Rows(_Loop):
         self.enter_row(self.places)
         for k, r in enumerate(self.reductions):
             out.put(f"m{k} = scratch + {k} * lane", f"a{k} = {self.load(k, f'm{k}', 'row')}")
-            with out.block("for other in range(1, team_size()):"):
+            with out.block("for other in range(1, team):"):
                 part = self.load(k, f"m{k} + other * area", "row")
                 out.put(f"a{k} = {r.join(f'a{k}', part)}")
             self.finish(k)
@@ -167,7 +168,8 @@ class _Columns(_Loop):
     def write(self) -> None:
         out, form = self.out, self.form
         levels, _ = self.body()
-        out.put(f"rows = {product(form.kept_axes)}", f"tiles = ({self.inner} + {TILE - 1}) // {TILE}")
+        out.put(f"rows = {product(form.kept_axes)}")
+        out.put(f"tiles = ({self.inner} + {TILE - 1}) // {TILE}")
         out.put(*share("first", "last", "rows * tiles"))
         out.put("top = 0", f"bottom = {product(form.reduced_axes)}", "deep = bottom")
         with out.block("if split != 0:"):
@@ -193,10 +195,10 @@ class _Columns(_Loop):
     def _accumulate(self) -> None:
         out = self.out
         for k, r in enumerate(self.reductions):
-            out.put(f"m{k} = scratch + thread_id() * area + {k} * lane")
+            out.put(f"m{k} = scratch + me * area + {k} * lane")
             out.put(f"m{k} += (split * (row * {self.inner} + low) - low) * {r.itemsize}")
             self._each_column(f"store_{r.dtype}(m{k}, i, {r.start})")
-        unrolled = 1 if len(self.places) < len(self.form.body.outputs) else UNROLLED
+        unrolled = UNROLLED if self.form.body.cost <= CHEAP else 1
         out.put(f"whole = top + (bottom - top) // {unrolled} * {unrolled}")
         self._rows("top", "whole", unrolled)
         if unrolled > 1:
@@ -234,7 +236,7 @@ class _Columns(_Loop):
         self.enter_row(self.places)
         for k, r in enumerate(self.reductions):
             out.put(f"m{k} = scratch + {k} * lane + row * {self.inner} * {r.itemsize}")
-            with out.block("for other in range(1, team_size()):"):
+            with out.block("for other in range(1, team):"):
                 out.put(f"part = m{k} + other * area")
                 joined = r.join(self.load(k, f"m{k}", "i"), self.load(k, "part", "i"))
                 self._each_column(f"store_{r.dtype}(m{k}, i, {joined})")

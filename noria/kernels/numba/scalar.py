@@ -24,7 +24,7 @@ def _div(x: Term, y: Term) -> Term:
 
 
 def _floor_divide(x: Term, y: Term) -> Term:
-    """For floats as NumPy: from the exact remainder, corrected by one where rounding asks for it."""
+    """For floats as NumPy: from the exact remainder, corrected by one where rounding erred."""
     if not x.is_float:
         return _by_nonzero(x, y, "//")
     rest = call("fmod", x, y)
@@ -127,9 +127,7 @@ def _momentum(
     return param - cast(lr, param.dtype) * step, velocity
 
 
-def _adagrad(
-    param: Term, grad: Term, moment: Term, lr: Term, epsilon: float
-) -> tuple[Term, ...]:
+def _adagrad(param: Term, grad: Term, moment: Term, lr: Term, epsilon: float) -> tuple[Term, ...]:
     grad = cast(grad, wide_dtype(param.dtype))
     moment = moment + grad * grad
     step = cast(lr, param.dtype) * grad / (call("sqrt", moment) + epsilon)

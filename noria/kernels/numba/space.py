@@ -79,8 +79,10 @@ def fold(
         if _is_one(declared[axis]):
             continue
         n, step, kind = sizes[axis], steps[axis], axis in reduced
-        if kinds and kinds[-1] == kind and all(
-            outer == inner * n for outer, inner in zip(strides[-1], step, strict=True)
+        if (
+            kinds
+            and kinds[-1] == kind
+            and all(outer == inner * n for outer, inner in zip(strides[-1], step, strict=True))
         ):
             counts[-1] *= n
             strides[-1] = step

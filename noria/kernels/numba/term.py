@@ -11,8 +11,6 @@ multiplication, whose rounding nobody touches.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from noria.core import dtypes
@@ -165,7 +163,8 @@ def call(name: str, x: Term, *others: Term | Number, dtype: str | None = None) -
 
 def where(condition: Term, yes: Term | Number, no: Term | Number) -> Term:
     """One of the two, which are both computed; at least one is a Term."""
-    kind: Any = yes if isinstance(yes, Term) else no
+    kind = yes if isinstance(yes, Term) else no
+    assert isinstance(kind, Term)
     yes, no = kind.like(yes), kind.like(no)
     chosen = f"where({condition.text}, {yes.text}, {no.text})"
     return condition.let(chosen, kind.dtype, yes, no)
@@ -233,7 +232,7 @@ def round_half(x: Term, dtype: str) -> Term:
     if dtype == "float16":
         size = call("absolute", x)
         y = where(call("absolute", y) >= 65536.0, call("copysign", x.like(1e999), x), y)
-        small = call("copysign", size + 0.75 - 0.75, x)  # 2^-24 is the unit in the last place of 0.75
+        small = call("copysign", size + 0.75 - 0.75, x)  # an ulp of 0.75 is 2^-24
         y = where(size < 2.0**-14, small, y)
     y = where(x.differs(x), x, y)
     return Term(x.lines, y.text, dtype, y.level)

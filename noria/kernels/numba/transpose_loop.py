@@ -23,7 +23,7 @@ def transpose_source(outer: int, itemsize: int) -> str:
     out.put(f"tall = (n{a} + {side - 1}) // {side}", f"wide = (n{b} + {side - 1}) // {side}")
     out.put(f"count = {' * '.join((*(f'n{d}' for d in axes), 'tall', 'wide'))}")
     out.put(*share("first", "last", "count"))
-    out.put(f"buffer += thread_id() * {side * side * itemsize}")
+    out.put(f"buffer += me * {side * side * itemsize}")
     with out.block("for tile in range(first, last):"):
         out.put("row = tile // (tall * wide)", "rest = tile % (tall * wide)")
         out.put(*unravel("row", list(axes)))

@@ -8,6 +8,7 @@ from typing import Any
 
 from noria.ir.program import Operator
 from noria.kernels.call import Call
+from noria.kernels.numba.channels import resize_channels
 from noria.kernels.onednn.attr import Sum
 from noria.kernels.onednn.build_conv import (
     convolution_backward_data,
@@ -30,8 +31,11 @@ from noria.kernels.registry import (
     Layouts,
     Prepared,
     register,
+    strides_of,
 )
 from noria.ops.window import slide
+
+VECTOR = 16  # float32 numbers in a vector of AVX-512
 
 
 def window_of(
@@ -60,6 +64,21 @@ def grouped(array: Array, groups: int) -> MemDesc:
     step, *inner = array.strides
     shape = (groups, outs // groups, *rest)
     return MemDesc(shape, array.dtype, (outs // groups * step, step, *inner))
+
+
+def padded(channels: int, rows: int, groups: int, dtype: str) -> int:
+    """Channels a gradient kernel should work on: the next multiple of a vector, where that pays.
+
+    oneDNN's gradients are up to ten times slower on channels that do not fill its vectors (20
+    outputs, one input, 5x5, batch 64: 2.2 ms, of 32 outputs 0.2 ms); a padded copy costs 0.1 ms.
+    """
+    whole = -(-channels // VECTOR) * VECTOR
+    pays = VECTOR < channels < whole and groups == 1 and rows >= 1024 and dtype == "float32"
+    return whole if pays else channels
+
+
+def rows_of(array: Array) -> int:
+    return array.shape[0] * prod(array.shape[2:])
 
 
 def like_any(d: MemDesc) -> MemDesc:
@@ -134,6 +153,10 @@ class InputGrad(_Conv):
         assert g is not None and w is not None
         window = window_of(out.shape[2:], w.shape[2:], g.shape[2:], bound.attrs)
         weights = grouped(w, bound.attrs["groups"])
+        inputs, rows = out.shape[1], rows_of(out)
+        whole = padded(inputs, rows, bound.attrs["groups"], g.dtype)
+        if whole != inputs:
+            return self._padded(bound, window, whole)
         p = convolution_backward_data(last(out), like_any(weights), last(g), window, attr())
         pack = pack_for(p, ARG.WEIGHTS, weights, 1)
 
@@ -146,6 +169,38 @@ class InputGrad(_Conv):
 
         flops = 2.0 * g.size * prod(w.shape[1:])
         return Prepared(emit, p.scratch_bytes, [pack] if pack else [], (), flops, p.impl)
+
+
+    def _padded(self, bound: BoundOp, window: Window, whole: int) -> Prepared:
+        """The same on more input channels, cut off afterwards."""
+        g, w = bound.inputs
+        out = bound.outputs[0]
+        assert g is not None and w is not None
+        outputs, inputs, *kernel = w.shape
+        field = prod(kernel)
+        image = MemDesc.channels_last((out.shape[0], whole, *out.shape[2:]), g.dtype)
+        weights = MemDesc((outputs, whole, *kernel), w.dtype)
+        p = convolution_backward_data(image, like_any(weights), last(g), window, attr())
+        chosen = p.descs[ARG.WEIGHTS]
+        pack = None if chosen.lies_like(weights) else reorder(weights, chosen)
+        places = _places(p.scratch_bytes, weights.nbytes, chosen.nbytes, image.nbytes)
+        rows = rows_of(out)
+
+        def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
+            own, plain, packed, target = (scratch + place for place in places[:-1])
+            calls = [
+                resize_channels(ins[1], plain, outputs, inputs * field, whole * field, 1),
+                *([pack.call({ARG.SRC: plain, ARG.DST: packed})] if pack else []),
+            ]
+            addresses = {ARG.DIFF_DST: ins[0], ARG.WEIGHTS: packed if pack else plain}
+            addresses[ARG.DIFF_SRC] = target
+            if p.scratch_bytes:
+                addresses[ARG.SCRATCHPAD] = own
+            cut = resize_channels(target, outs[0], rows, whole, inputs, bound.threads)
+            return [*calls, p.call(addresses), cut]
+
+        flops = 2.0 * g.size * prod(w.shape[1:])
+        return Prepared(emit, places[-1], [], (), flops, p.impl)
 
 
 class WeightGrad(_Conv):
@@ -162,27 +217,57 @@ class WeightGrad(_Conv):
         out = bound.outputs[0]
         assert x is not None and g is not None
         window = window_of(x.shape[2:], out.shape[2:], g.shape[2:], bound.attrs)
-        weights = grouped(out, bound.attrs["groups"])
-        p = convolution_backward_weights(last(x), like_any(weights), None, last(g), window, attr())
+        groups, rows, outputs = bound.attrs["groups"], rows_of(g), g.shape[1]
+        whole = padded(outputs, rows, groups, g.dtype)
+        grad = MemDesc.channels_last((g.shape[0], whole, *g.shape[2:]), g.dtype)
+        weights = grouped(_with_outputs(out, whole), groups)
+        p = convolution_backward_weights(last(x), like_any(weights), None, grad, window, attr())
         chosen = p.descs[ARG.DIFF_WEIGHTS]
         unpack: Primitive | None = None
-        if not chosen.lies_like(weights):
+        if whole != outputs or not chosen.lies_like(weights):
             unpack = reorder(chosen, weights)
-        room = -(-p.scratch_bytes // 64) * 64
+        # Scratch: oneDNN's own, the packed result, and where padded: the gradient, the result.
+        sizes = [p.scratch_bytes, chosen.nbytes if unpack else 0]
+        sizes += [grad.nbytes, weights.nbytes] if whole != outputs else [0, 0]
+        places = _places(*sizes)
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
-            target = outs[0] if unpack is None else scratch + room
+            own, packed, copy, plain, _ = (scratch + place for place in places)
+            target = packed if unpack else outs[0]
             addresses = {ARG.SRC: ins[0], ARG.DIFF_DST: ins[1], ARG.DIFF_WEIGHTS: target}
             if p.scratch_bytes:
-                addresses[ARG.SCRATCHPAD] = scratch
-            calls = [p.call(addresses)]
-            if unpack is not None:
-                calls.append(unpack.call({ARG.SRC: target, ARG.DST: outs[0]}))
-            return calls
+                addresses[ARG.SCRATCHPAD] = own
+            if whole == outputs:
+                calls = [p.call(addresses)]
+                if unpack is not None:
+                    calls.append(unpack.call({ARG.SRC: target, ARG.DST: outs[0]}))
+                return calls
+            assert unpack is not None
+            addresses[ARG.DIFF_DST] = copy
+            return [
+                resize_channels(ins[1], copy, rows, outputs, whole, bound.threads),
+                p.call(addresses),
+                unpack.call({ARG.SRC: target, ARG.DST: plain}),
+                resize_channels(plain, outs[0], 1, weights_size, out.size, 1),
+            ]
 
+        weights_size = prod(weights.dims)
         flops = 2.0 * g.size * prod(out.shape[1:])
-        total = room + (chosen.nbytes if unpack is not None else 0)
-        return Prepared(emit, total, [], (), flops, p.impl)
+        return Prepared(emit, places[-1], [], (), flops, p.impl)
+
+
+def _places(*sizes: int) -> list[int]:
+    """Offsets of parts of these sizes in one scratch, and its total, all aligned."""
+    places = [0]
+    for size in sizes:
+        places.append(places[-1] + -(-size // 64) * 64)
+    return places
+
+
+def _with_outputs(weight: Array, outputs: int) -> Array:
+    """A weight of more outputs."""
+    shape = (outputs, *weight.shape[1:])
+    return Array(shape, weight.dtype, strides_of(shape, PLAIN))
 
 
 register(Forward())
