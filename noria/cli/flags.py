@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-import click
-from rich.console import Console
-from rich.table import Table
+import sys
+import textwrap
 
-from noria.core.flags import flags
+import click
+from rich.text import Text
+
+from noria.cli.console import console, is_terminal
+from noria.core.flags import Row, flags
 
 
 @click.command()
 def command() -> None:
-    """List the switches and their present values."""
-    table = Table("variable", "value", "default", "meaning")
+    """List the switches and their present values.
+
+    Each is an environment variable, and an argument of `noria.flags.set` in Python.
+    """
+    out = console()
+    width = min(out.width, 100) if is_terminal(sys.stdout) else 100
     for row in flags.describe():
-        table.add_row(*(str(getattr(row, k)) for k in ("env", "value", "default", "doc")))
-    Console().print(table)
+        out.print(_entry(row, width))
+
+
+def _entry(row: Row, width: int) -> Text:
+    changed = row.origin != "default"
+    text = Text.assemble(
+        (row.env, "bold"),
+        (f"={row.value}", "bold cyan" if changed else ""),
+        (f"  ({row.origin}, default {row.default or 'empty'})" if changed else "", "dim"),
+    )
+    for line in textwrap.wrap(row.doc, width - 4):
+        text.append(f"\n    {line}")
+    return text

@@ -1,4 +1,4 @@
-"""The command line: `noria train | run | show | passes | bench | flags`.
+"""The command line: `noria train | run | show | bench | passes | flags`.
 
 Commands are loaded when they are called, so `noria --help` is quick.
 """
@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from typing import Any
 
 import click
 
-from noria.core.errors import NoriaError
+from noria.cli.console import print_error
+from noria.core.errors import NoriaError, nearest
+from noria.core.flags import flags
 
 COMMANDS = {
     "train": "Train a model of the zoo.",
     "run": "Run a saved model on arrays.",
-    "show": "Show a saved model: text, parameters, operations, memory plan.",
+    "show": "Show a saved model: text, state, operators, memory plan.",
+    "bench": "Time a saved model: latency and throughput.",
     "passes": "List the passes, or tell why one did not fire.",
     "flags": "List the switches and their present values.",
 }
@@ -31,7 +35,14 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        return importlib.import_module(f"noria.cli.{name}").command  # type: ignore[no-any-return]
+        return importlib.import_module(f"noria.cli.{name}").command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"No such command '{args[0]}': {nearest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -45,19 +56,41 @@ def cli() -> None:
 
     \b
     Examples:
-      noria train digits                    learn handwritten digits, about half a minute
+      noria train digits                    learn handwritten digits, seconds
       noria show runs/digits/best.noria     what is in a saved model
       noria run runs/digits/best.noria --input image=x.npy --output y.npz
+      noria bench runs/digits/best.noria --size N=1,16,64
 
     \b
     Tab completion (bash):  eval "$(_NORIA_COMPLETE=bash_source noria)"
+                   (zsh):   eval "$(_NORIA_COMPLETE=zsh_source noria)"
     """
 
 
 def main(args: list[str] | None = None) -> Any:
-    """Entry point. A NoriaError is printed as its four lines, without a stack."""
+    """Entry point. A NoriaError is printed as its four lines; NORIA_DEBUG=1 adds the stack.
+
+    Exit codes: 0 done, 1 an error, 2 a misspelt command line, 130 interrupted.
+    """
     try:
         return cli.main(args, prog_name="noria")
     except NoriaError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        _show_stack()
+        print_error(error)
+    except OSError as error:
+        _show_stack()
+        print_error(error)
+    except Exception as error:
+        _show_stack()
+        print_error(error, "internal error")
+        click.echo("  try      NORIA_DEBUG=1 shows where; please report it", err=True)
+    sys.exit(1)
+
+
+def _show_stack() -> None:
+    try:
+        wanted = flags.debug >= 1
+    except NoriaError:  # the flag itself is what is wrong
+        wanted = False
+    if wanted:
+        traceback.print_exc()

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from noria.core.dims import evaluate, symbols_of
-from noria.core.dtypes import itemsize, to_numpy
-from noria.core.errors import ArgumentError
+from noria.cli.console import bytes_text, heading, print_program, print_table
+from noria.cli.sizes import one_each, parse_sizes, sample_feeds
+from noria.core.dtypes import itemsize
 from noria.ir.program import Program
 from noria.ir.save import load
 from noria.ir.text import format_program
+from noria.runtime.bind import Bound
 from noria.runtime.executor import Executor
 from noria.runtime.plan import describe
 from noria.runtime.scope import Scope
@@ -23,64 +23,85 @@ from noria.runtime.summary import summary
 
 
 @click.command()
-@click.argument("model", type=click.Path(exists=True, path_type=Path))
-@click.option("--size", multiple=True, metavar="N=8", help="Sizes for the memory plan, default 1.")
-@click.option("--plan", is_flag=True, help="Also the kernel chosen for each operator.")
-def command(model: Path, size: tuple[str, ...], plan: bool) -> None:
-    """Show a saved model: text, parameters, operations, memory plan.
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--text", is_flag=True, help="Only what is named: the Program,")
+@click.option("--state", is_flag=True, help="its parameters and other state,")
+@click.option("--operators", is_flag=True, help="how often each operator occurs, and its work,")
+@click.option("--plan", is_flag=True, help="the kernel chosen for each step.")
+@click.option("--size", multiple=True, metavar="N=8", help="Sizes for the plan, default 1.")
+def command(
+    model: Path, text: bool, state: bool, operators: bool, plan: bool, size: tuple[str, ...]
+) -> None:
+    """Show a saved model: text, state, operators, memory plan.
+
+    MODEL is a .noria file, or the model/ directory of a checkpoint.
 
     \b
     Examples:
       noria show best.noria
-      noria show best.noria --size N=64 --plan
+      noria show best.noria --plan --size N=64
+      noria show best.noria --text > before.txt
     """
-    program, state = load(model)
-    console = Console(width=None if Console().is_terminal else 100)
-    click.echo(format_program(program))
-    console.print(_parameters(program))
-    console.print(_operations(program))
-    scope = Scope().initialize(program, values=state)
-    executor = Executor(program, scope)
-    bound = executor.bound(_zeros(program, _sizes(size)))
+    program, arrays = load(model)
+    sizes = one_each(parse_sizes(size, program.block.inputs))
+    everything = not (text or state or operators or plan)
+    if text or everything:
+        print_program(format_program(program).rstrip())
+    if state or everything:
+        _print_state(program)
+    if not (operators or plan or everything):
+        return
+    bound = _bound(program, arrays, sizes)
+    if operators or everything:
+        _print_operators(program, bound)
     if plan:
-        click.echo(describe(bound.plan))
-    click.echo(summary(bound))
+        heading("Steps (* once, ? sizes known when it runs)")
+        print_program(describe(bound.plan))
+    heading("Memory")
+    print_program(summary(bound))
 
 
-def _sizes(pairs: tuple[str, ...]) -> dict[str, int]:
-    out = {}
-    for text in pairs:
-        name, _, number = text.partition("=")
-        if not number.isdigit():
-            raise ArgumentError("a size is NAME=NUMBER", got=text, hint="--size N=8")
-        out[name] = int(number)
-    return out
+def _bound(program: Program, arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> Bound:
+    scope = Scope().initialize(program, values=arrays)
+    return Executor(program, scope).bound(sample_feeds(program.block.inputs, sizes))
 
 
-def _zeros(program: Program, sizes: dict[str, int]) -> dict[str, np.ndarray]:
-    out = {}
-    for v in program.block.inputs:
-        names = {n: sizes.get(n, 1) for n in symbols_of(v.shape)}
-        shape = tuple(evaluate(d, names) for d in v.shape)
-        out[v.name] = np.zeros(shape, to_numpy(v.dtype))
-    return out
-
-
-def _parameters(program: Program) -> Table:
-    table = Table("state", "dtype", "shape", "elements", "trained", title="State")
-    total = nbytes = 0
+def _print_state(program: Program) -> None:
+    heading("State")
+    rows, total, nbytes = [], 0, 0
     for s in program.state.values():
         n = int(np.prod([int(d) for d in s.value.shape], dtype=np.int64))
         total, nbytes = total + n, nbytes + n * itemsize(s.value.dtype)
         mark = "yes" if s.trainable else ""
-        table.add_row(s.name, s.value.dtype, str(list(s.value.shape)), f"{n:,}", mark)
-    table.caption = f"{total:,} elements, {nbytes / 1e6:,.2f} MB"
-    return table
+        rows.append((s.name, s.value.dtype, list(s.value.shape), f"{n:,}", mark))
+    titles = ["name", "dtype", "shape", ">elements", "trained"]
+    print_table(titles, rows, f"{total:,} elements, {bytes_text(nbytes)}")
 
 
-def _operations(program: Program) -> Table:
-    counts = Counter(op.type for op in program.operators)
-    table = Table("operator", "count", title="Operators")
-    for kind, n in counts.most_common():
-        table.add_row(kind, str(n))
-    return table
+def _print_operators(program: Program, bound: Bound) -> None:
+    """What was written, what the passes and the planner made of it, and who runs it."""
+    written = Counter(op.type for op in program.operators)
+    planned = Counter(s.op.type for s in bound.plan.steps)
+    work: Counter[str] = Counter()
+    for item in bound.items:
+        if item.prepared is not None and item.pack is None:
+            work[item.step.op.type] += int(item.prepared.work)
+    kinds = sorted({*written, *planned}, key=lambda k: (-work[k], -planned[k], -written[k], k))
+    heading("Operators")
+    print_table(
+        ["operator", ">written", ">planned", ">Mflop", "run by"],
+        [
+            (k, written[k] or "", planned[k] or "", _mega(work[k]), _engines(bound, k))
+            for k in kinds
+        ],
+    )
+
+
+def _mega(flops: int) -> str:
+    return f"{flops / 1e6:,.3f}" if flops else ""
+
+
+def _engines(bound: Bound, kind: str) -> str:
+    counts = Counter(s.engine for s in bound.plan.steps if s.op.type == kind)
+    several = len(counts) > 1
+    return ", ".join(f"{n} {e}" if several else e for e, n in counts.most_common())

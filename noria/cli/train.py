@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
-import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
 
+from noria.cli.settings import Settings, clear_run, is_used, load_settings, save_settings
 from noria.core.errors import ArgumentError
+from noria.ir.program import Program
 from noria.train.trainer import History, Trainer
-from noria.zoo.recipes import RECIPES, recipe
+from noria.zoo.recipes import RECIPES, Recipe, recipe
+
+_HELP = "\n".join(
+    [
+        "Train a model of the zoo.",
+        "",
+        "Ctrl-C saves a checkpoint and stops; --resume goes on from the newest one.",
+        "",
+        "\b",
+        "Recipes:",
+        *(f"  {r.name:<15} {r.about}" for r in RECIPES.values()),
+        "",
+        "\b",
+        "Examples:",
+        "  noria train digits",
+        "  noria train digits --epochs 40 --patience 5 --out runs/longer",
+        "  noria train digits --resume",
+        "  noria train fashion-mnist --data ~/data/fashion-mnist",
+    ]
+)
 
 
-@click.command()
+@click.command(help=_HELP)
 @click.argument("name", type=click.Choice(sorted(RECIPES)), metavar="RECIPE")
 @click.option("--epochs", type=click.IntRange(1), help="Epochs to train in all.")
 @click.option("--batch-size", type=click.IntRange(1), help="Examples per step.")
+@click.option("--seed", type=click.IntRange(0), help="Of parameters and order, default 0.")
 @click.option("--out", type=click.Path(path_type=Path), help="Directory, default runs/RECIPE.")
-@click.option("--data", type=click.Path(path_type=Path), help="Directory with the data's files.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--threads", type=click.IntRange(1), help="Threads, default one per core.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory with the data's files.",
+)
+@click.option("--threads", type=click.IntRange(1), help="Default: one per core.")
 @click.option("--every", type=click.IntRange(1), help="Steps between checkpoints, besides epochs.")
 @click.option("--keep", type=click.IntRange(1), default=3, show_default=True, help="Checkpoints.")
 @click.option("--patience", type=click.IntRange(1), help="Stop after so many epochs without gain.")
@@ -27,64 +56,95 @@ from noria.zoo.recipes import RECIPES, recipe
 @click.option("--fresh", is_flag=True, help="Remove an earlier run in the same directory.")
 def command(
     name: str,
-    epochs: int | None,
-    batch_size: int | None,
     out: Path | None,
     data: Path | None,
-    seed: int,
     threads: int | None,
     every: int | None,
     keep: int,
     patience: int | None,
     resume: bool,
     fresh: bool,
+    **wanted: int | None,
 ) -> None:
-    """Train a model of the zoo.
-
-    \b
-    Recipes:
-      digits          UCI handwritten digits, half a minute
-      fashion-mnist   Fashion-MNIST in IDX files, some minutes
-
-    \b
-    Examples:
-      noria train digits
-      noria train digits --epochs 40 --patience 5 --out runs/longer
-      noria train digits --resume
-      noria train fashion-mnist --data ~/data/fashion-mnist
-    """
     chosen = recipe(name)
     directory = out or Path("runs") / name
-    _prepare(directory, resume, fresh)
-    epochs = epochs or chosen.epochs
-    reader, test = chosen.readers(batch_size or chosen.batch_size, seed, data)
+    settings = _prepare(chosen, directory, wanted, resume, fresh)
+    reader, test = chosen.readers(settings.batch_size, settings.seed, data)
     trainer = Trainer(
-        chosen.program(epochs, len(reader)),
+        chosen.program(settings.epochs, len(reader)),
         reader,
         evaluation=test,
         directory=directory,
         every=every,
         keep=keep,
         patience=patience,
-        seed=seed,
+        seed=settings.seed,
         threads=threads,
     )
-    _report(trainer.fit(epochs, resume=resume), directory, name)
+    save_settings(directory, settings)
+    _announce(chosen, trainer.program, len(reader.dataset), len(test), trainer.executor.threads)
+    with _stops_between_steps() as on_step:
+        history = trainer.fit(settings.epochs, resume=resume, on_step=on_step)
+    _report(history, directory, name)
 
 
-def _prepare(directory: Path, resume: bool, fresh: bool) -> None:
-    used = (directory / "checkpoints").is_dir()
+def _prepare(
+    chosen: Recipe, directory: Path, wanted: dict[str, int | None], resume: bool, fresh: bool
+) -> Settings:
+    """The settings of the run; the directory is free for it."""
     if resume and fresh:
         raise ArgumentError("--resume and --fresh exclude each other")
-    if used and fresh:
-        for part in ("checkpoints", "events"):
-            shutil.rmtree(directory / part, ignore_errors=True)
-    elif used and not resume:
+    if resume:
+        return load_settings(directory).must_agree(chosen.name, wanted)
+    if is_used(directory) and not fresh:
         raise ArgumentError(
             "this directory holds an earlier run",
             where=str(directory),
             hint="--resume to go on, --fresh to start over, --out DIR for another place",
         )
+    clear_run(directory)
+    return Settings(
+        recipe=chosen.name,
+        epochs=wanted["epochs"] or chosen.epochs,
+        batch_size=wanted["batch_size"] or chosen.batch_size,
+        seed=wanted["seed"] or 0,
+    )
+
+
+@contextmanager
+def _stops_between_steps() -> Iterator[Any]:
+    """Yields an `on_step`: Ctrl-C or SIGTERM end training when the present step is complete.
+
+    A second signal ends it at once.
+    """
+    asked = False
+
+    def ask(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    def on_step(step: int, numbers: dict[str, float]) -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    old = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield on_step
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _announce(chosen: Recipe, program: Program, train: int, test: int, threads: int) -> None:
+    sizes = [s.value.shape for s in program.state.values() if s.trainable]
+    count = sum(int(np.prod([int(d) for d in shape])) for shape in sizes)
+    cores = f"{threads} thread{'s' if threads > 1 else ''}"
+    click.echo(
+        f"{chosen.name}: {count:,} parameters, {train:,} images to learn from, "
+        f"{test:,} to test with, {cores}"
+    )
 
 
 def _report(history: History, directory: Path, name: str) -> None:
@@ -93,6 +153,10 @@ def _report(history: History, directory: Path, name: str) -> None:
         raise SystemExit(130)
     if history.stopped == "early stop":
         click.echo("early stop: no better epoch for a while")
-    click.echo(f"model: {directory / 'best.noria'}")
+    best = max(history.rows, key=lambda row: row["accuracy"])
+    click.echo(
+        f"test accuracy: {history.last('accuracy'):.3f}, "
+        f"best {best['accuracy']:.3f} after epoch {best['epoch']:.0f}"
+    )
+    click.echo(f"best model: {directory / 'best.noria'}  (noria show, noria run, noria bench)")
     click.echo(f"scalars: tensorboard --logdir {directory / 'events'}")
-    click.echo(f"test accuracy: {history.last('accuracy'):.3f}")

@@ -21,6 +21,7 @@ from noria.core.errors import (
     nearest,
 )
 from noria.data.dataset import ArrayDataset
+from noria.data.download import fetch
 from noria.data.idx import read_idx
 
 Split = Literal["train", "test"]
@@ -216,8 +217,6 @@ def _published_pair(source: _IdxSource, names: tuple[str, str]) -> tuple[Path, P
 
 
 def _download(source: _IdxSource, name: str, cache: Path) -> Path:
-    from noria.data.download import fetch  # HTTP and rich: 90 ms that most calls never need
-
     path = cache / f"{name}.gz"
     failures: list[str] = []
     for mirror in source.mirrors:

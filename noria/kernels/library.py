@@ -7,8 +7,11 @@ from noria.kernels.numba import norm as _norm
 from noria.kernels.numba import pool as _pool
 from noria.kernels.numba import random as _random
 from noria.kernels.numba import reduce as _reduce
+from noria.kernels.numba import row_updates as _row_updates
+from noria.kernels.numba import rows as _rows
 from noria.kernels.onednn import conv as _conv
 from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
-_modules = (_linalg, _conv, _elementwise, _reduce, _loss, _norm, _pool, _random, _embedding)
+_modules = (_linalg, _conv, _elementwise, _reduce, _loss, _norm, _pool, _random)
+_tables = (_embedding, _rows, _row_updates)

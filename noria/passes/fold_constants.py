@@ -145,7 +145,8 @@ def _constant(operator: Operator, out: Value, array: np.ndarray) -> Operator:
     """The operator's output as a `fill` if it is the same everywhere, else as a `constant`."""
     array = np.array(array, to_numpy(out.dtype))
     flat = array.reshape(-1)
-    if all(item.tobytes() == flat[0].tobytes() for item in flat):
+    raw = flat.view(np.uint8).reshape(flat.size, array.itemsize)  # tells 0.0 from -0.0
+    if (raw == raw[:1]).all():
         number = flat[0].item() if flat.size else 0
         number = number if isinstance(number, (bool, int, float)) else float(number)
         attrs: dict[str, Any] = {"shape": out.shape, "value": number, "dtype": out.dtype}

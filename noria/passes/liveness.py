@@ -28,12 +28,13 @@ def _pruned(block: Block) -> Block:
 
 def fixed_values(operators: Iterable[Operator], state: Iterable[Value]) -> set[Value]:
     """Values that are the same at each step: of the state given, and what pure operators make of
-    it and of constants. Their sizes are numbers, so they are computed once and for all.
+    it, of constants and of sizes. The planner computes these once per set of sizes, so like there
+    arrays that grow with a symbolic size do not count, but for vectors.
     """
     fixed = set(state)
     for o in operators:
-        sized = any(symbols_of(v.shape) for v in o.outputs)
-        if not sized and lookup(o.type).effect == "pure" and all(v in fixed for v in o.operands):
+        large = any(v.ndim > 1 and symbols_of(v.shape) for v in o.outputs)
+        if not large and lookup(o.type).effect == "pure" and all(v in fixed for v in o.operands):
             fixed.update(o.outputs)
     return fixed
 

@@ -85,7 +85,7 @@ def _check(name: str, program: Program) -> None:
     try:
         verify(program)
     except NoriaError as error:
-        error.where = f"the result of pass '{name}', {error.where}"
+        error.where = ", ".join(filter(None, (f"the result of pass '{name}'", error.where)))
         raise
 
 

@@ -26,7 +26,8 @@ VIEWS = {"reshape": "shape", "squeeze": "axis", "unsqueeze": "axis", "flatten": 
 def simplify(program: Program) -> Program:
     """What changes nothing goes; two changes of shape, or casts, in a row become one.
 
-    It comes before what looks for operators side by side, so that nothing idle stands between.
+    It comes before what looks for operators side by side, so that nothing idle stands between, and
+    after gradients: `stop_gradient` means nothing any more.
 
     Given:
         program p {

@@ -193,17 +193,24 @@ class Bound:
         return found
 
     def _kept_by(self, item: Item) -> list[tuple[Buffer, Any]]:
-        """The buffers that an item of the prologue fills, and keys that tell what they hold."""
+        """The buffers that an item of the prologue fills, and keys that tell what they hold.
+
+        None for what depends on the sizes, which is nobody else's.
+        """
         if item.pack is not None:
-            return [(item.packs[0], (item.pack[1], item.pack[0].key))]
+            pack, source = item.pack
+            return [(item.packs[0], None if source in self.plan.sized else (source, pack.key))]
         if item.step.view:
             return []
+        found = []
         for v in item.outputs:
-            self.memory.of[v] = Buffer(v.name, self.array(v).nbytes, -1, -1)
-        return [(self.memory.of[v], (v, self.array(v).strides)) for v in item.outputs]
+            array = self.array(v)
+            buffer = self.memory.of[v] = Buffer(v.name, array.nbytes, -1, -1)
+            found.append((buffer, None if v in self.plan.sized else (v, array.strides)))
+        return found
 
     def _pin(self, buffer: Buffer, key: Any) -> Piece:
-        piece = self.kept.piece(key, buffer.nbytes)
+        piece = Piece(buffer.nbytes) if key is None else self.kept.piece(key, buffer.nbytes)
         buffer.address = piece.arena.address
         return piece
 

@@ -23,6 +23,7 @@ from noria.kernels.registry import (
     choose,
     enabled_engines,
 )
+from noria.passes.liveness import fixed_values, unchanged_state
 
 REORDER = "reorder"  # a step the planner adds: the same value in another memory layout
 
@@ -63,7 +64,7 @@ class Plan:
     """What to run, in which order, by which kernels; all but the sizes.
 
     checks: equalities of sizes to be verified when they are bound
-    fixed:  values that no step changes
+    fixed:  values that no step changes; sized: those of them that depend on symbolic sizes
     """
 
     program: Program
@@ -71,6 +72,7 @@ class Plan:
     layouts: dict[Value, str]
     checks: list[Check]
     fixed: set[Value]
+    sized: set[Value]
     engines: frozenset[str]
 
     @property
@@ -106,7 +108,8 @@ def make_plan(
         else:
             planner.add(operator)
             checks += mine
-    return Plan(program, planner.steps, planner.layouts, checks, planner.fixed, engines)
+    found = planner.layouts, checks, planner.fixed, planner.sized
+    return Plan(program, planner.steps, *found, engines)
 
 
 def _dynamic(program: Program, order: Sequence[Operator]) -> set[Operator]:
@@ -166,21 +169,10 @@ class _Waiting:
 
 
 def _once(program: Program, order: Sequence[Operator], dynamic: set[Operator]) -> set[Operator]:
-    """Pure operators that depend on constants, sizes, and on state that no step changes.
-
-    They run once per set of sizes and keep memory of their own, so arrays that grow with a symbolic
-    size are left out, but for vectors.
-    """
-    fixed = {s.value for n, s in program.state.items() if n not in program.updates}
-    out: set[Operator] = set()
-    for op in order:
-        large = any(v.ndim > 1 and symbols_of(v.shape) for v in op.outputs)
-        if op in dynamic or large:
-            continue
-        if lookup(op.type).effect == "pure" and all(v in fixed for v in op.operands):
-            out.add(op)
-            fixed.update(op.outputs)
-    return out
+    """Operators that run once per set of sizes, into memory of their own."""
+    static = [op for op in order if op not in dynamic]
+    fixed = fixed_values(static, unchanged_state(program))
+    return {op for op in static if op.outputs and all(v in fixed for v in op.outputs)}
 
 
 def _checks(op: Operator) -> list[Check]:
@@ -202,6 +194,7 @@ class _Planner:
         self.fixed: set[Value] = {
             s.value for n, s in program.state.items() if n not in program.updates
         }
+        self.sized: set[Value] = set()
         self.copies: dict[tuple[Value, str], Value] = {}
 
     def add(self, op: Operator) -> None:
@@ -234,6 +227,8 @@ class _Planner:
         self.layouts.update(zip(op.outputs, given, strict=True))
         if step.once:
             self.fixed.update(op.outputs)
+            if symbols_used(op) or not self.sized.isdisjoint(op.operands):
+                self.sized.update(op.outputs)
 
     def _reordered(self, v: Value, layout: str) -> Value:
         key = (v, layout)
@@ -242,8 +237,9 @@ class _Planner:
             reorder = Operator(REORDER, (v,), (copy,), {"layout": layout})
             self.steps.append(Step(reorder, None, once=v in self.fixed))
             self.layouts[copy] = layout
-            if v in self.fixed:
-                self.fixed.add(copy)
+            for known in (self.fixed, self.sized):
+                if v in known:
+                    known.add(copy)
             self.copies[key] = copy
         return self.copies[key]
 

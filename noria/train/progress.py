@@ -9,6 +9,9 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TextIO, TypeVar
 
+from rich import progress as rich_progress
+from rich.console import Console
+
 from noria.core.errors import ArgumentError
 
 T = TypeVar("T")
@@ -187,14 +190,12 @@ class _Bar:
             self._make_live()
 
     def _make_live(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        self._rich = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[count]}"),
-            TextColumn("{task.fields[note]}", markup=False),
+        text = rich_progress.TextColumn
+        self._rich = rich_progress.Progress(
+            text("{task.description}", markup=False),
+            rich_progress.BarColumn(bar_width=24),
+            text("{task.fields[count]}"),
+            text("{task.fields[note]}", markup=False),
             console=Console(file=self._file, force_terminal=True),
             auto_refresh=False,  # no thread: it would compete with the engine's own
             transient=True,

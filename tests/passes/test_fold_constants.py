@@ -45,6 +45,16 @@ def test_an_array_that_is_the_same_everywhere_becomes_a_fill():
     assert types(after) == ["fill"] and after.operators[0].attrs["shape"] == (2,)
 
 
+def test_an_empty_array_becomes_a_fill():
+    after, _ = folded("""
+      a: float32[0] = fill(shape=(0,), value=1.0)
+      arange: int64[0] = arange(stop=0)
+      gather: float32[0] = gather(a, arange)
+      output y = gather
+    """)
+    assert types(after) == ["fill"]
+
+
 def test_zeros_of_both_signs_are_not_the_same_everywhere():
     after, _ = folded("""
       a: float32[2] = constant(value=array(float32[2], 1.0, -1.0))

@@ -7,6 +7,7 @@ TEXT = """
   state step: int64[] = fill(value=0)
   exp: float32[2] = exp(w)
   fill: float32[N] = fill(shape=[N], value=1.0)
+  fill_2: float32[N, 2] = fill(shape=[N, 2], value=1.0)
   cast: float32[] = cast(step, dtype="float32")
   mul: float32[2] = mul(exp, cast)
   neg: float32[N] = neg(x)
@@ -47,12 +48,12 @@ def test_dead_operators_inside_blocks_are_not_live_either():
     assert [o.type for o in p.operators[0].blocks["then"].operators] == ["exp", "sin"]
 
 
-def test_values_are_fixed_that_depend_on_state_no_step_updates():
+def test_values_are_fixed_that_depend_on_sizes_and_on_state_no_step_updates():
     p = program(TEXT)
     state = unchanged_state(p)
     assert {v.name for v in state} == {"w"}
     fixed = fixed_values(p.operators, state)
-    assert {v.name for v in fixed} == {"w", "exp", "fill_1"}
+    assert {v.name for v in fixed} == {"w", "exp", "fill", "fill_1"}
 
 
 def test_random_values_are_never_fixed():

@@ -9,6 +9,7 @@ from tests.runtime.programs import N, value
 
 SHAPES = [(N, 4), (4,), (4, 4), (), (N, 2, 2), (1, 4)]
 UNARY = ["relu", "tanh", "sigmoid", "neg", "abs", "square", "identity", "stop_gradient", "softplus"]
+F32 = "float32"
 BINARY = ["add", "sub", "mul", "maximum", "minimum"]
 
 
@@ -73,7 +74,7 @@ class Fuzz:
 
     def _other(self):
         rng = self.rng
-        kind = rng.integers(6)
+        kind = rng.integers(8)
         if kind == 0:
             return o.reduce_mean(self.pick((N, 4), (4, 4)), axis=0)
         if kind == 1:
@@ -82,8 +83,12 @@ class Fuzz:
             return o.transpose(self.pick((4, 4)), perm=(1, 0))
         if kind == 3:
             return o.broadcast_to(self.pick((4,), ()), shape=(4, 4))
-        x = self.pick()
         if kind == 4:
+            return o.broadcast_to(self.pick((4,), (), (1, 4)), shape=(N, 4))
+        if kind == 5:  # fixed, but another one for each N
+            return o.div(o.fill(shape=(4,), value=1.0), o.cast(o.dim_value(dim=N + 1), dtype=F32))
+        x = self.pick()
+        if kind == 6:
             return o.where(o.greater(x, 0.0), x, self.pick(x.shape, ()))
         return o.softmax(self.pick((N, 4), (4, 4), (4,)), axis=-1)
 

@@ -9,7 +9,7 @@ from noria.ir.interpret import run_program
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Program
 from noria.runtime.executor import Executor
-from noria.testing.check import load_ops
+import noria.ops
 from noria.testing.compare import assert_same
 from noria.testing.engines import compare_named
 

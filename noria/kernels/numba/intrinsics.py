@@ -190,6 +190,14 @@ def _now(builder: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
     return builder.add(builder.mul(seconds, ir.Constant(I64, 1_000_000_000)), nanoseconds)
 
 
+def _prefetch(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
+    """Asks for the line of cache at an address, which may be any: to be read soon, and kept."""
+    pointer, number = I8.as_pointer(), [ir.Constant(I32, k) for k in (0, 3, 1)]
+    kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
+    function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+    builder.call(function, [builder.inttoptr(args[0], pointer), *number])
+
+
 def _memory(name: str, middle: ir.Type) -> Emit:
     """llvm.memcpy and llvm.memset: (to, from or byte, number of bytes)."""
 
@@ -220,6 +228,7 @@ def _all() -> dict[str, Any]:
         ("barrier", void, 0, _barrier),
         ("run_team", void, 3, _run_team),
         ("now", i64, 0, _now),
+        ("prefetch", void, 1, _prefetch),
         ("copy_bytes", void, 3, _memory("llvm.memcpy", I64)),
         ("fill_bytes", void, 3, _memory("llvm.memset", I8)),
     ):

@@ -197,7 +197,9 @@ class BatchNorm(Kernel):
 
     def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
         full = LAST if op.operands[0].ndim > 2 else PLAIN
-        wanted = [full if v is not None and v.ndim > 1 else PLAIN for v in op.inputs]
+        wanted: list[str | None] = [
+            full if v is not None and v.ndim > 1 else PLAIN for v in op.inputs
+        ]
         return wanted, [full if v.ndim > 1 else PLAIN for v in op.outputs]
 
     def bind(self, bound: BoundOp) -> Prepared:

@@ -99,7 +99,7 @@ def update_source(kind: str, ids: str, width: int, attrs: Numbers) -> str:
     formula = _FORMULAS[kind](attrs)
     known = list(numbers(attrs))
     start = TABLE + 2 + len(known)
-    before, load, store = [], [], []
+    before, soon, load, store = [], [], [], []
     for k, name in enumerate(("p", *formula.state)):
         at = start + 2 * k
         before += [f"old_{name} = load_int64(args, {at})", f"new_{name} = load_int64(args, {at + 1})"]
@@ -109,6 +109,7 @@ def update_source(kind: str, ids: str, width: int, attrs: Numbers) -> str:
             "    stop = size * (me + 1) // team * WIDTH * 4",
             f"    copy_bytes(new_{name} + skip, old_{name} + skip, stop - skip)",
         ]
+        soon.append(f"prefetch(new_{name} + soon * WIDTH * 4)")
         load.append(f"{name} = load_float32(new_{name}, at)")
         store.append(f"store_float32(new_{name}, at, {name})")
     once = [f"lr = load_float32(load_int64(args, {TABLE}), 0)"]
@@ -120,7 +121,8 @@ def update_source(kind: str, ids: str, width: int, attrs: Numbers) -> str:
     lines += _indented([*element, *load, *formula.element, *store], 12)
     each = "\n".join([*lines, "    return 0", ""])
     wrong = "low < 0 or high >= size"
-    return by_row(kind, ids, width, wrong, "\n".join(_indented(before, 4)), each)
+    texts = ("\n".join(_indented(before, 4)), "\n".join(_indented(soon, 8)))
+    return by_row(kind, ids, width, wrong, each, *texts)
 
 
 def _indented(lines: Sequence[str], spaces: int) -> list[str]:

@@ -12,7 +12,7 @@ from math import prod
 
 from noria.ir.program import Operator
 from noria.kernels.call import Call
-from noria.kernels.numba.embedding import IDS, width_text
+from noria.kernels.numba.embedding import AHEAD, IDS, width_text
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.registry import Array, BoundOp, Kernel, Prepared, register
@@ -95,11 +95,16 @@ BEFORE
             begin += 1
 """
 
-# What follows is done for each id of this thread: `row` is the id, `grad` where its sum lies.
-EACH = """
+# What follows is done for each id of this thread: `row` is the id, `grad` where its sum lies. Lines
+# in place of SOON ask for what row `soon` will need.
+EACH = f"""
     total = told + team * 64 + me * room
     i = begin
     while i < last:
+        entry = load_int64(order, min(i + {AHEAD}, count - 1))
+        prefetch(rows + (entry & 0xFFFFFFFF) * WIDTH * 4)
+        soon = (entry >> 32) + low
+SOON
         entry = load_int64(order, i)
         key = entry >> 32
         row = key + low
@@ -109,6 +114,8 @@ EACH = """
             copy_bytes(total, grad, WIDTH * 4)
             grad = total
             while i < count and load_int64(order, i) >> 32 == key:
+                ahead = load_int64(order, min(i + {AHEAD}, count - 1))
+                prefetch(rows + (ahead & 0xFFFFFFFF) * WIDTH * 4)
                 more = rows + (load_int64(order, i) & 0xFFFFFFFF) * WIDTH * 4
                 for c in range(WIDTH):
                     independent()
@@ -142,15 +149,19 @@ EACH
 """
 
 
-def by_row(entry: str, ids: str, width: int, wrong: str, before: str, each: str) -> str:
+def by_row(
+    entry: str, ids: str, width: int, wrong: str, each: str, before: str = "", soon: str = ""
+) -> str:
     """The source of a kernel that sorts.
 
     wrong:  condition on `low` and `high`, the extreme ids, that fails
+    each:   all that follows the sort, with EACH for the loop over the ids of this thread
     before: lines done before the first barrier, while ids are looked at
-    each:   all that follows, with EACH for the loop over the ids of this thread
+    soon:   lines of the loop that ask for what row `soon` will need
     """
     text = _SORT.replace("WRONG", wrong).replace("BEFORE", before)
     text = f"def {entry}(args):{text}{each.replace('EACH', EACH.strip(chr(10)))}"
+    text = text.replace("SOON", soon)
     return text.replace("IDS", ids).replace("WIDTH", width_text(width))
 
 
@@ -196,7 +207,7 @@ class MergeRows(Kernel):
         ids, rows = bound.inputs
         assert ids is not None and rows is not None
         count, width, team = ids.size, row_width(rows), largest_team(bound)
-        source = by_row(self.ops[0], ids.dtype, width, "high - low > 0x7FFFFFFF", "", _MERGE)
+        source = by_row(self.ops[0], ids.dtype, width, "high - low > 0x7FFFFFFF", _MERGE)
         size, moved = bound.attrs["count"], 3 * rows.nbytes + 64 * count
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
