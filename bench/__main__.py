@@ -1,4 +1,4 @@
-"""`make bench`: noria beside its rivals, in one run. Prints the table, writes bench/results.json."""
+"""`make bench`: noria beside its rivals in one run. Prints a table, writes bench/results.json."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def memory() -> list[tuple[str, dict[str, Any]]]:
         ),
         (
             "resnet50_train_fp32",
-            _row("samples/s", rates["noria"], rates["torch"], rates["noria"] / rates["torch"], None),
+            _row(
+                "samples/s", rates["noria"], rates["torch"], rates["noria"] / rates["torch"], None
+            ),
         ),
     ]
 
@@ -187,7 +189,9 @@ def _machine() -> str:
 
 
 def _print(results: dict[str, dict[str, Any]]) -> None:
-    table = Table("workload", "noria", "rival", "ratio", "goal", "", title="noria beside its rivals")
+    table = Table(
+        "workload", "noria", "rival", "ratio", "goal", "", title="noria beside its rivals"
+    )
     for name, r in results.items():
         mark = {True: "reached", False: "missed", None: ""}[r["reached"]]
         sign = "<= " if r["lower_is_better"] else ">= "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ torch.set_num_threads(THREADS)
 
 def perceptron(sizes: list[int]) -> nn.Module:
     layers: list[nn.Module] = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in itertools.pairwise(sizes):
         layers += [nn.Linear(a, b), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -82,8 +83,9 @@ def training(workload: str) -> Run:
     elif workload == "lenet_train":
         model = lenet()
     else:  # channels-last is PyTorch's fastest here
-        model, x = resnet50().to(memory_format=torch.channels_last), x.contiguous(
-            memory_format=torch.channels_last
+        model, x = (
+            resnet50().to(memory_format=torch.channels_last),
+            x.contiguous(memory_format=torch.channels_last),
         )
     rate = RATE[workload]
     if workload.startswith("resnet"):
@@ -127,7 +129,7 @@ def export_tiny(path: str) -> None:
 
     nodes, weights, name = [], [], "x"
     rng = np.random.default_rng(0)
-    for i, (a, b) in enumerate(zip(TINY, TINY[1:], strict=False)):
+    for i, (a, b) in enumerate(itertools.pairwise(TINY)):
         weights.append(
             numpy_helper.from_array(rng.standard_normal((b, a)).astype("f") / 8, f"w{i}")
         )

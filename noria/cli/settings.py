@@ -88,6 +88,8 @@ def is_used(directory: Path) -> bool:
 
 def clear_run(directory: Path) -> None:
     """Remove what an earlier run wrote, and nothing else."""
+    if not directory.is_dir():
+        return
     for checkpoint in list_checkpoints(directory / "checkpoints"):
         shutil.rmtree(checkpoint)
     for name in (_FILE, "best.noria"):

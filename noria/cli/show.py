@@ -24,17 +24,18 @@ from noria.runtime.summary import summary
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--text", is_flag=True, help="Only what is named: the Program,")
-@click.option("--state", is_flag=True, help="its parameters and other state,")
-@click.option("--operators", is_flag=True, help="how often each operator occurs, and its work,")
-@click.option("--plan", is_flag=True, help="the kernel chosen for each step.")
+@click.option("--text", is_flag=True, help="Show the Program's text.")
+@click.option("--state", is_flag=True, help="Show its parameters and other state.")
+@click.option("--operators", is_flag=True, help="Show how often each operator occurs, its work.")
+@click.option("--plan", is_flag=True, help="Show each step with its kernel, and the memory plan.")
 @click.option("--size", multiple=True, metavar="N=8", help="Sizes for the plan, default 1.")
 def command(
     model: Path, text: bool, state: bool, operators: bool, plan: bool, size: tuple[str, ...]
 ) -> None:
     """Show a saved model: text, state, operators, memory plan.
 
-    MODEL is a .noria file, or the model/ directory of a checkpoint.
+    MODEL is a .noria file, or the model/ directory of a checkpoint. All but the steps is shown
+    unless you choose.
 
     \b
     Examples:
@@ -55,10 +56,11 @@ def command(
     if operators or everything:
         _print_operators(program, bound)
     if plan:
-        heading("Steps (* once, ? sizes known when it runs)")
+        heading("Steps (* only once, ? of a size that is known when it runs)")
         print_program(describe(bound.plan))
-    heading("Memory")
-    print_program(summary(bound))
+    if plan or everything:
+        heading("Memory")
+        print_program(summary(bound))
 
 
 def _bound(program: Program, arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> Bound:

@@ -13,6 +13,7 @@ import numpy as np
 
 from noria.cli.settings import Settings, clear_run, is_used, load_settings, save_settings
 from noria.core.errors import ArgumentError
+from noria.data.reader import Reader
 from noria.ir.program import Program
 from noria.train.trainer import History, Trainer
 from noria.zoo.recipes import RECIPES, Recipe, recipe
@@ -83,7 +84,7 @@ def command(
     )
     save_settings(directory, settings)
     _announce(chosen, trainer.program, len(reader.dataset), len(test), trainer.executor.threads)
-    with _stops_between_steps() as on_step:
+    with _stops_between_steps(reader) as on_step:
         history = trainer.fit(settings.epochs, resume=resume, on_step=on_step)
     _report(history, directory, name)
 
@@ -94,6 +95,8 @@ def _prepare(
     """The settings of the run; the directory is free for it."""
     if resume and fresh:
         raise ArgumentError("--resume and --fresh exclude each other")
+    if directory.exists() and not directory.is_dir():
+        raise ArgumentError("not a directory", where=str(directory), hint="--out DIR")
     if resume:
         return load_settings(directory).must_agree(chosen.name, wanted)
     if is_used(directory) and not fresh:
@@ -112,10 +115,10 @@ def _prepare(
 
 
 @contextmanager
-def _stops_between_steps() -> Iterator[Any]:
+def _stops_between_steps(reader: Reader) -> Iterator[Any]:
     """Yields an `on_step`: Ctrl-C or SIGTERM end training when the present step is complete.
 
-    A second signal ends it at once.
+    After an epoch's last step it is evaluated first. A second signal ends training at once.
     """
     asked = False
 
@@ -126,7 +129,7 @@ def _stops_between_steps() -> Iterator[Any]:
         asked = True
 
     def on_step(step: int, numbers: dict[str, float]) -> None:
-        if asked:
+        if asked and reader.batch:
             raise KeyboardInterrupt
 
     old = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}

@@ -160,10 +160,14 @@ def enabled_engines() -> frozenset[str]:
 
 @dataclass(slots=True)
 class Choice:
-    """The kernel of an operator (None: reference), and why the others did not take it."""
+    """The kernel of an operator (None: reference), and why the others did not take it.
+
+    others: kernels that accept it too, in order, should the first decline when sizes are known
+    """
 
     kernel: Kernel | None
     refused: list[tuple[str, str]]
+    others: list[Kernel] = field(default_factory=list)
 
 
 def choose(op: Operator, engines: frozenset[str]) -> Choice:
@@ -171,17 +175,17 @@ def choose(op: Operator, engines: frozenset[str]) -> Choice:
 
     engines: what is enabled, by the names of engines or of kernels
     """
-    refused = []
+    refused, accepting = [], []
     for kernel in _by_op().get(op.type, ()):
         if engines.isdisjoint((kernel.engine, kernel.name)):
             refused.append((kernel.name, "switched off"))
             continue
         try:
             kernel.accepts(op)
-            return Choice(kernel, refused)
+            accepting.append(kernel)
         except Declined as reason:
             refused.append((kernel.name, str(reason)))
-    return Choice(None, refused)
+    return Choice(accepting[0] if accepting else None, refused, accepting[1:])
 
 
 _index: tuple[int, dict[str, list[Kernel]]] = (-1, {})

@@ -150,10 +150,9 @@ class Bound:
                 return [item]
             fixed = [v in self.plan.fixed for v in op.inputs]
             bound = BoundOp(op, item.attrs, inputs, outputs, self.threads, fixed)
-            item.prepared = step.kernel.bind(bound)
-        except Declined as reason:
-            step.refuse(f"at binding: {reason}")
-            return [item]
+            _choose(item, bound)
+            if item.prepared is None:
+                return [item]
         except NoriaError as error:
             raise error.at(op.where()) from None
         return [*self._pack_items(item, packed), item]
@@ -280,9 +279,9 @@ class Bound:
     def _validated(self, item: Item) -> Emitted:
         """The same, beside the reference, where a fast kernel runs."""
         got = self._emit(item)
-        if callable(got) or not got or item.pack is not None or item.step.kernel is None:
+        if callable(got) or not got or item.pack is not None or item.kernel is None:
             return got
-        op, name = item.step.op, item.step.kernel.name
+        op, name = item.step.op, item.kernel.name
         run = self._tape(got, [item] * len(got))
         ins = [None if v is None else self.view(v) for v in item.inputs]
         outs = [self.view(v) for v in item.outputs]
@@ -397,6 +396,17 @@ def _owned(a: Any) -> np.ndarray:
     """The array, copied if it may lie in memory that will be used for something else."""
     array = np.asarray(a)
     return array if array.flags.owndata else array.copy()
+
+
+def _choose(item: Item, bound: BoundOp) -> None:
+    """The first kernel that takes these sizes; none: the reference."""
+    assert item.step.kernel is not None
+    for kernel in (item.step.kernel, *item.step.others):
+        try:
+            item.prepared, item.kernel = kernel.bind(bound), kernel
+            return
+        except Declined as reason:
+            item.step.refuse(kernel, f"at binding: {reason}")
 
 
 def _has_work(inputs: Sequence[Array | None], outputs: Sequence[Array]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from noria.core.errors import EngineError
 from noria.ir.opdef import lookup
 from noria.ir.program import Program, Value
-from noria.kernels.registry import Array, Pack, Prepared, same_memory
+from noria.kernels.registry import Array, Kernel, Pack, Prepared, same_memory
 from noria.ops.fused import overwrites_of
 from noria.runtime.memory import Buffer
 from noria.runtime.plan import REORDER, Step
@@ -23,7 +23,7 @@ from noria.runtime.plan import REORDER, Step
 class Item:
     """A step with real sizes, on its way to the tape.
 
-    prepared: None: the reference runs it
+    prepared: of `kernel`; None: the reference runs it
     packs:    the packed copies it reads; pack: this item only makes one of them, of that value
     """
 
@@ -32,6 +32,7 @@ class Item:
     outputs: list[Value]
     attrs: Mapping[str, Any]
     prepared: Prepared | None = None
+    kernel: Kernel | None = None
     scratch: Buffer | None = None
     packs: list[Buffer] = field(default_factory=list)
     pack: tuple[Pack, Value] | None = None
@@ -250,9 +251,25 @@ class _Proof:
             if source is not None and self.of.get(v) is self.of.get(source):
                 self.origin[v] = self._root(source)
                 continue
+            self._need_right(item, o)
             self.write(t, v)
         if len({self.of.get(v, v) for v in item.outputs}) < len(item.outputs):
             raise EngineError(f"two outputs of {item.step.op.where()} have the same memory")
+
+    def _need_right(self, item: Item, o: int) -> None:
+        """An output may lie where inputs are only if it may overwrite each of them."""
+        buffer = self.of.get(item.outputs[o])
+        sharing = [
+            i for i, v in enumerate(item.inputs) if v is not None and self.of.get(v) is buffer
+        ]
+        if buffer is not None and sharing:
+            allowed = item.may_overwrite()
+            for i in sharing:
+                if (o, i) not in allowed:
+                    raise EngineError(
+                        f"{item.step.op.where()} must not overwrite its input {i}",
+                        got=f"output {o} in the same memory",
+                    )
 
     def read(self, t: int, v: Value) -> None:
         if v in self.of:

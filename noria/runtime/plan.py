@@ -32,7 +32,7 @@ REORDER = "reorder"  # a step the planner adds: the same value in another memory
 class Step:
     """One operator with its kernel.
 
-    kernel:  None is the reference
+    kernel:  None is the reference; others: asked next should it decline the real sizes
     refused: (kernel, why it did not take the operator)
     view:    the output shares the input's memory, nothing runs
     dynamic: sizes are known only when it runs; checks: what must hold for them
@@ -46,11 +46,12 @@ class Step:
     dynamic: bool = False
     once: bool = False
     checks: list[Check] = field(default_factory=list)
+    others: list[Kernel] = field(default_factory=list)
 
-    def refuse(self, reason: str) -> None:
-        """Note that the kernel did not take the operator after all."""
-        if self.kernel is not None and (self.kernel.name, reason) not in self.refused:
-            self.refused.append((self.kernel.name, reason))
+    def refuse(self, kernel: Kernel, reason: str) -> None:
+        """Note that a kernel did not take the operator after all."""
+        if (kernel.name, reason) not in self.refused:
+            self.refused.append((kernel.name, reason))
 
     @property
     def engine(self) -> str:
@@ -209,7 +210,9 @@ class _Planner:
         if choice.kernel is None:
             self._append(step, [None] * len(op.inputs), _reference_layout(op, given))
         else:
-            self._append(step, *choice.kernel.layout(op, given))
+            layout = choice.kernel.layout(op, given)
+            step.others = [k for k in choice.others if k.layout(op, given) == layout]
+            self._append(step, *layout)
 
     def add_dynamic(self, op: Operator, checks: list[Check]) -> None:
         """An operator whose sizes are known only when it runs; the reference takes any memory."""

@@ -2,11 +2,11 @@
 
     check_kernel("max_pool2d", [arr(2, 3, 7, 5)], {"kernel": 3}, kernel="numba:pool")
 
-A Program of the one operator is traced, also with open sizes, and run by each kernel alone: on teams
-of one, two and three threads, in place and not, with feeds in channels-last memory, with inputs
-that never change, twice, in memory full of garbage. Besides wrong numbers it finds a kernel that
-changes an input that is still needed, leaves out an element, reads what it has not written, or
-writes outside its operands.
+A Program of the one operator is traced, also with open sizes, and run by each kernel alone: on
+teams of one, two and three threads, in place and not, with feeds in channels-last memory, with
+inputs that never change, twice, in memory full of garbage. Besides wrong numbers it finds a kernel
+that changes an input that is still needed, leaves out an element, reads what it has not written,
+or writes outside its operands.
 """
 
 from __future__ import annotations
@@ -219,7 +219,8 @@ class _Run:
         return any(i.step is self.step and i.prepared is not None for i in bound.items)
 
     def reason(self) -> str:
-        return "; ".join(r for k, r in self.step.refused if k == self.kernel) or "it does not run it"
+        reasons = [reason for name, reason in self.step.refused if name == self.kernel]
+        return "; ".join(reasons) or "there is no such kernel for this op"
 
     def bind(self, feeds: Mapping[str, np.ndarray]) -> Bound:
         known = Feeds(self.program)

@@ -7,7 +7,6 @@ from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Program
 from tests.runtime.programs import N, value
 
-SHAPES = [(N, 4), (4,), (4, 4), (), (N, 2, 2), (1, 4)]
 UNARY = ["relu", "tanh", "sigmoid", "neg", "abs", "square", "identity", "stop_gradient", "softplus"]
 F32 = "float32"
 BINARY = ["add", "sub", "mul", "maximum", "minimum"]
@@ -24,6 +23,8 @@ class Fuzz:
             self._declare()
             for _ in range(length):
                 self.values.append(self._bounded(self._grow()))
+                if self.rng.random() < 0.15:
+                    self._update_early()
             self._finish()
 
     def _declare(self):
@@ -58,13 +59,16 @@ class Fuzz:
         return op(x, y) if self.rng.random() < 0.5 else op(y, x)
 
     def _view(self):
-        x = self.pick((N, 4), (N, 2, 2), (4, 4), (4,), (1, 4))
-        choices = {2: (N, 2, 2), 3: (N, 4), 1: (1, 4)}
-        if x.shape == (4, 4):
-            return o.reshape(o.reshape(x, shape=(16,)), shape=(4, 4))
-        if x.shape == (1, 4):
-            return o.squeeze(x, axis=0)
-        return o.reshape(x, shape=choices[x.ndim])
+        other = {
+            (N, 4): (N, 2, 2),
+            (N, 2, 2): (N, 4),
+            (4, 4): (16,),
+            (16,): (4, 4),
+            (4,): (1, 4),
+            (1, 4): (4,),
+        }
+        x = self.pick(*other)
+        return o.reshape(x, shape=other[x.shape])
 
     def _product(self):
         w = self.pick((4, 4))
@@ -92,13 +96,20 @@ class Fuzz:
             return o.where(o.greater(x, 0.0), x, self.pick(x.shape, ()))
         return o.softmax(self.pick((N, 4), (4, 4), (4,)), axis=-1)
 
+    def _update_early(self):
+        """A new value of a state that may be read again, itself or by a view."""
+        name = str(self.rng.choice(list(self.program.state)))
+        state = value(self.builder, name)
+        self.values.append(o.add(self.pick(state.shape), self.pick(state.shape, ())))
+        self.builder.update(name, self.values[-1])
+
     def _finish(self):
         p, rng = self.program, self.rng
         chosen = [self.values[i] for i in rng.choice(len(self.values), 6)]
         p.outputs = {f"out{i}": v for i, v in enumerate(chosen)}
         p.outputs["again"] = chosen[0]
         p.block.outputs = list(p.outputs.values())
-        for name in rng.permutation(list(p.state))[: rng.integers(1, 6)]:
+        for name in rng.permutation(list(p.state))[: rng.integers(0, 4)]:
             state = value(self.builder, name)
             same = [v for v in self.values if v.shape == state.shape]
             self.builder.update(str(name), same[rng.integers(len(same))])

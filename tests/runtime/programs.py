@@ -1,5 +1,7 @@
 """Programs that the tests of the runtime share, and the comparison with the interpreter."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from noria.core.dims import symbol
@@ -9,11 +11,9 @@ from noria.ir.interpret import run_program
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Program
 from noria.runtime.executor import Executor
-import noria.ops
 from noria.testing.compare import assert_same
 from noria.testing.engines import compare_named
 
-load_ops()
 N = symbol("N")
 
 
@@ -34,7 +34,7 @@ def mlp(*sizes, activation="relu"):
     """x: float32[N, sizes[0]] through linear layers; output "y"."""
     rng = np.random.default_rng(0)
     state = {}
-    for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (a, b) in enumerate(pairwise(sizes)):
         state[f"w{i}"] = rng.normal(0, a**-0.5, (b, a)).astype("float32")
         state[f"b{i}"] = rng.normal(0, 0.1, b).astype("float32")
 

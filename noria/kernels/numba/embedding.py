@@ -140,9 +140,7 @@ class Gather(Kernel):
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             table = [*ins, *outs, *end]
-            return [
-                launch(self.name, source, "gather", table, threads=bound.threads, bytes=moved)
-            ]
+            return [launch(self.name, source, "gather", table, threads=bound.threads, bytes=moved)]
 
         return Prepared(emit)
 
@@ -197,9 +195,7 @@ class OneHot(Kernel):
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             table = [*ins, *outs, *end]
             moved = out.nbytes
-            return [
-                launch(self.name, source, "one_hot", table, threads=bound.threads, bytes=moved)
-            ]
+            return [launch(self.name, source, "one_hot", table, threads=bound.threads, bytes=moved)]
 
         return Prepared(emit)
 

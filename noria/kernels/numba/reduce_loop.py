@@ -27,7 +27,7 @@ EXTRA = ("scratch", "split", "area", "lane", "count")
 accumulators and of one output's, elements that make a result."""
 
 TILE = 1024  # columns whose accumulators stay in the first cache
-BLOCK = 4096  # float64 elements between two exact additions
+BLOCK = 1024  # float64 elements between two exact additions
 UNROLLED = 4  # rows for one load and store of the accumulators
 CHEAP = 12  # operations at a point: with more, unrolling only costs time to compile
 

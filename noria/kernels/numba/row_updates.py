@@ -15,15 +15,8 @@ from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.embedding import IDS
 from noria.kernels.numba.launch import float_bits, launch, need
-from noria.kernels.numba.rows import (
-    TABLE,
-    by_row,
-    largest_team,
-    row_width,
-    scratch_bytes,
-    sort_table,
-)
-from noria.kernels.registry import BoundOp, Declined, Kernel, Prepared, register
+from noria.kernels.numba.rows import TABLE, Sort, by_row
+from noria.kernels.registry import BoundOp, Kernel, Prepared, register
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +25,7 @@ class Formula:
 
     state:   what is kept beside the parameter `p`
     element: assignments of their new values, from the gradient `g` and `lr`
-    once:    assignments that hold for all elements
+    once:    assignments that hold for all elements; wide_X is the attribute X in float64
     """
 
     state: Sequence[str]
@@ -61,9 +54,9 @@ def _adam(how: Numbers) -> Formula:
     decay = ("p = p - lr * weight_decay * p",) if how["weight_decay"] else ()
     lines = ("m = beta1 * m + rest_beta1 * g", "v = beta2 * v + rest_beta2 * g * g")
     last = "p = p - rate * m / (sqrt(v) / fix + epsilon)"
-    once = (  # powers are rounded before they are taken from 1, as in the reference
-        "rate = lr / (float32(1) - float32(pow(float64(beta1), step)))",
-        "fix = sqrt(float32(1) - float32(pow(float64(beta2), step)))",
+    once = (  # 1 - beta^step
+        "rate = lr / float32(-expm1(step * log(wide_beta1)))",
+        "fix = sqrt(float32(-expm1(step * log(wide_beta2))))",
     )
     return Formula(("m", "v"), (*lines, *decay, last), once)
 
@@ -96,37 +89,36 @@ def numbers(attrs: Numbers) -> dict[str, float]:
 def update_source(kind: str, ids: str, width: int, attrs: Numbers) -> str:
     """After the sort's part the table has lr, step, the numbers, and for the parameter and each
     state the old and the new address."""
-    formula = _FORMULAS[kind](attrs)
-    known = list(numbers(attrs))
-    start = TABLE + 2 + len(known)
-    before, soon, load, store = [], [], [], []
-    for k, name in enumerate(("p", *formula.state)):
-        at = start + 2 * k
-        before += [f"old_{name} = load_int64(args, {at})", f"new_{name} = load_int64(args, {at + 1})"]
-        before += [
-            f"if old_{name} != new_{name}:",
-            "    skip = size * me // team * WIDTH * 4",
-            "    stop = size * (me + 1) // team * WIDTH * 4",
-            f"    copy_bytes(new_{name} + skip, old_{name} + skip, stop - skip)",
-        ]
-        soon.append(f"prefetch(new_{name} + soon * WIDTH * 4)")
-        load.append(f"{name} = load_float32(new_{name}, at)")
-        store.append(f"store_float32(new_{name}, at, {name})")
+    formula, known = _FORMULAS[kind](attrs), list(numbers(attrs))
+    names = ("p", *formula.state)
+    places = {n: TABLE + 2 + len(known) + 2 * k for k, n in enumerate(names)}
+    before = "\n".join(_NEW.replace("AT", str(at)).replace("NAME", n) for n, at in places.items())
+    soon = [f"prefetch(new_{n} + soon * WIDTH * 4)" for n in names]
     once = [f"lr = load_float32(load_int64(args, {TABLE}), 0)"]
     if "step" in lookup(kind).names:
         once.append(f"step = float64(load_int64(load_int64(args, {TABLE + 1}), 0))")
-    once += [f"{n} = float32(load_float64(args, {TABLE + 2 + k}))" for k, n in enumerate(known)]
+    for k, n in enumerate(known):
+        once += [f"wide_{n} = load_float64(args, {TABLE + 2 + k})", f"{n} = float32(wide_{n})"]
     element = ["independent()", "at = row * WIDTH + c", "g = load_float32(grad, c)"]
-    lines = [*_indented(once + list(formula.once), 4), "EACH", " " * 8 + "for c in range(WIDTH):"]
-    lines += _indented([*element, *load, *formula.element, *store], 12)
-    each = "\n".join([*lines, "    return 0", ""])
-    wrong = "low < 0 or high >= size"
-    texts = ("\n".join(_indented(before, 4)), "\n".join(_indented(soon, 8)))
-    return by_row(kind, ids, width, wrong, each, *texts)
+    element += [f"{n} = load_float32(new_{n}, at)" for n in names]
+    element += [*formula.element, *(f"store_float32(new_{n}, at, {n})" for n in names)]
+    each = _indented([*once, *formula.once], 4) + "\nEACH\n        for c in range(WIDTH):\n"
+    each += _indented(element, 12) + "\n    return 0\n"
+    return by_row(kind, ids, width, each, before, _indented(soon, 8))
 
 
-def _indented(lines: Sequence[str], spaces: int) -> list[str]:
-    return [" " * spaces + line for line in lines]
+# Where the new value does not take the old one's memory, all rows are copied first.
+_NEW = """\
+    old_NAME = load_int64(args, AT)
+    new_NAME = load_int64(args, AT + 1)
+    if old_NAME != new_NAME:
+        skip = size * me // team * WIDTH * 4
+        stop = size * (me + 1) // team * WIDTH * 4
+        copy_bytes(new_NAME + skip, old_NAME + skip, stop - skip)"""
+
+
+def _indented(lines: Sequence[str], spaces: int) -> str:
+    return "\n".join(" " * spaces + line for line in lines)
 
 
 class UpdateRows(Kernel):
@@ -137,34 +129,31 @@ class UpdateRows(Kernel):
 
     def accepts(self, op: Operator) -> None:
         names = lookup(op.type).names
-        step = names.index("step") if "step" in names else -1
-        need(op, IDS, (1,))
-        need(op, ("float32",), [i for i in range(len(names)) if i not in (1, step)])
-        if step >= 0:
-            need(op, ("int64",), (step,))
+        whole = [names.index(n) for n in ("ids", "step") if n in names]
+        need(op, IDS, whole[:1])
+        need(op, ("int64",), whole[1:])
+        need(op, ("float32",), [i for i in range(len(names)) if i not in whole])
 
     def bind(self, bound: BoundOp) -> Prepared:
-        kind, names = bound.op.type, lookup(bound.op.type).names
+        kind, threads = bound.op.type, bound.threads
+        names = lookup(kind).names
         param, ids, rows = bound.inputs[:3]
         assert param is not None and ids is not None and rows is not None
-        size, count, width = param.shape[0], ids.size, row_width(rows)
-        if max(size, count) >> 31:
-            raise Declined("ids of more than 31 bits")
-        source, team = update_source(kind, ids.dtype, width, bound.attrs), largest_team(bound)
+        sort = Sort(bound, ids, rows, param.shape[0])
+        source = update_source(kind, ids.dtype, sort.width, bound.attrs)
         known = [float_bits(x) for x in numbers(bound.attrs).values()]
-        kept = (0, *(i for i, n in enumerate(names) if i > 2 and n not in ("lr", "step")))
-        moved = rows.nbytes * (2 + 2 * len(kept)) + 64 * count
+        kept = [i for i, n in enumerate(names) if n not in ("ids", "rows", "lr", "step")]
+        moved = rows.nbytes * (2 + 2 * len(kept)) + 64 * ids.size
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             given = dict(zip(names, ins, strict=True))
-            table = sort_table(ins[1], ins[2], count, width, size, scratch, team)
+            table = sort.table(given["ids"], given["rows"], scratch)
             table += [given["lr"], given.get("step", 0), *known]
             for i, out in zip(kept, outs, strict=True):
                 table += [ins[i], out]
-            return [launch(self.name, source, kind, table, threads=bound.threads, bytes=moved)]
+            return [launch(self.name, source, kind, table, threads=threads, bytes=moved)]
 
-        in_place = lookup(kind).overwrites
-        return Prepared(emit, scratch_bytes(count, width, team), in_place=in_place)
+        return Prepared(emit, sort.scratch, in_place=lookup(kind).overwrites)
 
 
 register(UpdateRows())

@@ -15,16 +15,16 @@ from noria.kernels.call import Call
 from noria.kernels.numba.embedding import AHEAD, IDS, width_text
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.parallel import thread_count
-from noria.kernels.registry import Array, BoundOp, Kernel, Prepared, register
+from noria.kernels.registry import Array, BoundOp, Declined, Kernel, Prepared, register
 
 DIGIT = 11  # bits sorted in one pass: the counters of a thread stay in its first cache
 BINS = 1 << DIGIT
 LINE = 64
 TABLE = 10  # where what follows the sort's own part of the table begins
 
-# An entry is (id - lowest id) << 32 | place. In the end `order` holds all of them in order, and this
-# thread owns the ids whose first entry is one from `begin` up to `last`. Where a thread returns
-# before a barrier, all of them do.
+# An entry is (id - lowest id) << 32 | place. In the end `order` holds all of them in order, and
+# this thread owns the ids whose first entry is one from `begin` up to `last`. Where a thread
+# returns before a barrier, all of them do.
 _SORT = f"""
     ids = load_int64(args, 0)
     rows = load_int64(args, 1)
@@ -55,7 +55,7 @@ BEFORE
     for t in range(team):
         low = min(low, load_int64(told, t * 8))
         high = max(high, load_int64(told, t * 8 + 1))
-    if WRONG:
+    if low < 0 or high >= size:
         return 1
     for i in range(first, last):
         store_int64(order, i, ((int64(load_IDS(ids, i)) - low) << 32) | i)
@@ -149,48 +149,45 @@ EACH
 """
 
 
-def by_row(
-    entry: str, ids: str, width: int, wrong: str, each: str, before: str = "", soon: str = ""
-) -> str:
-    """The source of a kernel that sorts.
+def by_row(entry: str, ids: str, width: int, each: str, before: str = "", soon: str = "") -> str:
+    """The source of a kernel that sorts. It fails, before anything is changed, if an id is no row.
 
-    wrong:  condition on `low` and `high`, the extreme ids, that fails
+    ids:    their dtype
     each:   all that follows the sort, with EACH for the loop over the ids of this thread
     before: lines done before the first barrier, while ids are looked at
     soon:   lines of the loop that ask for what row `soon` will need
     """
-    text = _SORT.replace("WRONG", wrong).replace("BEFORE", before)
-    text = f"def {entry}(args):{text}{each.replace('EACH', EACH.strip(chr(10)))}"
-    text = text.replace("SOON", soon)
+    text = f"def {entry}(args):{_SORT}{each}".replace("EACH", EACH.strip("\n"))
+    text = text.replace("BEFORE", before).replace("SOON", soon)
     return text.replace("IDS", ids).replace("WIDTH", width_text(width))
+
+
+class Sort:
+    """The sizes of a sort, and its scratch memory: entries twice; for each thread what it tells the
+    others, the sum of an id, and its counters.
+
+    ids, rows: a sparse gradient of a table of `size` rows
+    """
+
+    def __init__(self, bound: BoundOp, ids: Array, rows: Array, size: int) -> None:
+        if max(size, ids.size) >> 31:
+            raise Declined("ids or their places need more than 31 bits")
+        self.count, self.size, self.width = ids.size, size, prod(rows.shape[1:])
+        team = max(bound.threads, thread_count())
+        self.room = _lines(4 * self.width)
+        self.spare = _lines(8 * self.count)
+        self.told = 2 * self.spare
+        self.counters = self.told + team * (LINE + self.room)
+        self.scratch = self.counters + team * 16 * BINS
+
+    def table(self, ids: int, rows: int, scratch: int) -> list[int]:
+        """The sort's own part of the table, from addresses."""
+        places = [scratch + k for k in (0, self.spare, self.told, self.counters)]
+        return [ids, rows, self.count, self.width, self.size, *places, self.room]
 
 
 def _lines(nbytes: int) -> int:
     return -(-nbytes // LINE) * LINE
-
-
-def scratch_bytes(count: int, width: int, team: int) -> int:
-    """Entries twice; for each thread what it tells the others, a sum, and its counters."""
-    return 2 * _lines(8 * count) + team * (LINE + _lines(4 * width) + 16 * BINS)
-
-
-def sort_table(
-    ids: int, rows: int, count: int, width: int, size: int, scratch: int, team: int
-) -> list[int]:
-    """The sort's own part of the table. ids, rows, scratch: addresses; size: rows of the table."""
-    spare = scratch + _lines(8 * count)
-    told, room = spare + _lines(8 * count), _lines(4 * width)
-    counters = told + team * (LINE + room)
-    return [ids, rows, count, width, size, scratch, spare, told, counters, room]
-
-
-def largest_team(bound: BoundOp) -> int:
-    """How many threads may run it."""
-    return max(bound.threads, thread_count())
-
-
-def row_width(rows: Array) -> int:
-    return prod(rows.shape[1:])
 
 
 class MergeRows(Kernel):
@@ -204,21 +201,17 @@ class MergeRows(Kernel):
         need(op, ("float32",), (1,))
 
     def bind(self, bound: BoundOp) -> Prepared:
-        ids, rows = bound.inputs
+        (ids, rows), threads = bound.inputs, bound.threads
         assert ids is not None and rows is not None
-        count, width, team = ids.size, row_width(rows), largest_team(bound)
-        source = by_row(self.ops[0], ids.dtype, width, "high - low > 0x7FFFFFFF", _MERGE)
-        size, moved = bound.attrs["count"], 3 * rows.nbytes + 64 * count
+        sort, entry = Sort(bound, ids, rows, bound.attrs["count"]), self.ops[0]
+        source = by_row(entry, ids.dtype, sort.width, _MERGE)
+        moved = 3 * rows.nbytes + 64 * ids.size
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
-            table = [*sort_table(*ins, count, width, size, scratch, team), *outs]
-            return [
-                launch(
-                    self.name, source, self.ops[0], table, threads=bound.threads, bytes=moved
-                )
-            ]
+            table = [*sort.table(ins[0], ins[1], scratch), *outs]
+            return [launch(self.name, source, entry, table, threads=threads, bytes=moved)]
 
-        return Prepared(emit, scratch_bytes(count, width, team))
+        return Prepared(emit, sort.scratch)
 
 
 register(MergeRows())

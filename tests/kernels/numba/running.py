@@ -85,6 +85,12 @@ def execute(prepared, inputs, outputs):
         run(call)
 
 
+def execute_calls(emit, source, target):
+    """Run what `move.copy_kernel` and its like give for two arrays."""
+    for call in emit(source.ctypes.data, target.ctypes.data):
+        run(call)
+
+
 def compute(kernel, op, inputs, *, outputs=None, threads=1, layout="plain"):
     """The outputs of an operator by a kernel."""
     fresh = outputs is None
