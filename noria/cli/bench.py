@@ -111,13 +111,13 @@ def measure(run: Callable[[], object], seconds: float, tick: Tick = lambda share
         tick(1.0)
         return Times(np.array([first]))
     times: list[float] = []
-    begin = now = time.perf_counter()
-    while now - begin < seconds or not times:
+    spent = 0.0
+    while spent < seconds:
+        start = time.perf_counter()
         run()
-        then, now = now, time.perf_counter()
-        times.append(now - then)
-        tick((now - begin) / seconds)
-        now = time.perf_counter()  # what `tick` took is not counted
+        times.append(time.perf_counter() - start)
+        spent += times[-1]
+        tick(spent / seconds)
     return Times(np.array(times))
 
 

@@ -118,8 +118,9 @@ def read_arrays(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     Raises MissingError if there is no such file, FormatError if it cannot be read.
     """
     try:
-        found = np.load(path, allow_pickle=False)
-        return found if isinstance(found, np.ndarray) else {k: found[k] for k in found.files}
+        with open(path, "rb") as file:  # closed whatever NumPy does
+            found = np.load(file, allow_pickle=False)
+            return found if isinstance(found, np.ndarray) else {k: found[k] for k in found.files}
     except FileNotFoundError:
         raise MissingError("no such file", where=str(path)) from None
     except Exception as error:  # NumPy raises what it likes on broken files, zlib.error among it

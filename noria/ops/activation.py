@@ -18,11 +18,6 @@ from noria.ops.numeric import in_float32, spec_of
 IN_PLACE = ((0, 0),)
 
 
-def _zero_below(g: Any, positive: Any) -> Any:
-    """g where `positive` > 0, else 0 (and not NaN, whatever g is there)."""
-    return o.where(o.greater(positive, 0.0), g, 0.0)
-
-
 # ---- piecewise linear --------------------------------------------------------------------------
 
 
@@ -41,7 +36,7 @@ def _(xp, x):
 
 @relu.grad
 def _(out, g):
-    return _zero_below(g, out)
+    return o.where(o.greater(out, 0.0), g, 0.0)
 
 
 @op(overwrites=IN_PLACE)

@@ -22,7 +22,7 @@ from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
 from noria.ops import conv_compute
 from noria.ops.common import need_float, need_rank, require_equal
-from noria.ops.numeric import in_float32
+from noria.ops.numeric import products_in_float32
 from noria.ops.window import Padding, Windows, explicit_pads, per_axis, slide
 
 
@@ -86,7 +86,7 @@ def _define_conv(n: int) -> OpDef:
         return Spec((x.shape[0], weight.shape[0], *windows.out), x.dtype)
 
     @conv.compute
-    @in_float32
+    @products_in_float32
     def _(xp, x, weight, bias, stride, padding, dilation, groups):
         windows = slide(x.shape[2:], weight.shape[2:], stride, padding, dilation)
         return _with_bias(conv_compute.forward(xp, x, weight, windows, groups), bias)
@@ -120,7 +120,7 @@ def _define_input_grad(n: int) -> OpDef:
         return Spec((grad.shape[0], channels, *sizes), grad.dtype)
 
     @input_grad.compute
-    @in_float32
+    @products_in_float32
     def _(xp, grad, weight, sizes, stride, padding, dilation, groups):
         windows = slide(sizes, weight.shape[2:], stride, padding, dilation)
         return conv_compute.input_grad(xp, grad, weight, windows, groups, sizes)
@@ -151,7 +151,7 @@ def _define_weight_grad(n: int) -> OpDef:
         return Spec((grad.shape[1], x.shape[1] // groups, *windows.kernel), x.dtype)
 
     @weight_grad.compute
-    @in_float32
+    @products_in_float32
     def _(xp, x, grad, kernel, stride, padding, dilation, groups):
         windows = slide(x.shape[2:], kernel, stride, padding, dilation)
         return conv_compute.weight_grad(xp, x, grad, windows, groups)
@@ -223,7 +223,7 @@ def _define_transpose(n: int) -> OpDef:
         return Spec((x.shape[0], outputs, *sizes), x.dtype)
 
     @conv_transpose.compute
-    @in_float32
+    @products_in_float32
     def _(xp, x, weight, bias, stride, padding, output_padding, dilation, groups):
         kernel = weight.shape[2:]
         sizes = _transpose_sizes(x.shape[2:], kernel, stride, padding, output_padding, dilation)

@@ -10,7 +10,7 @@ from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Shape, Spec
 from noria.ops.common import broadcast, need_float, need_rank, require_equal
-from noria.ops.numeric import in_float32, spec_of
+from noria.ops.numeric import products_in_float32, spec_of
 
 
 def _swap_last(xp: Any, x: Any) -> Any:
@@ -51,7 +51,7 @@ def matmul(x, y, *, transpose_x=False, transpose_y=False):
 
 
 @matmul.compute
-@in_float32
+@products_in_float32
 def _(xp, x, y, transpose_x, transpose_y):
     x = _swap_last(xp, x) if transpose_x else x
     return xp.matmul(x, _swap_last(xp, y) if transpose_y else y)
@@ -121,7 +121,7 @@ def linear(x, weight, bias=None):
 
 
 @linear.compute
-@in_float32
+@products_in_float32
 def _(xp, x, weight, bias):
     out = xp.matmul(x, weight.T)
     return out if bias is None else out + bias

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+import numpy as np
+
 from noria.core.dtypes import as_dtype
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
@@ -56,6 +58,18 @@ def in_float32(compute: Callable[..., Any]) -> Callable[..., Any]:
         return outs.astype(dtype) if outs.dtype == "float32" else outs
 
     return wrapped
+
+
+def products_in_float32(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """`in_float32` for products of matrices and convolutions: NumPy only. XLA itself adds the
+    products of halves up in float32, and has fast units for them that float32 would not use."""
+    widened = in_float32(compute)
+
+    @wraps(compute)
+    def chosen(xp: Any, *inputs: Any, **attrs: Any) -> Any:
+        return (widened if xp is np else compute)(xp, *inputs, **attrs)
+
+    return chosen
 
 
 def add_at(xp: Any, array: Any, index: Any, value: Any, unique: bool = True) -> Any:

@@ -118,15 +118,17 @@ def _same_pads(
 def _count(size: Size, span: int, step: int, pad: tuple[Size, Size], ceil_mode: bool) -> Size:
     front, behind = pad
     room = size + front + behind - span
-    if isinstance(room, int) and room < 0:
+    if ceil_mode:
+        count = dim_min(ceil_div(room, step) + 1, ceil_div(size + front, step))
+    else:
+        count = room // step + 1
+    if isinstance(count, int) and count < 1:
         raise ShapeError(
             "no window fits",
             expected=f"at least {span} elements, padding included",
             got=f"{size} elements, padding {front} and {behind}",
         )
-    if ceil_mode:
-        return dim_min(ceil_div(room, step) + 1, ceil_div(size + front, step))
-    return room // step + 1
+    return count
 
 
 # ---- on arrays ---------------------------------------------------------------------------------

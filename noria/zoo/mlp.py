@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from noria.nn.layers import Linear, ReLU
@@ -13,7 +14,7 @@ class MLP(Module):
 
     def __init__(self, *sizes: int) -> None:
         layers: list[Any] = []
-        for a, b in zip(sizes, sizes[1:], strict=False):
+        for a, b in pairwise(sizes):
             layers += [Linear(a, b), ReLU()]
         self.body = Sequential(*layers[:-1])
 

@@ -10,7 +10,7 @@ from noria.core.errors import MissingError, nearest
 from noria.data.dataset import ArrayDataset
 from noria.data.reader import Reader
 from noria.data.sources import digits, fashion_mnist
-from noria.ir.program import Program, Spec
+from noria.ir.program import Program
 from noria.ir.trace import spec, trace
 from noria.nn.module import Module
 from noria.optim.optimizer import Adam
@@ -23,7 +23,10 @@ Load = Callable[..., ArrayDataset]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What `noria train` needs. `image` is the shape of one image; `rate` the first learning rate."""
+    """What `noria train` needs.
+
+    image: shape of one image; rate: the first learning rate, which falls to a hundredth
+    """
 
     name: str
     about: str
@@ -36,11 +39,9 @@ class Recipe:
 
     def program(self, epochs: int, batches: int) -> Program:
         """The training Program, its learning rate falling along a cosine over all steps."""
-        inputs: dict[str, Spec] = {
-            "image": spec("N", *self.image),
-            "label": spec("N", dtype="int64"),
-        }
-        forward = trace(classify(self.model()), name=self.name.replace("-", "_"), **inputs)
+        image, label = spec("N", *self.image), spec("N", dtype="int64")
+        step, name = classify(self.model()), self.name.replace("-", "_")
+        forward = trace(step, name=name, image=image, label=label)
         return Adam(cosine(self.rate, max(1, epochs * batches), self.rate / 100)).minimize(forward)
 
     def readers(self, batch_size: int, seed: int, data: Path | None) -> tuple[Reader, ArrayDataset]:

@@ -14,8 +14,8 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Not a fixture: pytest puts its own stream back before the test begins."""
     out = Terminal()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -34,7 +34,10 @@ def test_a_piped_table_is_aligned_text_without_control_characters(
     assert capsys.readouterr().out == expected
 
 
-def test_a_table_on_a_terminal_is_styled_and_says_the_same(terminal: Terminal) -> None:
+def test_a_table_on_a_terminal_is_styled_and_says_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = on_terminal(monkeypatch)
     print_table(["name", ">count", "note"], ROWS)
     text = terminal.getvalue()
     assert "\x1b[1m" in text and "─" in text
@@ -46,9 +49,8 @@ def test_an_empty_table_has_its_titles(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out == "name  count\n"
 
 
-def test_programs_are_coloured_on_a_terminal_only(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_programs_are_coloured_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_terminal(monkeypatch)
     line = "  y: float32[N, 3] = relu(x)    # model.py:3"
     print_program(line)
     assert "\x1b[" in terminal.getvalue()

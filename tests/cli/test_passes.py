@@ -26,7 +26,7 @@ def test_why_tells_where_it_fired(noria, model: Path) -> None:
 
 def test_an_unknown_pass_is_told(noria, model: Path) -> None:
     ran = noria("passes", model, "--why", "fuse_liner")
-    assert ran.code == 1 and "did you mean 'fuse_linear'?" in ran.err
+    assert ran.code == 1 and "did you mean 'fuse_linear'" in ran.err
 
 
 def test_why_without_a_model_is_told(noria) -> None:

@@ -2,7 +2,21 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from noria.ops.numeric import add_at, in_float32, spec_of, wide_dtype, widen
+from noria.ir.emit import Builder
+from noria.ir.program import Program
+from noria.ops.numeric import (
+    add_at,
+    cast_like,
+    in_float32,
+    products_in_float32,
+    single,
+    spec_of,
+    wide_dtype,
+    widen,
+)
+from noria.testing.check import load_ops
+
+load_ops()
 
 BF16 = ml_dtypes.bfloat16
 
@@ -21,6 +35,20 @@ def test_halves_are_summed_in_float32_and_rounded_once(dtype):
     assert mask.dtype == bool
 
 
+def test_products_of_halves_are_widened_for_numpy_only():
+    jnp = pytest.importorskip("jax.numpy")
+    seen = []
+
+    @products_in_float32
+    def product(xp, x):
+        seen.append(str(x.dtype))
+        return x * x
+
+    assert product(np, np.ones(2, BF16)).dtype == BF16
+    assert product(jnp, jnp.ones(2, "bfloat16")).dtype == "bfloat16"
+    assert seen == ["float32", "bfloat16"]
+
+
 def test_the_first_input_decides_the_dtype_of_results():
     assert total(np, np.ones(3, np.float32), np.ones(1, np.float16)).dtype == np.float32
     assert total(np, np.ones(3, np.float16), np.ones(1, np.float32)).dtype == np.float16
@@ -36,6 +64,16 @@ def test_widening_leaves_other_dtypes_and_none_alone():
         "float32",
         "float64",
     ]
+
+
+def test_casts_are_emitted_only_where_the_dtype_differs():
+    with Builder(Program()) as builder:
+        half, full = builder.input("half", (2,), "bfloat16"), builder.input("full", (2,))
+        assert single(full) is full and cast_like(full, full) is full
+        assert single(half).dtype == "float32" and cast_like(full, half).dtype == "bfloat16"
+        assert [op.type for op in builder.block.operators] == ["cast", "cast"]
+    assert single(np.ones(2, BF16)).dtype == np.float32
+    assert cast_like(np.ones(2), np.ones(1, np.float16)).dtype == np.float16
 
 
 def test_adding_at_an_index_given_twice_counts_twice_unless_told_otherwise():

@@ -59,6 +59,13 @@ def test_padding_is_told_in_four_ways():
     assert explicit_pads("valid", 3) == ((0, 0),) * 3
 
 
+def test_in_ceil_mode_the_first_window_may_already_reach_beyond_the_end():
+    windows = slide((4,), (5,), 3, 0, 1, True)
+    assert windows.out == (1,) and extents(windows, (4,)) == [(0, 1)]
+    with pytest.raises(ShapeError, match="no window fits"):
+        slide((4,), (5,), 1, 0, 1, True)
+
+
 def test_unpadding_undoes_padding():
     x = np.arange(30).reshape(1, 2, 3, 5)
     windows = slide((3, 5), (2, 3), 2, (1, 0, 0, 2), 1, True)

@@ -268,6 +268,6 @@ def test_a_kernel_that_computes_what_the_reference_refuses_is_found(plant):
         check_kernel("triple", BAD, raises=ArgumentError)
 
 
-def test_several_kernels_of_noria_run_one_op():
+def test_a_kernel_of_noria_passes():
     ids, rows = ints(6, high=4), arr(6, 3)
     assert check_kernel("scatter_rows", [ids, rows], {"shape": (4, 3)}) == ["numba:scatter_rows"]

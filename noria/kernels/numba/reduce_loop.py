@@ -198,7 +198,11 @@ class _Columns(_Loop):
             out.put(f"m{k} = scratch + me * area + {k} * lane")
             out.put(f"m{k} += (split * (row * {self.inner} + low) - low) * {r.itemsize}")
             self._each_column(f"store_{r.dtype}(m{k}, i, {r.start})")
-        unrolled = UNROLLED if self.form.body.cost <= CHEAP else 1
+        unrolled = 1
+        if self.form.body.cost <= CHEAP:
+            unrolled = (
+                UNROLLED if len(self.places) == len(self.form.body.outputs) else UNROLLED // 2
+            )
         out.put(f"whole = top + (bottom - top) // {unrolled} * {unrolled}")
         self._rows("top", "whole", unrolled)
         if unrolled > 1:

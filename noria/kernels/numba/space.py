@@ -2,16 +2,20 @@
 
 Axes that all operands lay out without gaps become one loop. Whether they do is decided from
 strides, and an axis is left out only if it is declared to have size 1: so another batch size, be it
-1, gives loops of the same kind and the kernel is compiled once.
+1, gives loops of the same kind and the kernel is compiled once. A very short loop gives its place
+innermost to the one around it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from noria.ir.program import Shape
 from noria.kernels.registry import Array
+
+SHORT = 5  # a loop of fewer steps is no good innermost
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +75,39 @@ def fold(
     operands: for each one its strides along the axes
     order: the axes, outermost first; reduced: those that are reduced
     """
-    steps = list(zip(*operands, strict=True)) if operands else [()] * len(sizes)
-    counts: list[int] = []
-    strides: list[tuple[int, ...]] = []
-    kinds: list[bool] = []
+    loops: list[_Loop] = []
+    for axis, (n, d, *steps) in enumerate(zip(sizes, declared, *operands, strict=True)):
+        loops.append(_Loop(n, tuple(steps), axis in reduced, d if d.__class__ is int else 0))
+    kept: list[_Loop] = []
     for axis in order:
-        if _is_one(declared[axis]):
+        loop = loops[axis]
+        if loop.written == 1:
             continue
-        n, step, kind = sizes[axis], steps[axis], axis in reduced
-        if (
-            kinds
-            and kinds[-1] == kind
-            and all(outer == inner * n for outer, inner in zip(strides[-1], step, strict=True))
-        ):
-            counts[-1] *= n
-            strides[-1] = step
-        else:
-            counts.append(n)
-            strides.append(step)
-            kinds.append(kind)
-    if not counts:
-        return Space((1,), ((0,) * len(operands),), (bool(reduced),))
-    return Space(tuple(counts), tuple(strides), tuple(kinds))
+        if kept and kept[-1].continues(loop):
+            loop = kept.pop().joined(loop)
+        kept.append(loop)
+    if len(kept) > 1 and 0 < kept[-1].written < SHORT:
+        kept[-2:] = kept[:-3:-1]
+    kept = kept or [_Loop(1, (0,) * len(operands), bool(reduced), 1)]
+    columns = zip(*((loop.size, loop.steps, loop.reduced) for loop in kept), strict=True)
+    return Space(*columns)
+
+
+class _Loop(NamedTuple):
+    """steps: of each operand; written: the size as declared, 0 where it is symbolic."""
+
+    size: int
+    steps: tuple[int, ...]
+    reduced: bool
+    written: int
+
+    def continues(self, inner: _Loop) -> bool:
+        """Is one step of this loop as far as all those of the inner one?"""
+        n = inner.size
+        return self.reduced == inner.reduced and all(
+            outer == step * n for outer, step in zip(self.steps, inner.steps, strict=True)
+        )
+
+    def joined(self, inner: _Loop) -> _Loop:
+        written = self.written * inner.written
+        return _Loop(self.size * inner.size, inner.steps, inner.reduced, written)

@@ -34,7 +34,7 @@ def test_channels_last_is_one_loop_too():
 
 
 def test_a_bias_makes_a_loop_of_its_own():
-    assert folded((5, 3), (3,)) == Space((5, 3), ((3, 0), (1, 1)), (False, False))
+    assert folded((5, 6), (6,)) == Space((5, 6), ((6, 0), (1, 1)), (False, False))
 
 
 def test_a_channel_in_the_middle_makes_three_loops():
@@ -44,10 +44,21 @@ def test_a_channel_in_the_middle_makes_three_loops():
 
 
 def test_channels_last_puts_the_channel_innermost():
-    space = (2, 3, 4, 5)
-    operands = [strides_of(space, LAST), spread_strides((3, 1, 1), array((3, 1, 1)), space)]
+    space = (2, 8, 4, 5)
+    operands = [strides_of(space, LAST), spread_strides((8, 1, 1), array((8, 1, 1)), space)]
     loops = fold(space, space, operands, memory_order(operands[0]))
-    assert loops == Space((40, 3), ((3, 0), (1, 1)), (False, False))
+    assert loops == Space((40, 8), ((8, 0), (1, 1)), (False, False))
+
+
+def test_a_very_short_loop_is_not_innermost():
+    assert folded((50, 3), (3,)) == Space((3, 50), ((1, 1), (3, 0)), (False, False))
+    assert folded((50, 3), reduced=(1,)) == Space((3, 50), ((1,), (3,)), (True, False))
+    assert folded((3,), (3,)).sizes == (3,)
+
+
+def test_a_loop_that_is_short_today_stays_innermost():
+    loops = folded((50, 3), (3,), declared=[(50, N), (N,)])
+    assert loops == Space((50, 3), ((3, 0), (1, 1)), (False, False))
 
 
 def test_reduced_and_kept_axes_are_not_mixed():
@@ -61,9 +72,9 @@ def test_axes_declared_to_be_1_are_left_out():
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_any_batch_size_gives_the_same_kind_of_loops(batch):
-    declared = [(N, 3, 4), (3, 1), (N, 1, 1)]
-    loops = folded((batch, 3, 4), (3, 1), (batch, 1, 1), declared=declared)
-    assert loops == Space((batch, 3, 4), ((12, 0, 1), (4, 1, 0), (1, 0, 0)), (False,) * 3)
+    declared = [(N, 3, 8), (3, 1), (N, 1, 1)]
+    loops = folded((batch, 3, 8), (3, 1), (batch, 1, 1), declared=declared)
+    assert loops == Space((batch, 3, 8), ((24, 0, 1), (8, 1, 0), (1, 0, 0)), (False,) * 3)
 
 
 def test_a_scalar_is_one_loop_of_one_step():
