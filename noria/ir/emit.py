@@ -119,6 +119,7 @@ class Builder:
         self.made_by: str = made_by or (parent.made_by if parent else "")
         self.source: Source | None = parent.source if parent else None
         self.constants: dict[Any, Value] = {}
+        self.owners: dict[str, object] = {}  # state name -> the Parameter that declared it
         self.loop_index: Callable[[], Value] | None = None
         self.known: set[Value] = set(self.block.inputs)
         self.known.update(v for o in self.block.operators for v in o.outputs)
@@ -149,14 +150,22 @@ class Builder:
         *,
         init: tuple[str, Mapping[str, Any]] = ("fill", {"value": 0.0}),
         trainable: bool = False,
+        owner: object = None,
     ) -> Value:
         """Declare state, or get the state already declared under that name.
 
-        Raises ArgumentError if it was declared with another shape or dtype.
+        owner: whose state it is; two owners cannot mean the same name by accident.
+        Raises ArgumentError if it was declared with another shape or dtype, or by another owner.
         """
         if self.parent is not None:
-            return self.capture(self.root.state(name, shape, dtype, init=init, trainable=trainable))
+            how = {"init": init, "trainable": trainable, "owner": owner}
+            return self.capture(self.root.state(name, shape, dtype, **how))  # type: ignore[arg-type]
         old = self.program.state.get(name)
+        if owner is not None and self.owners.setdefault(name, owner) is not owner:
+            raise ArgumentError(
+                f"two parameters are called '{name}' in this Program",
+                hint='give each model a name of its own: model.named("generator")',
+            )
         if old is not None:
             new = Spec(shape, dtype)
             if (old.value.shape, old.value.dtype) != (new.shape, new.dtype):

@@ -38,6 +38,7 @@ from noria.core.shapes import Check
 from noria.ir.program import Spec
 
 EFFECTS = ("pure", "random", "ordered")
+RESERVED = ("g", "gs", "op", "vjp", "wanted")  # what a gradient rule may ask for besides names
 
 registry: dict[str, OpDef] = {}
 
@@ -157,9 +158,16 @@ class OpDef:
 
     def grad(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """Gradient rule: parameters by name; returns one gradient (or None) per input."""
+        given = [*self.names, *self.attrs]
+        reserved = {*self.outputs, *RESERVED, *(f"g_{o}" for o in self.outputs)}
+        for name in given:
+            if name in reserved:
+                raise ProgramError(
+                    f"op '{self.name}' has an input or attribute called '{name}'",
+                    hint=f"its gradient rule takes '{name}' for something else: rename it",
+                )
         self.grad_params = tuple(inspect.signature(fn).parameters)
-        known = {*self.names, *self.attrs, *self.outputs, *self.blocks, "g", "gs"}
-        known |= {"op", "vjp", "wanted"}
+        known = {*self.names, *self.attrs, *self.outputs, *self.blocks, *RESERVED}
         known |= {f"g_{o}" for o in self.outputs}
         for p in self.grad_params:
             if p not in known:

@@ -84,7 +84,6 @@ class Value(Spec):
     """
 
     __slots__ = ("name",)
-    __array_ufunc__ = None  # numpy_array + value reaches Value.__radd__
 
     def __init__(self, name: str, shape: Any, dtype: Any = "float32") -> None:
         super().__init__(shape, dtype)

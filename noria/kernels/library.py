@@ -4,6 +4,7 @@ from noria.kernels.numba import elementwise as _elementwise
 from noria.kernels.numba import embedding as _embedding
 from noria.kernels.numba import linear as _linear
 from noria.kernels.numba import loss as _loss
+from noria.kernels.numba import metric as _metric
 from noria.kernels.numba import norm as _norm
 from noria.kernels.numba import pool as _pool
 from noria.kernels.numba import random as _random
@@ -15,4 +16,4 @@ from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
 _modules = (_linear, _linalg, _conv, _elementwise, _reduce, _loss, _norm, _pool, _random)
-_tables = (_embedding, _rows, _row_updates)
+_tables = (_metric, _embedding, _rows, _row_updates)

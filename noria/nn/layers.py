@@ -265,24 +265,36 @@ class _Activation(Module):
 
 
 class ReLU(_Activation):
+    """max(x, 0).  (Nair and Hinton, 2010)"""
+
     op = "relu"
 
 
 class GELU(_Activation):
+    """x times the normal distribution function of x.  (Hendrycks and Gimpel, 2016)"""
+
     op = "gelu"
 
 
 class SiLU(_Activation):
+    """x * sigmoid(x), also called swish.  (Elfwing, Uchibe and Doya, 2018)"""
+
     op = "silu"
 
 
 class Sigmoid(_Activation):
+    """1 / (1 + exp(-x))."""
+
     op = "sigmoid"
 
 
 class Tanh(_Activation):
+    """Hyperbolic tangent."""
+
     op = "tanh"
 
 
 class Softmax(_Activation):
+    """exp(x) divided by its sum along `axis` (default the last)."""
+
     op = "softmax"

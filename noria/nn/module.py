@@ -57,9 +57,8 @@ class Parameter:
             raise ArgumentError(
                 "a Parameter must be an attribute of a Module before it is used", got=repr(self)
             )
-        return builder.state(
-            self.name, self.shape, self.dtype, init=self.init, trainable=self.trainable
-        )
+        how = {"init": self.init, "trainable": self.trainable, "owner": self}
+        return builder.state(self.name, self.shape, self.dtype, **how)  # type: ignore[arg-type]
 
     def numbers(self) -> np.ndarray:
         """The eager mode's array, initialised on first use."""

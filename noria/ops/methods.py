@@ -11,7 +11,7 @@ from types import FunctionType
 from typing import Any
 
 from noria.core.dtypes import as_dtype
-from noria.core.errors import ShapeError
+from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Value
 from noria.ops import (  # noqa: F401 - the methods need these ops to be registered
@@ -29,6 +29,25 @@ from noria.ops import (  # noqa: F401 - the methods need these ops to be registe
     slicing,
 )
 from noria.ops.getitem import getitem
+
+
+_UFUNCS = {
+    "add": "add",
+    "subtract": "sub",
+    "multiply": "mul",
+    "divide": "div",
+    "floor_divide": "floor_divide",
+    "remainder": "remainder",
+    "power": "pow",
+    "matmul": "matmul",
+    "less": "less",
+    "less_equal": "less_equal",
+    "greater": "greater",
+    "greater_equal": "greater_equal",
+    "bitwise_and": "logical_and",
+    "bitwise_or": "logical_or",
+    "bitwise_xor": "logical_xor",
+}  # what `array OPERATOR value` calls, and the op it is
 
 
 class ValueMethods:
@@ -94,6 +113,16 @@ class ValueMethods:
 
     def __abs__(self) -> Any:
         return o.abs(self)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """`array + value` is an op; any other NumPy function of a value is a clear error."""
+        name = _UFUNCS.get(ufunc.__name__)
+        if name is None or method != "__call__" or options:
+            raise ArgumentError(
+                f"numpy.{ufunc.__name__} takes arrays, not values of a Program",
+                hint="use the function of noria.ops",
+            )
+        return getattr(o, name)(*inputs)
 
     # ---- comparisons and logic -----------------------------------------------------------------
 

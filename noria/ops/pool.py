@@ -70,9 +70,11 @@ def _views(xp: Any, x: Any, windows: Windows) -> list[Any]:
 
 def _hits(xp: Any, x: Any, out: Any, windows: Windows) -> list[Any]:
     """For each element of the windows: in which windows it is the first that is the largest."""
+    inside = padded(xp, xp.ones((1, 1, *x.shape[2:]), bool), windows, False)
     found, hits = xp.zeros(out.shape, bool), []
-    for seen in _views(xp, x, windows):
-        hit = ((seen == out) | (seen != seen)) & ~found  # a NaN is larger than all
+    for tap, seen in zip(taps(windows), _views(xp, x, windows), strict=True):
+        largest = (seen == out) | (seen != seen)  # a NaN is larger than all
+        hit = largest & inside[(..., *tap)] & ~found
         found = found | hit
         hits.append(hit)
     return hits

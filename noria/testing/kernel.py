@@ -19,7 +19,7 @@ import numpy as np
 
 from noria.core.errors import NoriaError
 from noria.ir.interpret import run_program
-from noria.ir.program import Program, State
+from noria.ir.program import Program, State, Value
 from noria.kernels import library as _library
 from noria.kernels.numba import parallel
 from noria.kernels.registry import LAST, kernels
@@ -31,7 +31,7 @@ from noria.runtime.scope import Scope
 from noria.testing.case import Case
 from noria.testing.check import load_ops
 from noria.testing.compare import assert_same
-from noria.testing.record import Subject, is_float_array, strided
+from noria.testing.record import Subject, is_float_array, named, strided
 
 _registered = _library  # importing it is enough
 GARBAGE = 0xFF  # NaN in every float dtype, -1 in signed integers
@@ -76,6 +76,7 @@ def check_kernel(
     kernel: str | None = None,
     symbolic: Mapping[int, Mapping[int, str]] | None = None,
     special: bool = False,
+    wide: bool = False,
     same_bits: bool = False,
     raises: type[NoriaError] | None = None,
     tol: float | None = None,
@@ -86,6 +87,7 @@ def check_kernel(
     inputs, attrs, symbolic, tol, seed: as in `Case`; open sizes are tried larger, and empty
     kernel:    the name of the one to check; default all that take the operator
     special:   also with NaN and infinities strewn over the inputs
+    wide:      compare with the reference in float64 instead, where float32 is no judge
     same_bits: the numbers must be the same to the last bit for every team
     raises:    the reference refuses these inputs with this error; so must every kernel, and say
                the same
@@ -95,7 +97,7 @@ def check_kernel(
     """
     load_ops()
     case = Case(op_type, inputs, attrs or {}, symbolic=symbolic, tol=tol, seed=seed)
-    trial = _Trial(case, special, same_bits, raises)
+    trial = _Trial(case, special, wide, same_bits, raises)
     ran, refused = [], []
     for name in [kernel] if kernel else list(dict.fromkeys(_candidates(op_type))):
         try:
@@ -115,11 +117,17 @@ class _Trial:
     """One case, for every kernel."""
 
     def __init__(
-        self, case: Case, special: bool, same_bits: bool, raises: type[NoriaError] | None
+        self,
+        case: Case,
+        special: bool,
+        wide: bool,
+        same_bits: bool,
+        raises: type[NoriaError] | None,
     ) -> None:
-        self.case, self.same_bits, self.raises = case, same_bits, raises
+        self.case, self.wide, self.same_bits, self.raises = case, wide, same_bits, raises
         base = case.arrays()
-        self.recorded = Subject(case).record(base)
+        self.subject = Subject(case)
+        self.recorded = self.subject.record(base)
         self.rounds = [base, case.arrays(salt=1)]
         if special:
             self.rounds.append([_strewn(a) for a in case.arrays(salt=2)])
@@ -167,13 +175,31 @@ class _Trial:
             raise Refused(run.reason())
         results = []
         for i, arrays in enumerate(self.rounds):
+            arrays = self._with_state(run, arrays)
             feeds = self.recorded.feeds(arrays)
             if self.raises is not None:
                 self._check_failure(run, bound, feeds, what)
                 continue
             results.append(run.run(bound, feeds))
-            _compare(results[-1], run.want(feeds), f"{what}, round {i}", self.case.tol)
+            want = self._want(run, arrays, self.case.sizes())
+            _compare(results[-1], want, f"{what}, round {i}", self.case.tol)
         return results[0] if results else {}
+
+    def _with_state(self, run: _Run, arrays: Sequence[Any]) -> list[Any]:
+        """The arrays, except where the Program holds those of the first round as state."""
+        names = [v.name if isinstance(v, Value) else "" for v in self.recorded.inputs]
+        pairs = zip(names, arrays, self.rounds[0], strict=True)
+        return [first if n in run.state else a for n, a, first in pairs]
+
+    def _want(
+        self, run: _Run, arrays: Sequence[Any], sizes: Mapping[str, int]
+    ) -> dict[str, np.ndarray]:
+        """Outputs by name, of the reference, or of the op on float64."""
+        want = run.want(self.recorded.feeds(arrays))
+        if self.wide:
+            wide = [a.astype(np.float64) if is_float_array(a) else a for a in arrays]
+            want.update(named("out", self.subject.eager(wide, sizes)))
+        return want
 
     def _check_failure(
         self, run: _Run, bound: Bound, feeds: Mapping[str, np.ndarray], what: str
@@ -186,11 +212,12 @@ class _Trial:
         )
 
     def _check_sizes(self, run: _Run, sizes: Mapping[str, int], what: str) -> None:
-        feeds = self.recorded.feeds(self.case.arrays(sizes))
+        arrays = self.case.arrays(sizes)
+        feeds = self.recorded.feeds(arrays)
         want = _error(run.want, feeds)
         if want is None:
             got = run.run(run.bind(feeds), feeds)
-            _compare(got, run.want(feeds), what, self.case.tol)
+            _compare(got, self._want(run, arrays, sizes), what, self.case.tol)
             return
         with np.errstate(all="ignore"):
             got_error = _error(lambda f: run.run(run.bind(f), f), feeds)
@@ -268,7 +295,7 @@ def _compare(
     for name in got:
         kept = name.startswith(KEPT)
         where = f"{what}: it changed the input {name[len(KEPT) :]}" if kept else f"{what}, {name}"
-        assert_same(got[name], want[name], where, tol=0.0 if kept else tol)
+        assert_same(got[name], want[name], where, tol=0.0 if kept else tol, dtype=False)
 
 
 def _strewn(array: Any) -> Any:

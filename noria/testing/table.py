@@ -1,14 +1,21 @@
-"""What exists for each op, and what is tested: the table of `docs/coverage.md`."""
+"""What exists for each op, and what is tested: the table of `docs/coverage.md`.
+
+python -m noria.testing.table docs/coverage.md
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from noria.core.errors import MissingError
+from noria.core.files import atomic_write
 from noria.ir.opdef import OpDef, registry
+from noria.kernels import library
+from noria.kernels.registry import kernels
 from noria.testing.case import Case
 from noria.testing.check import load_ops
 
@@ -93,3 +100,26 @@ def _summary(families: Mapping[str, Sequence[OpDef]], tested: Counter[str]) -> s
         f"{sum(d.grad_fn is not None for d in every)} with a gradient, "
         f"{sum(bool(tested[d.name]) for d in every)} tested by {sum(tested.values())} cases."
     )
+
+
+def kernel_columns() -> dict[str, dict[str, list[str]]]:
+    """Engine -> op name -> names of its kernels, as `coverage` takes them."""
+    assert library.__all__ == [], "importing it is what registers the kernels"
+    columns: dict[str, dict[str, list[str]]] = {}
+    for kernel in kernels():
+        for name in kernel.ops:
+            columns.setdefault(kernel.engine, {}).setdefault(name, []).append(kernel.name)
+    return {engine: columns[engine] for engine in sorted(columns)}
+
+
+def of_source_tree() -> str:
+    """The table for the ops, kernels and test cases of this source tree.
+
+    Raises MissingError where the tests are not there (an installed package).
+    """
+    tests = Path(__file__).parents[2] / "tests" / "ops"
+    return coverage(collect_cases(tests), kernel_columns())
+
+
+if __name__ == "__main__":
+    atomic_write(sys.argv[1], of_source_tree().encode())

@@ -7,7 +7,7 @@ import pytest
 
 from noria.core.errors import ArgumentError, MissingError, ProgramError
 from noria.core.shapes import Check
-from noria.ir.opdef import collect_checks, lookup, note_checks, op, registry, vocabulary
+from noria.ir.opdef import OpDef, collect_checks, lookup, note_checks, op, registry, vocabulary
 from noria.ir.program import Spec
 
 
@@ -128,3 +128,9 @@ def test_checks_are_collected_only_where_asked():
         note_checks([Check(4, 4, "outer again")])
     assert [c.where for c in inner] == ["inner"]
     assert [c.where for c in outer] == ["outer", "outer again"]
+
+
+def test_a_name_a_gradient_rule_would_take_for_something_else_is_refused() -> None:
+    definition = OpDef(lambda g, out: g, name="clash")
+    with pytest.raises(ProgramError, match="input or attribute called"):
+        definition.grad(lambda g: g)

@@ -9,6 +9,7 @@ from noria.core.errors import ArgumentError, DTypeError, NoriaError, ShapeError
 from noria.grad import gradients
 from noria.ir.emit import Builder
 from noria.ir.program import Program, Value
+from noria.ir.trace import spec, trace
 from noria.ops import methods
 from noria.testing.case import Case, arr, ints
 from noria.testing.check import check_case, check_program
@@ -174,3 +175,15 @@ def test_names_are_those_of_the_methods():
 def test_every_method_is_tested():
     named = {n for n in methods.NAMES if not n.startswith("__")}
     assert named - {name.split()[0] for name in METHODS} == {"detach"}
+
+
+def test_numpy_functions_of_a_value_are_a_clear_error() -> None:
+    with pytest.raises(ArgumentError, match=r"numpy\.exp takes arrays.*\n.*noria\.ops"):
+        trace(lambda x: np.exp(x), x=spec(3))
+
+
+def test_array_operators_with_a_value_on_the_right_are_ops() -> None:
+    ones = np.ones(3, np.float32)
+    program = trace(lambda x: {"sum": ones + x, "less": ones > x, "half": ones / x}, x=spec(3))
+    kinds = [op.type for op in program.operators if op.type != "constant"]
+    assert kinds == ["add", "greater", "div"]

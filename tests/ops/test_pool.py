@@ -249,6 +249,15 @@ def test_nan_is_the_largest_and_gets_the_gradient():
     assert g.tolist() == [[[0, 1, 1, 0]]]
 
 
+def test_padding_gets_no_gradient_even_beside_minus_infinity():
+    x = np.full((1, 1, 3), -np.inf, np.float32)
+    how = {"kernel": 3, "stride": 2, "padding": 1}
+    out = pool.max_pool1d(x, **how)
+    assert out.tolist() == [[[-np.inf, -np.inf]]]
+    g = pool.max_pool1d_grad(x, out, np.array([[[5, 7]]], np.float32), **how)
+    assert g.tolist() == [[[5, 7, 0]]]
+
+
 @pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d"])
 def test_gradients_of_gradients_reach_the_seed(name):
     """The gradient is linear in the seed, whose gradient is the pooling of the direction."""

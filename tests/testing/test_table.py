@@ -1,8 +1,11 @@
+import subprocess
+import sys
+
 import pytest
 
 from noria.core.errors import MissingError
 from noria.testing.case import Case, arr
-from noria.testing.table import collect_cases, coverage
+from noria.testing.table import collect_cases, coverage, kernel_columns, of_source_tree
 
 CASES = [
     Case("add", [arr(3), arr(3)]),
@@ -39,3 +42,16 @@ def test_cases_are_collected_from_test_files(tmp_path):
 def test_a_folder_without_tests_is_refused(tmp_path):
     with pytest.raises(MissingError, match="no test files"):
         collect_cases(tmp_path)
+
+
+def test_kernel_columns_name_the_kernels_of_each_op():
+    columns = kernel_columns()
+    assert set(columns) >= {"numba", "onednn"}
+    assert columns["onednn"]["conv2d"] == ["onednn:conv"]
+
+
+def test_the_module_writes_the_table_of_this_source_tree(tmp_path):
+    path = tmp_path / "coverage.md"
+    subprocess.run([sys.executable, "-m", "noria.testing.table", path], check=True)
+    assert path.read_text() == of_source_tree()
+    assert "| `conv2d` | yes | yes |" in path.read_text()

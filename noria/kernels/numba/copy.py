@@ -14,6 +14,7 @@ from noria.core.dtypes import itemsize, to_numpy
 from noria.ir.program import Operator, Shape
 from noria.kernels.call import Call
 from noria.kernels.numba.move import Part, copy_part, fill_part
+from noria.kernels.numba.space import spread_strides
 from noria.kernels.registry import (
     LAST,
     PLAIN,
@@ -31,13 +32,17 @@ Sizes = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A box of an input, or the value `fill` where there is none, into a box of an output."""
+    """A box of an input, or one element where there is no `src`, into a box of an output.
+
+    written: the sizes as the Program has them, if the box has other axes than the output
+    """
 
     sizes: Sizes
     dst: Part
     src: Part | None = None
     input: int = 0
     output: int = 0
+    written: Shape | None = None
 
 
 Plan = Callable[[BoundOp], Iterator[Move]]
@@ -48,10 +53,8 @@ Plan = Callable[[BoundOp], Iterator[Move]]
 
 def _broadcast_to(bound: BoundOp) -> Iterator[Move]:
     x, out = _ends(bound)
-    lead = len(out.shape) - len(x.shape)
-    repeated = [n == 1 and m != 1 for n, m in zip(x.shape, out.shape[lead:], strict=True)]
-    steps = (0 if r else s for r, s in zip(repeated, x.strides, strict=True))
-    yield Move(out.shape, Part(out.strides), Part(((0,) * lead) + tuple(steps)))
+    strides = spread_strides(bound.op.operands[0].shape, x, bound.op.outputs[0].shape)
+    yield Move(out.shape, Part(out.strides), Part(strides))
 
 
 def _transpose(bound: BoundOp) -> Iterator[Move]:
@@ -70,7 +73,9 @@ def _tile(bound: BoundOp) -> Iterator[Move]:
         sizes += [count, n]
         source += [0, s]
         target += [n * t, t]
-    yield Move(tuple(sizes), Part(tuple(target)), Part(tuple(source)))
+    pairs = zip(bound.op.attrs["repeats"], bound.op.operands[0].shape, strict=True)
+    written = tuple(itertools.chain.from_iterable(pairs))
+    yield Move(tuple(sizes), Part(tuple(target)), Part(tuple(source)), written=written)
 
 
 def _slice(bound: BoundOp) -> Iterator[Move]:
@@ -245,7 +250,7 @@ class Copy(Kernel):
             value = np.array(_value(bound), to_numpy(out.dtype))
             fill = fill_part(move.sizes, value, move.dst, bound.threads, self.name)
             return lambda ins, outs: fill(outs[move.output])
-        written = _written(move.sizes, bound.op.outputs[move.output].shape)
+        written = move.written or _written(move.sizes, bound.op.outputs[move.output].shape)
         width = itemsize(out.dtype)
         copy = copy_part(move.sizes, move.src, move.dst, width, bound.threads, written, self.name)
         return lambda ins, outs: copy(ins[move.input], outs[move.output])
@@ -258,10 +263,10 @@ def _value(bound: BoundOp) -> Any:
     return bound.attrs.get("value", 0)
 
 
-def _written(sizes: Sizes, declared: Shape) -> Shape | None:
-    """Sizes of a box as written in the Program: a symbolic one may be 1 today and not tomorrow."""
-    if len(sizes) != len(declared):
-        return None
+def _written(sizes: Sizes, declared: Shape) -> Shape:
+    """Sizes of a box, but symbolic where the output's are: those may be 1 today, not tomorrow."""
+    if len(sizes) != len(declared):  # of a flattened array
+        return sizes
     return tuple(n if isinstance(d, int) else d for n, d in zip(sizes, declared, strict=True))
 
 

@@ -72,7 +72,10 @@ class Fused(Kernel):
     ops = ("fused",)
 
     def accepts(self, op: Operator) -> None:
-        body_of(op)
+        results, space = body_of(op).results, iteration_space(op.blocks["body"])
+        for o, v in enumerate(op.blocks["body"].outputs):
+            if o not in results and v.shape != space:
+                raise Declined(f"output {v.name} has not the shape of the loop")
 
     def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
         body = op.blocks["body"]

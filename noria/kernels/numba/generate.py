@@ -45,7 +45,7 @@ def prepare(body: Body, space: Space, bound: BoundOp, name: str) -> Prepared:
         table = [*ins, *outs, scratch, *end] if entry == "reduce" else [*ins, *outs, *end]
         return [launch(name, source, entry, table, threads=threads, bytes=moved, ops=ops)]
 
-    return Prepared(emit, room, in_place=_in_place(bound), work=float(ops))
+    return Prepared(emit, room, in_place=_in_place(body, bound), work=float(ops))
 
 
 def _reduction(form: Form, space: Space, threads: int) -> tuple[int, list[int]]:
@@ -62,13 +62,13 @@ def _reduction(form: Form, space: Space, threads: int) -> tuple[int, list[int]]:
     return area * team, [int(split), area, lane, count]
 
 
-def _in_place(bound: BoundOp) -> list[tuple[int, int]]:
-    """(output, input) pairs whose elements lie at the same places."""
+def _in_place(body: Body, bound: BoundOp) -> list[tuple[int, int]]:
+    """(output, input) pairs whose elements lie at the same places. Results lie elsewhere."""
     return [
         (o, i)
         for o, out in enumerate(bound.outputs)
         for i, a in enumerate(bound.inputs)
-        if a is not None and _lies_like(a, out)
+        if a is not None and o not in body.results and _lies_like(a, out)
     ]
 
 

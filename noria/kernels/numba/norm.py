@@ -125,15 +125,17 @@ def batch_norm(args):
         old_var = float64(load_float32(var, c))
         store_float32(new_mean, c, float32(old_mean + momentum * (m - old_mean)))
         store_float32(new_var, c, float32(old_var + momentum * (unbiased - old_var)))
-        store_float32(shared, c, float32(m))
-        store_float32(shared, channels + c, load_float32(scale, c) * float32(inv))
+        store_float32(shared, c, load_float32(x, c))
+        store_float32(shared, channels + c, float32(shift))
+        store_float32(shared, 2 * channels + c, load_float32(scale, c) * float32(inv))
     barrier()
     for row in range(first, last):
         at = row * channels
         for c in range(channels):
             independent()
-            d = load_float32(x, at + c) - load_float32(shared, c)
-            y = d * load_float32(shared, channels + c) + load_float32(bias, c)
+            d = exact_sub(load_float32(x, at + c), load_float32(shared, c))
+            d = exact_sub(d, load_float32(shared, channels + c))
+            y = d * load_float32(shared, 2 * channels + c) + load_float32(bias, c)
             store_float32(out, at + c, y)
     return 0
 """

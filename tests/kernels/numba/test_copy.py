@@ -108,12 +108,13 @@ def test_borders_that_repeat_the_inside_are_declined(name):
         ("transpose", (N, 20, 30), {"perm": (0, 2, 1)}),
         ("tile", (N, 4), {"repeats": (1, 2)}),
         ("broadcast_to", (N, 1, 5), {"shape": (N, 4, 5)}),
+        ("broadcast_to", (1, 5), {"shape": (N, 5)}),
     ],
 )
 def test_a_new_batch_size_needs_no_new_source(name, shape, attrs):
     counts = []
     for batch in (4, 1, 9):
-        inputs = [np.zeros((batch, *shape[1:]), np.float32)]
+        inputs = [np.zeros([batch if d == N else d for d in shape], np.float32)]
         op = operator(name, inputs, [shape], **attrs)
         sizes = [[batch if d == N else d for d in v.shape] for v in op.outputs]
         now = {

@@ -238,6 +238,22 @@ def test_fused_updates_of_a_whole_parameter():
     assert all(same_bits(a, b) for a, b in zip(got, want, strict=True))
 
 
+def test_results_take_no_inputs_memory():
+    """A row's sum would overwrite what the columns of later rows still need."""
+    op = fused(lambda x, b: o.reduce_sum(o.add(x, b), axis=1), Spec((5, 5)), Spec((5,)))
+    prepared = bind(FUSED, op, [random(5, 5), random(5)], [empty((5,), "float32")])
+    assert prepared.in_place == []
+
+
+def test_a_constant_output_of_another_shape_is_declined():
+    op = fused(
+        lambda x: (o.neg(x), o.fill(shape=(), value=1.0)),
+        Spec((5,)),
+    )
+    with pytest.raises(Declined, match="shape of the loop"):
+        FUSED.accepts(op)
+
+
 def test_a_body_without_an_operand_of_the_full_shape_is_declined():
     op = fused(lambda x, y: o.reduce_sum(o.add(x, y), axis=0), Spec((5, 1)), Spec((1, 6)))
     with pytest.raises(Declined, match="full shape"):

@@ -1,9 +1,13 @@
 """Generated maps: every point once, by whichever thread, with rows of any length."""
 
+import platform
+import re
+
 import numpy as np
 import pytest
 
-from noria.kernels.numba.body import copy_body
+from noria.kernels.numba import lower
+from noria.kernels.numba.body import body_of, copy_body
 from noria.kernels.numba.codegen import form_of
 from noria.kernels.numba.elementwise import Elementwise
 from noria.kernels.numba.map_loop import map_source
@@ -53,6 +57,23 @@ def test_contiguous_operands_are_one_plain_loop():
         "        store_uint32(p1, i, t1)",
         "    return 0",
     ]
+
+
+@pytest.mark.parametrize("name", ["add", "relu", "where", "gelu", "tanh", "adam_update"])
+def test_contiguous_float32_becomes_vectors(name):
+    if platform.machine() != "x86_64":
+        pytest.skip("looks for instructions of x86-64")
+    x, flag, scalar = np.zeros(8, np.float32), np.zeros(8, bool), np.zeros((), np.float32)
+    inputs = {
+        "add": [x, x],
+        "where": [flag, x, x],
+        "adam_update": [x, x, x, x, scalar, np.array(1)],
+    }.get(name, [x])
+    op = operator(name, inputs)
+    space = Space((8,), tuple([tuple(int(a.ndim) for a in (*inputs, *op.outputs))]), (False,))
+    text = lower.assembly(map_source(form_of(body_of(op), space)), "map")
+    assert re.search(r"\tv?mov[au]ps\t.*[xyz]mm", text)
+    assert re.search(r"\tv?(add|max|min|mul|fmadd\d+|blendm?)ps|{%k", text)
 
 
 def test_a_row_loads_what_it_repeats_once():

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from noria.ir.opdef import vocabulary as o
+from noria.testing.case import arr
+from noria.testing.kernel import check_kernel
+
+NAME = "numba:batch_norm"
+BATCH = {0: {0: "N"}}
+
+
+def vectors(channels):
+    """scale, bias, mean, var."""
+    return [arr(channels, low=0.5), arr(channels), arr(channels), arr(channels, low=0.5)]
+
+
+def backward(x, **options):
+    """Check the gradient, with statistics that belong to x, an array."""
+    channels = x.shape[1]
+    scale, bias, mean, var = (v.make((i,)) for i, v in enumerate(vectors(channels)))
+    _, batch_mean, inv_std, _, _ = o.batch_norm(x, scale, bias, mean, var, training=True)
+    inputs = [x, scale, batch_mean, inv_std, arr(*x.shape)]
+    check_kernel("batch_norm_grad", inputs, kernel=NAME, wide=True, **options)
+
+
+def forward(x, attrs=None, **options):
+    attrs = {"training": True, **(attrs or {})}
+    check_kernel("batch_norm", [x, *vectors(x.shape[1])], attrs, kernel=NAME, wide=True, **options)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 33, 64, 65, 1001])
+@pytest.mark.parametrize("channels", [1, 7, 64])
+def test_any_number_of_rows_and_channels(rows, channels):
+    forward(arr(rows, channels), symbolic=BATCH)
+    backward(arr(rows, channels).make((5,)))
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5), (4, 3, 5, 7), (2, 3, 2, 4, 3), (1, 5, 1, 1)])
+def test_channels_are_axis_1_at_any_rank(shape):
+    forward(arr(*shape), symbolic=BATCH)
+    backward(arr(*shape).make((5,)))
+
+
+@pytest.mark.parametrize(
+    "attrs", [{"momentum": 0.0}, {"momentum": 1.0}, {"epsilon": 1e-2}, {"axis": -3}]
+)
+def test_attributes(attrs):
+    forward(arr(4, 3, 5, 7), attrs)
+
+
+@pytest.mark.parametrize("mean", [1e4, -3e5])
+def test_a_large_mean_does_not_cancel_the_variance_away(mean):
+    forward(arr(300, 5, 4, low=mean - 1, high=mean + 1))
+    backward(arr(300, 5, 4, low=mean - 1, high=mean + 1).make((5,)))
+
+
+def test_a_constant_input_has_no_variance():
+    x = np.full((50, 3), 1e6, np.float32)
+    forward(x)
+    backward(x)
+
+
+def test_nan_and_infinities_stay_in_their_channel():
+    x = arr(12, 4).make((1,))
+    x[3, 1], x[5, 2] = np.nan, np.inf
+    scale, bias, mean, var = (v.make((i,)) for i, v in enumerate(vectors(4)))
+    check_kernel("batch_norm", [x, scale, bias, mean, var], {"training": True}, kernel=NAME)
+
+
+def test_it_serves_no_other_form():
+    x, vs = arr(4, 3, 5), vectors(3)
+    with pytest.raises(AssertionError, match="the test form"):
+        check_kernel("batch_norm", [x, *vs], kernel=NAME)
+    with pytest.raises(AssertionError, match="channels are not axis 1"):
+        check_kernel("batch_norm", [arr(4, 5, 3), *vs], {"training": True, "axis": 2}, kernel=NAME)
+    with pytest.raises(AssertionError, match="is bfloat16"):
+        x = arr(4, 3, dtype="bfloat16")
+        check_kernel("batch_norm", [x, *vs], {"training": True}, kernel=NAME)
