@@ -139,7 +139,7 @@ def _time(predictor: Predictor, case: Mapping[str, int], seconds: float, stage: 
 def _cells(times: Sequence[Times], samples: int) -> list[str]:
     fast = times[0]
     cells = [f"{fast.median * 1e3:,.3f}", f"{fast.p90 * 1e3:,.3f}", f"{samples / fast.mean:,.0f}"]
-    return [*cells, *(f"{fast.median / slow.median:.1%}" for slow in times[1:])]
+    return [*cells, *(f"{fast.median / slow.median:.2%}" for slow in times[1:])]
 
 
 @contextmanager

@@ -79,25 +79,27 @@ def check_kernel(
     wide: bool = False,
     same_bits: bool = False,
     raises: type[NoriaError] | None = None,
+    situations: Sequence[Situation] = SITUATIONS,
     tol: float | None = None,
     seed: int = 0,
 ) -> list[str]:
     """Run one op by its kernels, each alone, and compare with the reference.
 
     inputs, attrs, symbolic, tol, seed: as in `Case`; open sizes are tried larger, and empty
-    kernel:    the name of the one to check; default all that take the operator
-    special:   also with NaN and infinities strewn over the inputs
-    wide:      compare with the reference in float64 instead, where float32 is no judge
-    same_bits: the numbers must be the same to the last bit for every team
-    raises:    the reference refuses these inputs with this error; so must every kernel, and say
-               the same
+    kernel:     the name of the one to check; default all that take the operator
+    special:    also with NaN and infinities strewn over the inputs
+    wide:       compare with the op computed in float64, where float32 is no judge
+    same_bits:  the numbers must be the same to the last bit for every team
+    raises:     the reference refuses these inputs with this error; so must every kernel, and in
+                the same words
+    situations: fewer, for a kernel that does not take all
 
     Returns the names of the kernels that ran. Raises AssertionError for a wrong kernel, if the
     one named declines, and if there is none.
     """
     load_ops()
     case = Case(op_type, inputs, attrs or {}, symbolic=symbolic, tol=tol, seed=seed)
-    trial = _Trial(case, special, wide, same_bits, raises)
+    trial = _Trial(case, situations, special, wide, same_bits, raises)
     ran, refused = [], []
     for name in [kernel] if kernel else list(dict.fromkeys(_candidates(op_type))):
         try:
@@ -119,12 +121,14 @@ class _Trial:
     def __init__(
         self,
         case: Case,
+        situations: Sequence[Situation],
         special: bool,
         wide: bool,
         same_bits: bool,
         raises: type[NoriaError] | None,
     ) -> None:
-        self.case, self.wide, self.same_bits, self.raises = case, wide, same_bits, raises
+        self.case, self.situations, self.wide = case, situations, wide
+        self.same_bits, self.raises = same_bits, raises
         base = case.arrays()
         self.subject = Subject(case)
         self.recorded = self.subject.record(base)
@@ -140,7 +144,7 @@ class _Trial:
     def check(self, kernel: str) -> None:
         """Raises Refused if the kernel does not take it."""
         first: dict[str, np.ndarray] | None = None
-        for situation in SITUATIONS:
+        for situation in self.situations:
             program, state = self._program(situation)
             what = f"kernel {kernel}, {situation.name}"
             run = _Run(program, state, kernel, self.case.op, situation)

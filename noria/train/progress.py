@@ -243,10 +243,15 @@ def _shown(values: dict[str, Any]) -> str:
 
 
 def _number(value: Any) -> str:
+    """Floats with four decimals, so that the lines of epochs stand in columns."""
     try:
-        return f"{value:,}" if isinstance(value, int) else f"{float(value):.4g}"
+        if isinstance(value, int):
+            return f"{value:,}"
+        number = float(value)
     except (TypeError, ValueError):
         return str(value)
+    plain = number == 0 or 5e-5 <= abs(number) < 1000
+    return f"{number:.4f}" if plain else f"{number:.4g}"
 
 
 def _rate(count: int, seconds: float) -> str:

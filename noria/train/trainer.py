@@ -135,7 +135,8 @@ class Trainer:
         if self.evaluation is not None:
             row.update(self.evaluate(self.evaluation))
         self.history.rows.append(row)
-        bar.finish(**{f"test_{k}": row[k] for k in (self.loss, self.metric) if k in row})
+        tested = {f"test_{k}": row[k] for k in (self.loss, self.metric) if k in row}
+        bar.finish(**totals.means(), **tested)
         if events is not None:
             for k, v in row.items():
                 if k != "epoch":

@@ -24,7 +24,7 @@ def test_each_size_is_a_row(noria, model: Path) -> None:
     for _, median, p90, rate, share in rows(ran.out):
         assert 0 < float(median) <= float(p90)
         assert float(rate.replace(",", "")) > 0
-        assert float(share.removesuffix("%")) > 0
+        assert share.endswith("%") and float(share[:-1]) >= 0
 
 
 def test_the_reference_can_be_left_out(noria, model: Path) -> None:
@@ -50,7 +50,7 @@ def test_the_reference_is_the_engine_without_kernels(
     monkeypatch.setattr(bench, "_time", spy)
     noria("bench", model)
     fast, slow = engines
-    assert fast > {"onednn"} or fast > {"numba"}
+    assert fast & {"onednn", "numba"}
     assert slow <= {"reference", "view"}
 
 

@@ -107,15 +107,15 @@ def test_digits_without_scikit_learn_say_what_to_install(monkeypatch: pytest.Mon
     "content",
     [
         b"no gzip",
-        gzip.compress(b""),
-        gzip.compress(b"1,2\n3\n"),
-        gzip.compress(b"a,b\n"),
-        gzip.compress(b"1,2,3\n"),
+        gzip.compress(b"", mtime=0),
+        gzip.compress(b"1,2\n3\n", mtime=0),
+        gzip.compress(b"a,b\n", mtime=0),
+        gzip.compress(b"1,2,3\n", mtime=0),
         gzip.compress(("nan," * 64 + "1\n").encode() * 1797),
         gzip.compress(("17," * 64 + "1\n").encode() * 1797),
         gzip.compress("ü".encode()),
         gzip.compress(bytes(10**7)),
-        gzip.compress(b"1,2\n" * 100)[:-9],
+        gzip.compress(b"1,2\n" * 100, mtime=0)[:-9],
     ],
 )
 def test_broken_digits_are_a_format_error(tmp_path: Path, content: bytes) -> None:

@@ -14,7 +14,7 @@ import pytest
 from noria.core.errors import ArgumentError, EngineError
 from noria.kernels.call import Call
 from noria.kernels.numba import jit, loader, parallel
-from noria.runtime.tape import Tape
+from noria.runtime.tape import RowFailed, Tape
 
 APPEND = """
 def append(args):
@@ -101,6 +101,7 @@ def test_a_failing_row_is_named_and_ends_the_run(timed, log):
         tape.run_timed() if timed else tape.run()
     assert "append 2 failed" in str(caught.value)
     assert caught.value.where == "row 1 of 3 of the tape" and caught.value.got == "status -3"
+    assert isinstance(caught.value, RowFailed) and caught.value.row == 1
     assert written(log) == [1, 2]
 
 
@@ -238,7 +239,7 @@ FORKED = """
     from noria.core.errors import EngineError
     from noria.kernels.call import Call
     from noria.kernels.numba import jit, parallel
-    from noria.runtime.tape import Tape
+    from noria.runtime.tape import RowFailed, Tape
 
     kernel = jit.compile_source("def kernel(args):\\n    return 0\\n", "kernel")
     tape = Tape([parallel.parallel(Call("k", kernel.address, (0,) * 4, kernel), threads=2)])

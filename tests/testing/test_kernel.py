@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from noria.core.errors import ArgumentError
+from noria.core.errors import ArgumentError, EngineError
 from noria.ir.opdef import op, registry
 from noria.kernels import registry as kernel_registry
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.registry import LAST, PLAIN, Declined, Kernel, Prepared, register
 from noria.testing.case import arr, ints
-from noria.testing.kernel import check_kernel
+from noria.testing.kernel import SITUATIONS, check_kernel
 
 NAME = "test:triple"
 
@@ -123,6 +123,12 @@ def test_a_right_kernel_passes_and_its_name_is_returned(plant):
     assert {threads for threads, _ in kernel.seen} == {1, 2, 3}
 
 
+def test_situations_can_be_chosen(plant):
+    kernel = plant()
+    check(situations=[s for s in SITUATIONS if s.threads == 2])
+    assert {threads for threads, _ in kernel.seen} == {2}
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (7, 1)])
 def test_any_rank_is_checked(plant, shape):
     plant()
@@ -212,6 +218,15 @@ def test_a_kernel_that_keeps_the_first_size_is_found(plant):
         check()
 
 
+def test_float32_is_no_judge_of_large_numbers_that_cancel(plant, triple):
+    """The reference rounds x + 1e6 away; a kernel that does not is right."""
+    triple.compute(lambda xp, x: (x + xp.asarray(1e6, x.dtype)) - xp.asarray(1e6, x.dtype) + 2 * x)
+    plant()
+    check(wide=True)
+    with pytest.raises(AssertionError, match="numbers are wrong"):
+        check()
+
+
 def test_wrong_treatment_of_nan_is_found_if_asked_for(plant):
     number = "where(isnan(load_float32(x, i)), float32(0), load_float32(x, i))"
     plant(source=changed("load_float32(x, i)", number))
@@ -264,8 +279,14 @@ def test_what_the_reference_refuses_a_kernel_must_refuse_in_the_same_words(plant
 
 def test_a_kernel_that_computes_what_the_reference_refuses_is_found(plant):
     plant()
-    with pytest.raises(AssertionError, match=r"the reference says(.|\n)*and the engine\nNone"):
+    with pytest.raises(AssertionError, match=r"the reference says(.|\n)*and the engine\n *None"):
         check_kernel("triple", BAD, raises=ArgumentError)
+
+
+def test_a_kernel_that_fails_where_the_reference_finds_nothing_wrong_is_named(plant):
+    plant(source=changed("    return 0", "    return 7"))
+    with pytest.raises(EngineError, match=r"test:triple failed\n *at *triple at .*test_kernel.py"):
+        check()
 
 
 def test_a_kernel_of_noria_passes():

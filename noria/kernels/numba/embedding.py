@@ -33,13 +33,15 @@ def gather(args):
     width = load_int64(args, 7)
     team = team_size()
     for row in range(rows * thread_id() // team, rows * (thread_id() + 1) // team):
-        prefetch(table + int64(load_IDS(ids, min(row % count + {AHEAD}, count - 1))) * width)
-        place = int64(load_IDS(ids, row % count))
+        base = row // count * size
+        i = row % count
+        prefetch(table + (base + int64(load_IDS(ids, min(i + {AHEAD}, count - 1)))) * width)
+        place = int64(load_IDS(ids, i))
         if place < lowest or place >= size:
             return 1
         if place < 0:
             place += size
-        place += row // count * size
+        place += base
 COPY
     return 0
 """
@@ -133,8 +135,7 @@ class Gather(Kernel):
         source = _GATHER.replace("IDS", ids.dtype).replace("COPY", copy.strip("\n"))
         rows = prod(table.shape[:at]) * ids.size
         if rows == ids.size:  # the usual case, without divisions
-            source = source.replace("row % count", "row")
-            source = source.replace("        place += row // count * size\n", "")
+            source = source.replace("row // count * size", "0").replace("row % count", "row")
         end = [rows, ids.size, size, -size if nested else 0, nbytes]
         moved = 2 * out.nbytes + ids.nbytes
 

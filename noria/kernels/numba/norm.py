@@ -2,7 +2,8 @@
 
 Two passes over memory each: one that sums per channel, one that writes. Sums go over 64 rows in
 float32, then into float64, relative to the first row, so that a large mean does not cancel the
-variance away. Between the passes the team meets at a barrier.
+variance away. The second pass too subtracts first that row (by an fma, which unlike a difference is
+never reordered), then the mean of what is left. Between the passes the team meets at a barrier.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from noria.kernels.registry import (
 )
 from noria.ops.common import axis_of
 
-# Scratch: per thread 2C float64 totals and 2C float32 partial sums; then 2C float32 shared.
+# Scratch: per thread 2C float64 totals and 2C float32 partial sums; then 3C float32 shared.
 # `accumulate` adds up term1 and term2 of all rows of this thread.
 _ACCUMULATE = """
     team = team_size()
@@ -83,9 +84,7 @@ def _accumulate(prepare: str, terms: str) -> str:
     def block(text: str) -> str:
         return "\n".join(indent + line for line in text.strip().splitlines())
 
-    four = "\n".join(
-        block(terms.replace("{at}", f"(at + {k} * channels + c)")) for k in range(4)
-    )
+    four = "\n".join(block(terms.replace("{at}", f"(at + {k} * channels + c)")) for k in range(4))
     out = _ACCUMULATE.replace("PREPARE", block(prepare)).replace("TERMS4", four)
     return out.replace("TERMS1", block(terms.replace("{at}", "(at + c)")))
 
@@ -133,8 +132,8 @@ def batch_norm(args):
         at = row * channels
         for c in range(channels):
             independent()
-            d = exact_sub(load_float32(x, at + c), load_float32(shared, c))
-            d = exact_sub(d, load_float32(shared, channels + c))
+            d = fma(load_float32(x, at + c), float32(1), -load_float32(shared, c))
+            d -= load_float32(shared, channels + c)
             y = d * load_float32(shared, 2 * channels + c) + load_float32(bias, c)
             store_float32(out, at + c, y)
     return 0
@@ -229,7 +228,7 @@ class BatchNorm(Kernel):
             ]
 
         in_place = ((0, 0), (0, 4)) if backward else ((0, 0), (3, 3), (4, 4))
-        return Prepared(emit, channels * (24 * team + 8), in_place=in_place)
+        return Prepared(emit, channels * (24 * team + 12), in_place=in_place)
 
 
 register(BatchNorm())

@@ -86,6 +86,16 @@ def numbers(attrs: Numbers) -> dict[str, float]:
     return given | {f"rest_{k}": 1 - v for k, v in given.items()}
 
 
+# Where the new value does not take the old one's memory, all rows are copied first.
+_NEW = """\
+    old_NAME = load_int64(args, AT)
+    new_NAME = load_int64(args, AT + 1)
+    if old_NAME != new_NAME:
+        skip = size * me // team * WIDTH * 4
+        stop = size * (me + 1) // team * WIDTH * 4
+        copy_bytes(new_NAME + skip, old_NAME + skip, stop - skip)"""
+
+
 def update_source(kind: str, ids: str, width: int, attrs: Numbers) -> str:
     """After the sort's part the table has lr, step, the numbers, and for the parameter and each
     state the old and the new address."""
@@ -105,16 +115,6 @@ def update_source(kind: str, ids: str, width: int, attrs: Numbers) -> str:
     each = _indented([*once, *formula.once], 4) + "\nEACH\n        for c in range(WIDTH):\n"
     each += _indented(element, 12) + "\n    return 0\n"
     return by_row(kind, ids, width, each, before, _indented(soon, 8))
-
-
-# Where the new value does not take the old one's memory, all rows are copied first.
-_NEW = """\
-    old_NAME = load_int64(args, AT)
-    new_NAME = load_int64(args, AT + 1)
-    if old_NAME != new_NAME:
-        skip = size * me // team * WIDTH * 4
-        stop = size * (me + 1) // team * WIDTH * 4
-        copy_bytes(new_NAME + skip, old_NAME + skip, stop - skip)"""
 
 
 def _indented(lines: Sequence[str], spaces: int) -> str:

@@ -8,7 +8,7 @@ innermost to the one around it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -75,22 +75,16 @@ def fold(
     operands: for each one its strides along the axes
     order: the axes, outermost first; reduced: those that are reduced
     """
-    loops: list[_Loop] = []
-    for axis, (n, d, *steps) in enumerate(zip(sizes, declared, *operands, strict=True)):
-        loops.append(_Loop(n, tuple(steps), axis in reduced, d if d.__class__ is int else 0))
-    kept: list[_Loop] = []
-    for axis in order:
-        loop = loops[axis]
-        if loop.written == 1:
-            continue
-        if kept and kept[-1].continues(loop):
-            loop = kept.pop().joined(loop)
-        kept.append(loop)
-    if len(kept) > 1 and 0 < kept[-1].written < SHORT:
-        kept[-2:] = kept[:-3:-1]
-    kept = kept or [_Loop(1, (0,) * len(operands), bool(reduced), 1)]
-    columns = zip(*((loop.size, loop.steps, loop.reduced) for loop in kept), strict=True)
-    return Space(*columns)
+    rows = enumerate(zip(sizes, declared, *operands, strict=True))
+    loops = [
+        _Loop(n, tuple(steps), axis in reduced, d if isinstance(d, int) else 0)
+        for axis, (n, d, *steps) in rows
+    ]
+    joined = _joined(loops[axis] for axis in order)
+    joined = joined or [_Loop(1, (0,) * len(operands), bool(reduced), 1)]
+    if len(joined) > 1 and 0 < joined[-1].written < SHORT:
+        joined[-2:] = [joined[-1], joined[-2]]
+    return Space(*zip(*((loop.size, loop.steps, loop.reduced) for loop in joined), strict=True))
 
 
 class _Loop(NamedTuple):
@@ -108,6 +102,19 @@ class _Loop(NamedTuple):
             outer == step * n for outer, step in zip(self.steps, inner.steps, strict=True)
         )
 
-    def joined(self, inner: _Loop) -> _Loop:
+    def with_inner(self, inner: _Loop) -> _Loop:
+        """Both as one loop."""
         written = self.written * inner.written
         return _Loop(self.size * inner.size, inner.steps, inner.reduced, written)
+
+
+def _joined(loops: Iterable[_Loop]) -> list[_Loop]:
+    """Loops, outermost first, that lie in each other without gaps made one."""
+    out: list[_Loop] = []
+    for loop in loops:
+        if loop.written == 1:
+            continue
+        if out and out[-1].continues(loop):
+            loop = out.pop().with_inner(loop)
+        out.append(loop)
+    return out

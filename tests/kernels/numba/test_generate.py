@@ -64,6 +64,16 @@ def test_binding_takes_some_microseconds():
     assert best < 500e-6
 
 
+def test_work_for_a_team_is_done_by_a_team():
+    x = np.zeros(100, np.float32)
+    op, out = operator("neg", [x]), empty((100,), "float32")
+    with team(3):
+        shared = bind(Elementwise(), op, [x], [out], threads=3).emit([0], [0], [], 0)
+        alone = bind(Elementwise(), op, [x], [out], threads=1).emit([0], [0], [], 0)
+    alone_by_size = bind(Elementwise(), op, [x], [out], threads=3).emit([0], [0], [], 0)
+    assert shared[0].fn != alone[0].fn == alone_by_size[0].fn
+
+
 def prepared(shape, axis, threads):
     x = np.zeros(shape, np.float32)
     op = operator("reduce_sum", [x], axis=axis)

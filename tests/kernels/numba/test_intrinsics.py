@@ -176,6 +176,17 @@ def kernel(args):
     assert to.tolist() == [1, 2, 3, 4, 5, 0, 255, 255, 0, 0]
 
 
+def test_memory_can_be_asked_for_at_any_address(table):
+    source = """
+def ask(args):
+    prefetch(args)
+    prefetch(load_int64(args, 0))
+    return 0
+"""
+    kernel = jit.compile_source(source, "ask")
+    assert all(kernel(table(address).ctypes.data) == 0 for address in (0, -1, 1 << 60))
+
+
 def test_unsigned_arithmetic_multiplies_to_64_bits(elementwise):
     """The step of counter-based random numbers (Salmon et al., 2011)."""
     x = np.random.default_rng(4).integers(0, 2**32, 100, dtype=np.uint32)

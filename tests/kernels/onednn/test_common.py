@@ -1,0 +1,94 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from noria.core.flags import flags
+from noria.ir.program import Operator, Value
+from noria.kernels.call import run
+from noria.kernels.onednn import common
+from noria.kernels.onednn.build_dense import matmul
+from noria.kernels.onednn.enums import ARG
+from noria.kernels.onednn.memory import MemDesc
+from noria.kernels.registry import LAST, PLAIN, Array, Declined, strides_of
+from noria.ops.fused import ACTIVATIONS
+
+
+def operator(*dtypes, ranks=None):
+    ranks = ranks or [2] * len(dtypes)
+    values = [
+        Value(f"v{i}", (2,) * r, d) for i, (d, r) in enumerate(zip(dtypes, ranks, strict=True))
+    ]
+    return Operator("f", tuple(values[:-1]), (values[-1],))
+
+
+def test_operands_and_results_must_be_of_a_dtype_onednn_has():
+    common.need(operator("float32", "bfloat16", "float32"))
+    with pytest.raises(Declined, match="v1 is int64, oneDNN takes float32 or bfloat16 here"):
+        common.need(operator("float32", "int64", "float32"))
+    with pytest.raises(Declined, match="v1 is float64, oneDNN takes float32 here"):
+        common.need(operator("float32", "float64"), ("float32",))
+
+
+def test_without_the_library_every_operator_is_declined(monkeypatch):
+    monkeypatch.setattr(common, "available", lambda: (False, "no libdnnl"))
+    with pytest.raises(Declined, match="no libdnnl"):
+        common.need(operator("float32", "float32"))
+
+
+def test_the_precision_of_products_is_flagged():
+    assert common.attr().fpmath == "strict" and common.attr().post_ops == ()
+    with flags.set(fpmath="bf16"):
+        assert common.attr(common.activation("relu")).fpmath == "bf16"
+
+
+def test_every_activation_is_one_that_passes_fuse():
+    assert set(common.ACTIVATIONS) <= set(ACTIVATIONS)
+    assert common.activation(None) == ()
+    assert common.activation("tanh") == (common.ACTIVATIONS["tanh"],)
+    with pytest.raises(Declined, match="no post-op for activation 'softsign'"):
+        common.activation("softsign")
+
+
+def test_a_descriptor_lies_as_its_operand():
+    shape = (2, 3, 4, 5)
+    array = Array(shape, "float32", strides_of(shape, LAST))
+    assert common.desc(array) == MemDesc.channels_last(shape, "float32")
+    assert common.desc(array) != MemDesc(shape, "float32")
+
+
+def test_activations_are_wanted_channels_last_and_weights_row_major():
+    op = operator("float32", "float32", "float32", ranks=[4, 4, 4])
+    op = Operator("f", (*op.inputs, None), op.outputs)
+    wanted, given = common.channels_last(op, [PLAIN, PLAIN, None])
+    assert wanted == [LAST, PLAIN, None] and given == [LAST]
+
+
+def test_a_pack_is_what_the_primitive_wants_of_a_weight():
+    x, w = MemDesc((40, 20), "float32"), MemDesc((20, 30), "float32")
+    out = MemDesc((40, 30), "float32")
+    assert common.pack_for(matmul(x, w, out, None, common.attr()), ARG.WEIGHTS, w, 1) is None
+    primitive = matmul(x, MemDesc.any(w.dims, w.dtype), out, None, common.attr())
+    other = MemDesc((20, 30), "float32", (1, 20))
+    pack = common.pack_for(primitive, ARG.WEIGHTS, other, 1)
+    assert pack is not None and pack.input == 1 and pack.nbytes >= w.nbytes
+    rng = np.random.default_rng(0)
+    a, b = rng.random((40, 20), np.float32), np.asfortranarray(rng.random((20, 30), np.float32))
+    room = SimpleNamespace(packed=np.zeros(pack.nbytes + 64, np.uint8))
+    packed = -(-room.packed.ctypes.data // 64) * 64
+    got, scratch = np.zeros((40, 30), np.float32), np.zeros(primitive.scratch_bytes + 1, np.uint8)
+    for call in pack.emit(b.ctypes.data, packed):
+        run(call)
+    addresses = {ARG.SRC: a.ctypes.data, ARG.WEIGHTS: packed, ARG.DST: got.ctypes.data}
+    if primitive.scratch_bytes:
+        addresses[ARG.SCRATCHPAD] = scratch.ctypes.data
+    run(primitive.call(addresses))
+    np.testing.assert_allclose(got, a @ b, rtol=1e-5)
+
+
+def test_equal_packs_have_equal_keys():
+    x, out = MemDesc((40, 20), "float32"), MemDesc((40, 30), "float32")
+    primitive = matmul(x, MemDesc.any((20, 30), "float32"), out, None, common.attr())
+    other = MemDesc((20, 30), "float32", (1, 20))
+    keys = [common.pack_for(primitive, ARG.WEIGHTS, other, 1).key for _ in range(2)]
+    assert keys[0] == keys[1] and hash(keys[0]) == hash(keys[1])
