@@ -1,5 +1,6 @@
 """Every kernel of noria, in the order they are asked. Importing this module registers them."""
 
+from noria.kernels.numba import copy as _copy
 from noria.kernels.numba import elementwise as _elementwise
 from noria.kernels.numba import embedding as _embedding
 from noria.kernels.numba import linear as _linear
@@ -15,5 +16,5 @@ from noria.kernels.onednn import conv as _conv
 from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
-_modules = (_linear, _linalg, _conv, _elementwise, _reduce, _loss, _norm, _pool, _random)
+_modules = (_copy, _linear, _linalg, _conv, _elementwise, _reduce, _loss, _norm, _pool, _random)
 _tables = (_metric, _embedding, _rows, _row_updates)

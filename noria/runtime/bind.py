@@ -16,6 +16,7 @@ from noria.ir.interpret import bind_attrs, run_operator
 from noria.ir.program import Operator, Value
 from noria.kernels.call import Call
 from noria.kernels.numba import parallel
+from noria.kernels.numba.move import copy_kernel
 from noria.kernels.registry import PLAIN, Array, BoundOp, Declined, strides_of
 from noria.runtime.arena import Arena
 from noria.runtime.buffers import Buffers, Item
@@ -300,9 +301,15 @@ class Bound:
         same = self.memory.of[source] is self.memory.of[copy]
         return same or self.array(copy).size == 0
 
-    def _copy(self, item: Item) -> Action:
-        assert item.inputs[0] is not None
-        old, new = self.view(item.inputs[0]), self.view(item.outputs[0])
+    def _copy(self, item: Item) -> Emitted:
+        """A value into another layout: natively, unless only the reference may run."""
+        source, copy = item.inputs[0], item.outputs[0]
+        assert source is not None
+        if "numba" in self.plan.engines:
+            emit = copy_kernel(self.array(source), self.array(copy), self.threads)
+            of = self.memory.of
+            return emit(self._address(of[source]), self._address(of[copy]))
+        old, new = self.view(source), self.view(copy)
         return lambda: np.copyto(new, old)
 
     def _reference(self, item: Item) -> Emitted:

@@ -243,7 +243,7 @@ def test_a_reason_for_refusal_is_noted_once():
     plan = plan_of(convolutions, frozenset({"onednn"}), w=floats(8, 8, 3, 3))
     step = next(s for s in plan.steps if s.kernel)
     for _ in range(3):
-        step.refuse("too small")
+        step.refuse(step.kernel, "too small")
     assert step.refused.count((step.kernel.name, "too small")) == 1
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from noria.core.dtypes import itemsize, to_numpy
-from noria.ir.program import Operator, Shape
+from noria.ir.program import Operator, Shape, as_shape
 from noria.kernels.call import Call
 from noria.kernels.numba.move import Part, copy_part, fill_part
 from noria.kernels.numba.space import spread_strides
@@ -69,11 +69,13 @@ def _tile(bound: BoundOp) -> Iterator[Move]:
     """Axes come in pairs: which copy, and where in x."""
     x, out = _ends(bound)
     sizes, source, target = [], [], []
-    for n, count, s, t in zip(x.shape, bound.attrs["repeats"], x.strides, out.strides, strict=True):
+    for n, count, s, t in zip(
+        x.shape, as_shape(bound.attrs["repeats"]), x.strides, out.strides, strict=True
+    ):
         sizes += [count, n]
         source += [0, s]
         target += [n * t, t]
-    pairs = zip(bound.op.attrs["repeats"], bound.op.operands[0].shape, strict=True)
+    pairs = zip(as_shape(bound.op.attrs["repeats"]), bound.op.operands[0].shape, strict=True)
     written = tuple(itertools.chain.from_iterable(pairs))
     yield Move(tuple(sizes), Part(tuple(target)), Part(tuple(source)), written=written)
 
