@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 
 from noria.cli.settings import Settings, clear_run, is_used, load_settings, save_settings
 from noria.core.errors import ArgumentError
-from noria.data.reader import Reader
 from noria.ir.program import Program
 from noria.train.trainer import History, Trainer
 from noria.zoo.recipes import RECIPES, Recipe, recipe
@@ -84,9 +79,7 @@ def command(
     )
     save_settings(directory, settings)
     _announce(chosen, trainer.program, len(reader.dataset), len(test), trainer.executor.threads)
-    with _stops_between_steps(reader) as on_step:
-        history = trainer.fit(settings.epochs, resume=resume, on_step=on_step)
-    _report(history, directory, name)
+    _report(trainer.fit(settings.epochs, resume=resume), directory, name)
 
 
 def _prepare(
@@ -112,32 +105,6 @@ def _prepare(
         batch_size=wanted["batch_size"] or chosen.batch_size,
         seed=wanted["seed"] or 0,
     )
-
-
-@contextmanager
-def _stops_between_steps(reader: Reader) -> Iterator[Any]:
-    """Yields an `on_step`: Ctrl-C or SIGTERM end training when the present step is complete.
-
-    After an epoch's last step it is evaluated first. A second signal ends training at once.
-    """
-    asked = False
-
-    def ask(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    def on_step(step: int, numbers: dict[str, float]) -> None:
-        if asked and reader.batch:
-            raise KeyboardInterrupt
-
-    old = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield on_step
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 def _announce(chosen: Recipe, program: Program, train: int, test: int, threads: int) -> None:

@@ -21,6 +21,7 @@ from noria.runtime.scope import Scope
 from noria.train.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
 from noria.train.events import EventWriter
 from noria.train.progress import Progress
+from noria.train.signals import StopSignals
 
 
 @dataclass(slots=True)
@@ -82,6 +83,8 @@ class Trainer:
         self.step = 0
         self.best: float | None = None
         self.waited = 0
+        self._signals = StopSignals()
+        self._within_step = False
 
     # ---- the loop ------------------------------------------------------------------------------
 
@@ -96,20 +99,25 @@ class Trainer:
 
         resume:  go on from the newest checkpoint of the directory, bit for bit
         on_step: called after each step with its number and the fetched numbers
-        Ctrl-C saves a checkpoint and returns with history.stopped = 'interrupted'.
+        Ctrl-C or SIGTERM ends training when the present step is complete: a checkpoint is saved and
+        history.stopped is 'interrupted'. A second one ends it at once, without a checkpoint.
         """
         if resume:
             self._resume()
         events = self._events(resume)
         self.history.stopped = "finished"
         try:
-            with Progress(epochs, len(self.reader), enabled=self.show) as bar:
+            progress = Progress(epochs, len(self.reader), enabled=self.show)
+            with self._signals, progress as bar:
                 for epoch in range(self.reader.epoch, epochs):
+                    self._signals.check()
                     self._epoch(epoch, bar, events, on_step)
                     if self._should_stop():
                         self.history.stopped = "early stop"
                         break
         except KeyboardInterrupt:
+            if self._within_step:
+                raise  # state may be half updated: the last checkpoint is the one to go on from
             self.history.stopped = "interrupted"
             self.checkpoint()
         finally:
@@ -128,8 +136,10 @@ class Trainer:
             bar.step(size, **numbers)
             if on_step is not None:
                 on_step(self.step, numbers)
-            if self.every and self.step % self.every == 0 and self.reader.batch:
-                self.checkpoint()  # an epoch's last step is saved after its evaluation
+            if self.reader.batch:  # an epoch's last step is saved after its evaluation
+                self._signals.check()
+                if self.every and self.step % self.every == 0:
+                    self.checkpoint()
         row = {"epoch": epoch + 1, **{f"train_{k}": v for k, v in totals.means().items()}}
         row["samples_per_second"] = totals.weight / max(time.perf_counter() - start, 1e-9)
         if self.evaluation is not None:
@@ -146,7 +156,9 @@ class Trainer:
         self.checkpoint()
 
     def _step(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
+        self._within_step = True
         got = self.executor.run(batch, _unique(self.loss, self.metric))
+        self._within_step = False
         self.step += 1
         numbers = {k: float(v) for k, v in got.items()}
         if not np.isfinite(numbers[self.loss]):
