@@ -1,7 +1,7 @@
 """noria: models become Programs that are planned, run and shipped.
 
-    import noria
-    from noria import nn, ops, optim
+import noria
+from noria import nn, ops, optim
 """
 
 from noria import data, nn, ops, optim

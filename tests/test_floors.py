@@ -44,7 +44,7 @@ MODULES = {module_of(p): p for p in FILES}
 
 
 def imported(path: Path) -> list[tuple[str, int, bool]]:
-    """(module, line, inside a function) of every import in a file, those for types only left out."""
+    """(module, line, inside a function) of every import in a file, but those for types only."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":

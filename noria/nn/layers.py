@@ -75,7 +75,12 @@ class Conv2d(Module):
         start = init.fan_in_uniform(init.fans(shape)[0])
         self.weight = Parameter(shape, start)
         self.bias = Parameter((out_channels,), start) if bias else None
-        self._how = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+        self._how = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": groups,
+        }
 
     def __call__(self, x: Any) -> Any:
         return o.conv2d(x, self.weight, self.bias, **self._how)
@@ -102,13 +107,13 @@ class ConvTranspose2d(Module):
         start = init.fan_in_uniform(init.fans(shape)[0])
         self.weight = Parameter(shape, start)
         self.bias = Parameter((out_channels,), start) if bias else None
-        self._how: dict[str, Any] = dict(
-            stride=stride,
-            padding=padding,
-            output_padding=output_padding,
-            dilation=dilation,
-            groups=groups,
-        )
+        self._how: dict[str, Any] = {
+            "stride": stride,
+            "padding": padding,
+            "output_padding": output_padding,
+            "dilation": dilation,
+            "groups": groups,
+        }
 
     def __call__(self, x: Any) -> Any:
         return o.conv_transpose2d(x, self.weight, self.bias, **self._how)
@@ -137,7 +142,7 @@ class BatchNorm(Module):
                 f"{type(self).__name__} takes rank {' or '.join(map(str, self.ranks))}", got=str(x)
             )
         statistics = (self.weight, self.bias, self.running_mean, self.running_var)
-        how = dict(epsilon=self.epsilon, momentum=self.momentum)
+        how = {"epsilon": self.epsilon, "momentum": self.momentum}
         if not emitting():
             return o.batch_norm(x, *statistics, training=False, **how)
         out, _, _, mean, var = o.batch_norm(x, *statistics, training=True, **how)

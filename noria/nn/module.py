@@ -86,7 +86,7 @@ for _name in methods.NAMES:  # arithmetic on a Parameter is arithmetic on its Va
 
 
 class Module:
-    """Base of models and layers: assign Parameters and Modules in `__init__`, compute in `__call__`."""
+    """Base of models and layers: Parameters and Modules in `__init__`, the rest in `__call__`."""
 
     _owner: Module | None = None
     _label: str = ""
@@ -147,11 +147,16 @@ class Module:
 
     def __repr__(self) -> str:
         inner = [f"  {k}: {v!r}".replace("\n", "\n  ") for k, v in self.children()]
-        own = [f"  {v.label}: {v.dtype}{list(v.shape)}" for v in self.__dict__.values()
-               if isinstance(v, Parameter)]
+        own = [
+            f"  {v.label}: {v.dtype}{list(v.shape)}"
+            for v in self.__dict__.values()
+            if isinstance(v, Parameter)
+        ]
         lines = own + inner
-        return f"{type(self).__name__}()" if not lines else "\n".join(
-            [f"{type(self).__name__}(", *lines, ")"]
+        return (
+            f"{type(self).__name__}()"
+            if not lines
+            else "\n".join([f"{type(self).__name__}(", *lines, ")"])
         )
 
 

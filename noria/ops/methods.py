@@ -30,7 +30,6 @@ from noria.ops import (  # noqa: F401 - the methods need these ops to be registe
 )
 from noria.ops.getitem import getitem
 
-
 _UFUNCS = {
     "add": "add",
     "subtract": "sub",

@@ -80,9 +80,7 @@ class Optimizer:
             return self.lr(step)
         return builder.state(RATE, (), init=("fill", {"value": float(self.lr)}))
 
-    def _one(
-        self, builder: Builder, state: State, grad: Grad, rate: Value, count: Value
-    ) -> None:
+    def _one(self, builder: Builder, state: State, grad: Grad, rate: Value, count: Value) -> None:
         param, slots = state.value, {}
         decayed = self.weight_decay and self.decay(state.name)
         if decayed and not self.decoupled:
@@ -117,7 +115,9 @@ class Optimizer:
         raise NotImplementedError
 
 
-def emit_update(kind: str, param: Value, grad: Grad, *rest: Value, **attrs: Any) -> tuple[Value, ...]:
+def emit_update(
+    kind: str, param: Value, grad: Grad, *rest: Value, **attrs: Any
+) -> tuple[Value, ...]:
     """`<kind>_update`, or `<kind>_update_rows` when the gradient is sparse."""
     if isinstance(grad, SparseGrad):
         got = getattr(o, f"{kind}_update_rows")(param, grad.ids, grad.rows, *rest, **attrs)
@@ -149,7 +149,7 @@ class Momentum(Optimizer):
         return {"velocity": 0.0}
 
     def apply(self, param, grad, slots, rate, count, decay):
-        how = dict(momentum=self.momentum, nesterov=self.nesterov)
+        how = {"momentum": self.momentum, "nesterov": self.nesterov}
         return emit_update("momentum", param, grad, slots["velocity"], rate, **how)
 
 
@@ -184,7 +184,7 @@ class Adam(Optimizer):
         super().__init__(lr, **rest)
         if not (0 <= beta1 < 1 and 0 <= beta2 < 1):
             raise ArgumentError("betas must be in [0, 1)", got=f"{beta1}, {beta2}")
-        self.how = dict(beta1=beta1, beta2=beta2, epsilon=epsilon)
+        self.how = {"beta1": beta1, "beta2": beta2, "epsilon": epsilon}
 
     def slots(self) -> dict[str, float]:
         return {"moment1": 0.0, "moment2": 0.0}
@@ -224,7 +224,12 @@ class RMSProp(Optimizer):
         **rest: Any,
     ) -> None:
         super().__init__(lr, **rest)
-        self.how = dict(rho=rho, epsilon=epsilon, momentum=momentum, centered=centered)
+        self.how: dict[str, Any] = {
+            "rho": rho,
+            "epsilon": epsilon,
+            "momentum": momentum,
+            "centered": centered,
+        }
 
     def slots(self) -> dict[str, float]:
         return {"mean_square": 0.0, "mean_grad": 0.0, "velocity": 0.0}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -71,11 +73,9 @@ def test_checker_finds_a_buffer_outside_the_arena() -> None:
 
 
 def test_four_thousand_buffers_are_placed_quickly() -> None:
-    import time
-
     rng = np.random.default_rng(0)
-    first = rng.integers(0, 4000, 4000)
-    spec = [(int(n), int(a), int(a) + 5) for n, a in zip(rng.integers(64, 1 << 20, 4000), first)]
+    first, sizes = rng.integers(0, 4000, 4000), rng.integers(64, 1 << 20, 4000)
+    spec = [(int(n), int(a), int(a) + 5) for n, a in zip(sizes, first, strict=True)]
     start = time.perf_counter()
     buffers = buffers_of(spec)
     check_plan(buffers, place(buffers))

@@ -68,15 +68,16 @@ def _transpose(bound: BoundOp) -> Iterator[Move]:
 def _tile(bound: BoundOp) -> Iterator[Move]:
     """Axes come in pairs: which copy, and where in x."""
     x, out = _ends(bound)
-    sizes, source, target = [], [], []
-    for n, count, s, t in zip(
-        x.shape, as_shape(bound.attrs["repeats"]), x.strides, out.strides, strict=True
-    ):
+    counts = [int(n) for n in as_shape(bound.attrs["repeats"])]
+    sizes: list[int] = []
+    source: list[int] = []
+    target: list[int] = []
+    for n, count, s, t in zip(x.shape, counts, x.strides, out.strides, strict=True):
         sizes += [count, n]
         source += [0, s]
         target += [n * t, t]
     pairs = zip(as_shape(bound.op.attrs["repeats"]), bound.op.operands[0].shape, strict=True)
-    written = tuple(itertools.chain.from_iterable(pairs))
+    written: Shape = tuple(itertools.chain.from_iterable(pairs))
     yield Move(tuple(sizes), Part(tuple(target)), Part(tuple(source)), written=written)
 
 

@@ -38,9 +38,10 @@ _lock = threading.Lock()
 def openmp() -> ctypes.CDLL | None:
     """libgomp, by the name oneDNN asks for; None where the system has none (then no threads).
 
-    A thread that waits spins for some microseconds and then sleeps, unless the user chose otherwise.
-    libgomp's own default spins for a millisecond or more: on a machine that is shared, it then takes
-    the core from the very thread it waits for, and a step was measured to take nine times as long.
+    A thread that waits spins for some microseconds and then sleeps, unless the user chose
+    otherwise. libgomp's own default spins for a millisecond or more: on a machine that is shared it
+    then takes the core from the very thread it waits for; a step was measured to take nine times
+    as long.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPIN))

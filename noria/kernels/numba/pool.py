@@ -89,7 +89,8 @@ def _source(kernel: Sequence[int], split: str, inside: str, before: str, border:
     head = _HEAD + f"    rows = {split}\n" + _offsets(kernel, "    ")
     windows = _WINDOWS.replace("SPAN_H", f"({kernel[0] - 1} * dh + 1)")
     windows = windows.replace("SPAN_W", f"({kernel[1] - 1} * dw + 1)")
-    return f"{head}{windows}            if inside:{inside}\n            else:{before}{border}\n    return 0\n"
+    branches = f"            if inside:{inside}\n            else:{before}{border}\n"
+    return f"{head}{windows}{branches}    return 0\n"
 
 
 def max_forward(kernel: Sequence[int]) -> str:

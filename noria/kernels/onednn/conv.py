@@ -170,7 +170,6 @@ class InputGrad(_Conv):
         flops = 2.0 * g.size * prod(w.shape[1:])
         return Prepared(emit, p.scratch_bytes, [pack] if pack else [], (), flops, p.impl)
 
-
     def _padded(self, bound: BoundOp, window: Window, whole: int) -> Prepared:
         """The same on more input channels, cut off afterwards."""
         g, w = bound.inputs
