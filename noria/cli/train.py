@@ -124,9 +124,7 @@ def _report(history: History, directory: Path, name: str) -> None:
     if history.stopped == "early stop":
         click.echo("early stop: no better epoch for a while")
     best = max(history.rows, key=lambda row: row["accuracy"])
-    click.echo(
-        f"test accuracy: {history.last('accuracy'):.3f}, "
-        f"best {best['accuracy']:.3f} after epoch {best['epoch']:.0f}"
-    )
-    click.echo(f"best model: {directory / 'best.noria'}  (noria show, noria run, noria bench)")
+    found = f"{best['accuracy']:.3f} after epoch {best['epoch']:.0f}"
     click.echo(f"scalars: tensorboard --logdir {directory / 'events'}")
+    click.echo(f"best model: {directory / 'best.noria'}, {found}  (noria show, run, bench)")
+    click.echo(f"test accuracy: {history.last('accuracy'):.3f}")

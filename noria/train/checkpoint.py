@@ -19,14 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from noria.core.errors import FormatError, MissingError, NoriaError
-from noria.core.files import atomic_directory, recover
-from noria.ir.compare import structural_hash
+from noria.core.errors import ArgumentError, FormatError, MissingError, NoriaError
+from noria.core.files import _sweep, atomic_directory, recover
+from noria.ir.compare import difference, structural_hash
 from noria.ir.program import Program
 from noria.ir.save import load, save
 
 FORMAT, VERSION = "noria-checkpoint", 1
 _NAME = re.compile(r"step-(\d{8,})")
+_LEFT = re.compile(r"\.(step-\d{8,})\.[0-9a-f]{12}\.(tmp|old)")  # by a save that was killed
+_MAX_CHANGES = 8  # lines that tell how another Program differs
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,16 @@ class Checkpoint:
     extra: dict[str, Any]
 
 
+class _Foreign(FormatError):
+    """A whole checkpoint that is not for this training: nothing to be passed over in silence."""
+
+
 def save_checkpoint(directory: str | Path, checkpoint: Checkpoint, keep: int = 3) -> Path:
     """Write one checkpoint below `directory`, then remove all but the newest `keep`.
 
-    Raises EngineError if the disk is full; older checkpoints are then still whole.
+    Those of later steps go too: this run did not go on from them. So does what killed saves left.
+    Raises ArgumentError if `extra` is not JSON, EngineError if the disk is full; older checkpoints
+    are then still whole.
     """
     path = Path(directory) / f"step-{checkpoint.step:08d}"
     about = {
@@ -59,11 +67,16 @@ def save_checkpoint(directory: str | Path, checkpoint: Checkpoint, keep: int = 3
         "program_hash": structural_hash(checkpoint.program),
         "extra": checkpoint.extra,
     }
+    text = _json(about)
+    for target in _left_behind(path.parent):
+        _sweep(target)
     with atomic_directory(path) as temporary:
         save(checkpoint.program, temporary / "model", checkpoint.state)
-        (temporary / "checkpoint.json").write_text(json.dumps(about, indent=1))
-    for old in list_checkpoints(directory)[: -max(keep, 1)]:
-        shutil.rmtree(old, ignore_errors=True)
+        (temporary / "checkpoint.json").write_text(text, encoding="utf-8")
+    found = list_checkpoints(directory)
+    kept = [p for p in found if _step(p) <= checkpoint.step][-max(keep, 1) :]
+    for other in set(found) - set(kept):
+        shutil.rmtree(other, ignore_errors=True)
     return path
 
 
@@ -72,14 +85,37 @@ def list_checkpoints(directory: str | Path) -> list[Path]:
     folder = Path(directory)
     if not folder.is_dir():
         return []
-    found = [p for p in folder.iterdir() if _NAME.fullmatch(p.name) and p.is_dir()]
-    return sorted(found, key=lambda p: int(p.name[5:]))
+    return sorted(
+        (p for p in folder.iterdir() if _NAME.fullmatch(p.name) and p.is_dir()), key=_step
+    )
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _left_behind(folder: Path) -> set[Path]:
+    """The checkpoints that killed saves were about to write."""
+    if not folder.is_dir():
+        return set()
+    return {folder / m[1] for p in folder.iterdir() if (m := _LEFT.fullmatch(p.name))}
+
+
+def _json(about: dict[str, Any]) -> str:
+    try:
+        return json.dumps(about, indent=1)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(
+            "a checkpoint can hold only what JSON can", where="reader, extra", got=str(error)
+        ) from None
 
 
 def load_checkpoint(path: str | Path, program: Program | None = None) -> Checkpoint:
     """Read one checkpoint.
 
-    program: what is about to be trained; raises FormatError if the checkpoint is of another one.
+    program: what is about to be trained
+    Raises FormatError if the checkpoint is damaged, of another version or of another Program,
+    MissingError if its model is not there.
     """
     path = Path(path)
     recover(path)
@@ -95,11 +131,10 @@ def load_checkpoint(path: str | Path, program: Program | None = None) -> Checkpo
             hint="use an older checkpoint",
         )
     if program is not None and structural_hash(program) != found:
-        raise FormatError(
+        raise _Foreign(
             "the checkpoint is of another Program",
             where=str(path),
-            expected=f"'{program.name}' with {len(program.state)} states",
-            got=f"'{saved.name}' with {len(saved.state)} states",
+            got=_first_changes(program, saved),
             hint="train in a new directory, or build the model as it was",
         )
     return Checkpoint(saved, state, about["step"], about["epoch"], about["reader"], about["extra"])
@@ -108,22 +143,36 @@ def load_checkpoint(path: str | Path, program: Program | None = None) -> Checkpo
 def latest_checkpoint(directory: str | Path, program: Program | None = None) -> Checkpoint:
     """The newest checkpoint that can be read; damaged ones are passed over.
 
-    Raises MissingError if there is none, FormatError if the newest is of another Program.
+    Raises MissingError if there is none, FormatError if the newest whole one is of another Program
+    or version.
     """
+    for path in _left_behind(Path(directory)):
+        recover(path)  # where a disk cannot replace a directory in one step
     problems: list[str] = []
     for path in reversed(list_checkpoints(directory)):
         try:
             return load_checkpoint(path, program)
-        except NoriaError as error:
-            if "another Program" in error.what:
-                raise
-            problems.append(f"{path.name}: {error.what}")
+        except _Foreign:
+            raise
+        except (NoriaError, OSError) as error:  # OSError: the disk, or permissions
+            problems.append(f"{path.name}: {getattr(error, 'what', error)}")
     raise MissingError(
         "no checkpoint to resume from",
         where=str(directory),
         got="; ".join(problems) or "no checkpoints",
         hint="train without --resume first",
     )
+
+
+def _first_changes(program: Program, saved: Program) -> str:
+    """The first operators that differ; if none does, the first declarations."""
+    mine, other = program.copy(), saved.copy()
+    mine.name, other.name = "this training", "the checkpoint"
+    told, _, diff = (difference(mine, other) or "").partition("\n---")
+    if "\n" in told:
+        return told
+    changes = [line for line in f"---{diff}".splitlines() if line[0] in "+-"]
+    return "\n".join([told, *changes[:_MAX_CHANGES]])
 
 
 _FIELDS: Mapping[str, type] = {
@@ -137,26 +186,28 @@ _FIELDS: Mapping[str, type] = {
 
 def _read_about(path: Path) -> dict[str, Any]:
     try:
-        about = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise FormatError(
             "not a checkpoint", where=str(path), got=str(error), hint="use an older checkpoint"
         ) from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise FormatError("not a checkpoint", where=str(path), expected=f"format {FORMAT}")
     if about.get("version") != VERSION:
-        raise FormatError(
+        raise _Foreign(
             "the checkpoint has another version",
             where=str(path),
             expected=f"version {VERSION}",
-            got=str(about.get("version")),
+            got=str(about.get("version"))[:60],
+            hint="go on with the version of noria that wrote it, or train in a new directory",
         )
     for name, kind in _FIELDS.items():
-        if not isinstance(about.get(name), kind):
+        value = about.get(name)
+        if type(value) is not kind or (kind is int and value < 0):
             raise FormatError(
                 f"checkpoint.json has no valid '{name}'",
                 where=str(path),
-                expected=kind.__name__,
-                got=repr(about.get(name))[:60],
+                expected=f"{kind.__name__}{' >= 0' if kind is int else ''}",
+                got=repr(value)[:60],
             )
     return about

@@ -104,25 +104,34 @@ def test_digits_without_scikit_learn_say_what_to_install(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "cut"),
     [
-        b"no gzip",
-        gzip.compress(b"", mtime=0),
-        gzip.compress(b"1,2\n3\n", mtime=0),
-        gzip.compress(b"a,b\n", mtime=0),
-        gzip.compress(b"1,2,3\n", mtime=0),
-        gzip.compress(("nan," * 64 + "1\n").encode() * 1797),
-        gzip.compress(("17," * 64 + "1\n").encode() * 1797),
-        gzip.compress("ü".encode()),
-        gzip.compress(bytes(10**7)),
-        gzip.compress(b"1,2\n" * 100, mtime=0)[:-9],
+        (b"", 0),
+        (b"1,2\n3\n", 0),
+        (b"a,b\n", 0),
+        (b"1,2,3\n", 0),
+        (("nan," * 64 + "1\n").encode() * 1797, 0),
+        (("17," * 64 + "1\n").encode() * 1797, 0),
+        ("ü".encode(), 0),
+        (bytes(10**7), 0),
+        (b"1,2\n" * 100, 9),
     ],
+    ids=["empty", "ragged", "text", "few", "nan", "large", "no-ascii", "zeros", "truncated"],
 )
-def test_broken_digits_are_a_format_error(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "digits.csv.gz").write_bytes(content)
+def test_broken_digits_are_a_format_error(tmp_path: Path, content: bytes, cut: int) -> None:
+    packed = gzip.compress(content)
+    _refused(tmp_path, packed[: len(packed) - cut])
+
+
+def test_digits_that_are_no_gzip_are_a_format_error(tmp_path: Path) -> None:
+    _refused(tmp_path, b"no gzip")
+
+
+def _refused(folder: Path, content: bytes) -> None:
+    (folder / "digits.csv.gz").write_bytes(content)
     with pytest.raises(FormatError) as info:
-        digits(data_dir=tmp_path)
-    assert info.value.where == str(tmp_path / "digits.csv.gz")
+        digits(data_dir=folder)
+    assert info.value.where == str(folder / "digits.csv.gz")
 
 
 # -- IDX sources -----------------------------------------------------------------------------------
