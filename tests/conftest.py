@@ -6,3 +6,11 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("NORIA_CHECK_MEMORY", "1")
+
+import pytest  # noqa: E402 - after the environment is set
+
+
+@pytest.fixture
+def fast_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests about kernels themselves, when all others run with NORIA_KERNELS=reference."""
+    monkeypatch.delenv("NORIA_KERNELS", raising=False)

@@ -23,6 +23,7 @@ UPDATE = bool(os.environ.get("NORIA_UPDATE_DOCS"))
 _BLOCK = re.compile(r"```python\n(?P<code>.*?)```(?P<gap>\n+)(```text\n(?P<text>.*?)```)?", re.S)
 
 
+@pytest.mark.usefixtures("fast_kernels")
 @pytest.mark.parametrize("name", DOCS)
 def test_document_runs_and_prints_what_it_says(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -77,15 +77,22 @@ def command(
         seed=settings.seed,
         threads=threads,
     )
+    if not resume:
+        clear_run(directory)  # as late as possible: what is told wrong costs no earlier run
     save_settings(directory, settings)
     _announce(chosen, trainer.program, len(reader.dataset), len(test), trainer.executor.threads)
-    _report(trainer.fit(settings.epochs, resume=resume), directory, name)
+    try:
+        history = trainer.fit(settings.epochs, resume=resume)
+    except KeyboardInterrupt:
+        click.echo("stopped at once: --resume goes on from the last checkpoint, if there is one")
+        raise SystemExit(130) from None
+    _report(history, directory, name)
 
 
 def _prepare(
     chosen: Recipe, directory: Path, wanted: dict[str, int | None], resume: bool, fresh: bool
 ) -> Settings:
-    """The settings of the run; the directory is free for it."""
+    """The settings of the run, for which the directory is free or to be freed."""
     if resume and fresh:
         raise ArgumentError("--resume and --fresh exclude each other")
     if directory.exists() and not directory.is_dir():
@@ -98,7 +105,6 @@ def _prepare(
             where=str(directory),
             hint="--resume to go on, --fresh to start over, --out DIR for another place",
         )
-    clear_run(directory)
     return Settings(
         recipe=chosen.name,
         epochs=wanted["epochs"] or chosen.epochs,
@@ -125,6 +131,7 @@ def _report(history: History, directory: Path, name: str) -> None:
         click.echo("early stop: no better epoch for a while")
     best = max(history.rows, key=lambda row: row["accuracy"])
     found = f"{best['accuracy']:.3f} after epoch {best['epoch']:.0f}"
-    click.echo(f"scalars: tensorboard --logdir {directory / 'events'}")
+    if (directory / "events").is_dir():
+        click.echo(f"scalars: tensorboard --logdir {directory / 'events'}")
     click.echo(f"best model: {directory / 'best.noria'}, {found}  (noria show, run, bench)")
     click.echo(f"test accuracy: {history.last('accuracy'):.3f}")

@@ -1,6 +1,7 @@
 """Initialisers: data (an op and its attributes), evaluated when a Scope is filled.
 
-Each function gives the pair that `State.init` holds.
+Each function gives the pair that `State.init` holds. Numbers drawn depend on the seed of the Scope
+and the name of the state alone. Bad numbers raise ArgumentError.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ Init = tuple[str, dict[str, Any]]
 
 def constant(value: float) -> Init:
     """Every element is `value`."""
-    return "fill", {"value": value}
+    if np.ndim(value) != 0:
+        raise ArgumentError("one number is needed", got=repr(value), hint="init.array(data)")
+    return "fill", {"value": np.asarray(value).item()}
 
 
 def zeros() -> Init:
@@ -30,23 +33,35 @@ def ones() -> Init:
 
 
 def array(data: Any) -> Init:
-    """Given numbers, for example embeddings trained elsewhere."""
-    return "constant", {"value": np.asarray(data)}
+    """A copy of given numbers, for example embeddings trained elsewhere."""
+    copy = np.array(data)
+    copy.setflags(write=False)
+    return "constant", {"value": copy}
 
 
 def uniform(low: float = 0.0, high: float = 1.0) -> Init:
     """Uniform on [low, high)."""
-    return "uniform", {"low": low, "high": high}
+    if not -math.inf < low <= high < math.inf:
+        raise ArgumentError("bad range", expected="finite low <= high", got=f"{low}, {high}")
+    return "uniform", {"low": float(low), "high": float(high)}
 
 
 def normal(mean: float = 0.0, std: float = 1.0) -> Init:
     """Gaussian."""
-    return "normal", {"mean": mean, "std": std}
+    return "normal", _gaussian(mean, std)
 
 
 def truncated_normal(mean: float = 0.0, std: float = 1.0) -> Init:
-    """Gaussian, redrawn outside two standard deviations."""
-    return "truncated_normal", {"mean": mean, "std": std}
+    """Gaussian, given that it is within two standard deviations of the mean."""
+    return "truncated_normal", _gaussian(mean, std)
+
+
+def _gaussian(mean: float, std: float) -> dict[str, Any]:
+    if not (math.isfinite(mean) and 0 <= std < math.inf):
+        raise ArgumentError(
+            "bad Gaussian", expected="finite mean and std >= 0", got=f"mean={mean}, std={std}"
+        )
+    return {"mean": float(mean), "std": float(std)}
 
 
 def fans(shape: Sequence[int]) -> tuple[int, int]:
@@ -72,25 +87,36 @@ def gain(nonlinearity: str = "linear", slope: float = 0.0) -> float:
 
 
 def xavier_uniform(shape: Sequence[int], gain: float = 1.0) -> Init:
-    """Variance 2 / (fan in + fan out).  (Glorot and Bengio, 2010)"""
-    bound = gain * math.sqrt(6 / sum(fans(shape)))
+    """Variance gain^2 * 2 / (fan in + fan out).  (Glorot and Bengio, 2010)"""
+    bound = gain * math.sqrt(6 / _count(sum(fans(shape))))
     return uniform(-bound, bound)
 
 
 def xavier_normal(shape: Sequence[int], gain: float = 1.0) -> Init:
-    """Variance 2 / (fan in + fan out).  (Glorot and Bengio, 2010)"""
-    return normal(0.0, gain * math.sqrt(2 / sum(fans(shape))))
+    """Variance gain^2 * 2 / (fan in + fan out).  (Glorot and Bengio, 2010)"""
+    return normal(0.0, gain * math.sqrt(2 / _count(sum(fans(shape)))))
 
 
 def kaiming_uniform(shape: Sequence[int], gain: float = math.sqrt(2), mode: str = "in") -> Init:
-    """Variance gain^2 / fan.  (He et al., 2015)"""
-    bound = gain * math.sqrt(3 / fans(shape)[mode == "out"])
+    """Variance gain^2 / fan, of the inputs or ("out") the outputs.  (He et al., 2015)"""
+    bound = gain * math.sqrt(3 / _fan(shape, mode))
     return uniform(-bound, bound)
 
 
 def kaiming_normal(shape: Sequence[int], gain: float = math.sqrt(2), mode: str = "in") -> Init:
-    """Variance gain^2 / fan.  (He et al., 2015)"""
-    return normal(0.0, gain / math.sqrt(fans(shape)[mode == "out"]))
+    """Variance gain^2 / fan, of the inputs or ("out") the outputs.  (He et al., 2015)"""
+    return normal(0.0, gain / math.sqrt(_fan(shape, mode)))
+
+
+def _fan(shape: Sequence[int], mode: str) -> int:
+    if mode not in ("in", "out"):
+        raise ArgumentError("a fan is 'in' or 'out'", got=repr(mode))
+    return _count(fans(shape)[mode == "out"])
+
+
+def _count(fan: int) -> int:
+    """A fan of 0 is that of a weight with no elements: any number does."""
+    return max(fan, 1)
 
 
 def fan_in_uniform(fan_in: int) -> Init:

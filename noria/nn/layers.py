@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from noria.core.errors import ArgumentError
+from noria.ir.opdef import lookup
 from noria.ir.opdef import vocabulary as o
 from noria.nn import init
-from noria.nn.module import Module, Parameter, emitting, update
-from noria.ops.common import pair
+from noria.nn.module import Module, Parameter, emitting, pending, update
+from noria.ops.common import axis_of, pair
 from noria.ops.random import dropout
 
 
@@ -17,6 +18,26 @@ def _positive(**sizes: int) -> None:
     for name, size in sizes.items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise ArgumentError(f"{name} must be a positive integer", got=repr(size))
+
+
+def _kernel(size: int | Sequence[int]) -> tuple[int, ...]:
+    sizes = pair(size, what="kernel_size")
+    for s in sizes:
+        _positive(kernel_size=s)
+    return sizes
+
+
+def _divisible(groups: int, **channels: int) -> None:
+    _positive(groups=groups, **channels)
+    if any(c % groups for c in channels.values()):
+        got = ", ".join(f"{name}={c}" for name, c in channels.items())
+        raise ArgumentError("channels must be divisible by groups", got=f"{got}, groups={groups}")
+
+
+def _not_negative(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if not number >= 0:
+            raise ArgumentError(f"{name} must be a number >= 0", got=repr(number))
 
 
 class Linear(Module):
@@ -35,6 +56,7 @@ class Linear(Module):
 class Embedding(Module):
     """Rows of a table by id.  ids int [...] -> [..., dim].
 
+    padding_idx: the id whose row is not learned; negative: from the end.
     sparse: the gradient is (ids, rows) and optimisers touch only those rows.
     """
 
@@ -43,6 +65,8 @@ class Embedding(Module):
     ) -> None:
         _positive(rows=rows, dim=dim)
         self.weight = Parameter((rows, dim), init.normal())
+        if padding_idx is not None:
+            padding_idx = axis_of(padding_idx, rows, what="padding_idx")
         self.padding_idx, self.sparse = padding_idx, sparse
 
     def __call__(self, ids: Any) -> Any:
@@ -64,14 +88,8 @@ class Conv2d(Module):
         groups: int = 1,
         bias: bool = True,
     ) -> None:
-        _positive(in_channels=in_channels, out_channels=out_channels, groups=groups)
-        if in_channels % groups or out_channels % groups:
-            raise ArgumentError(
-                "channels must be divisible by groups",
-                got=f"in_channels={in_channels}, out_channels={out_channels}, groups={groups}",
-            )
-        kernel = pair(kernel_size, what="kernel_size")
-        shape = (out_channels, in_channels // groups, *kernel)
+        _divisible(groups, in_channels=in_channels, out_channels=out_channels)
+        shape = (out_channels, in_channels // groups, *_kernel(kernel_size))
         start = init.fan_in_uniform(init.fans(shape)[0])
         self.weight = Parameter(shape, start)
         self.bias = Parameter((out_channels,), start) if bias else None
@@ -102,8 +120,8 @@ class ConvTranspose2d(Module):
         groups: int = 1,
         bias: bool = True,
     ) -> None:
-        _positive(in_channels=in_channels, out_channels=out_channels, groups=groups)
-        shape = (in_channels, out_channels // groups, *pair(kernel_size, what="kernel_size"))
+        _divisible(groups, in_channels=in_channels, out_channels=out_channels)
+        shape = (in_channels, out_channels // groups, *_kernel(kernel_size))
         start = init.fan_in_uniform(init.fans(shape)[0])
         self.weight = Parameter(shape, start)
         self.bias = Parameter((out_channels,), start) if bias else None
@@ -123,13 +141,15 @@ class BatchNorm(Module):
     """Normalise each channel (axis 1) over the batch.  (Ioffe and Szegedy, 2015)
 
     While a Program is built: batch statistics, and an update of the running ones
-    (new = (1 - momentum) * old + momentum * batch). At test time: the running ones.
+    (new = (1 - momentum) * old + momentum * batch), once for each time it is called. At test time:
+    the running ones.
     """
 
     ranks: tuple[int, ...] = (2, 3, 4, 5)
 
     def __init__(self, features: int, *, epsilon: float = 1e-5, momentum: float = 0.1) -> None:
         _positive(features=features)
+        _not_negative(epsilon=epsilon, momentum=momentum, **{"1 - momentum": 1 - momentum})
         self.weight = Parameter((features,), init.ones())
         self.bias = Parameter((features,), init.zeros())
         self.running_mean = Parameter((features,), init.zeros(), trainable=False)
@@ -146,9 +166,17 @@ class BatchNorm(Module):
         if not emitting():
             return o.batch_norm(x, *statistics, training=False, **how)
         out, _, _, mean, var = o.batch_norm(x, *statistics, training=True, **how)
-        update(self.running_mean, mean)
-        update(self.running_var, var)
+        self._move(self.running_mean, mean)
+        self._move(self.running_var, var)
         return out
+
+    def _move(self, running: Parameter, new: Any) -> None:
+        """Update a running statistic. `new` starts from its value before the step: where another
+        call has moved it since, that move is made first, and fades by 1 - momentum as all do."""
+        earlier = pending(running)
+        if earlier is not None:
+            new = o.add(new, o.mul(o.sub(earlier, running), 1 - self.momentum))
+        update(running, new)
 
 
 class BatchNorm1d(BatchNorm):
@@ -167,7 +195,12 @@ class LayerNorm(Module):
     """Normalise the last axes of each example.  (Ba, Kiros and Hinton, 2016)"""
 
     def __init__(self, shape: int | Sequence[int], *, epsilon: float = 1e-5) -> None:
+        _not_negative(epsilon=epsilon)
         self.shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        if not self.shape:
+            raise ArgumentError("LayerNorm needs an axis to normalise", got="()")
+        for size in self.shape:
+            _positive(shape=size)
         self.weight = Parameter(self.shape, init.ones())
         self.bias = Parameter(self.shape, init.zeros())
         self.epsilon = epsilon
@@ -181,7 +214,8 @@ class GroupNorm(Module):
     """Normalise groups of channels of each example.  (Wu and He, 2018)"""
 
     def __init__(self, groups: int, channels: int, *, epsilon: float = 1e-5) -> None:
-        _positive(groups=groups, channels=channels)
+        _divisible(groups, channels=channels)
+        _not_negative(epsilon=epsilon)
         self.weight = Parameter((channels,), init.ones())
         self.bias = Parameter((channels,), init.zeros())
         self.groups, self.epsilon = groups, epsilon
@@ -197,7 +231,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p < 1:
+        if not isinstance(p, (int, float)) or not 0 <= p < 1:
             raise ArgumentError("dropout probability must be in [0, 1)", got=repr(p))
         self.p = p
 
@@ -216,8 +250,10 @@ class _Pool(Module):
         padding: int | Sequence[int] = 0,
         **how: Any,
     ) -> None:
-        stride = kernel_size if stride is None else stride
-        self._how = dict(kernel=kernel_size, stride=stride, padding=padding, **how)
+        kernel = _kernel(kernel_size)
+        stride = kernel if stride is None else stride
+        how = dict(kernel=kernel, stride=stride, padding=padding, **how)
+        self._how = lookup(self.op).bind_attrs(how)
 
     def __call__(self, x: Any) -> Any:
         return getattr(o, self.op)(x, **self._how)
@@ -240,6 +276,8 @@ class AdaptiveAvgPool2d(Module):
 
     def __init__(self, size: int | Sequence[int]) -> None:
         self.size = pair(size, what="size")
+        for n in self.size:
+            _positive(size=n)
 
     def __call__(self, x: Any) -> Any:
         return o.adaptive_avg_pool2d(x, size=self.size)
@@ -249,7 +287,7 @@ class Flatten(Module):
     """[N, ...] -> [N, product of the rest]."""
 
     def __call__(self, x: Any) -> Any:
-        return x.reshape((x.shape[0], -1))
+        return o.flatten(x, start=1)
 
 
 class Identity(Module):
@@ -263,7 +301,7 @@ class _Activation(Module):
     op = ""
 
     def __init__(self, **attrs: Any) -> None:
-        self._attrs = attrs
+        self._attrs = lookup(self.op).bind_attrs(attrs)
 
     def __call__(self, x: Any) -> Any:
         return getattr(o, self.op)(x, **self._attrs)

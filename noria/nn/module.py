@@ -8,8 +8,9 @@ at once, with its own copies of the parameters (test-time behaviour), which is f
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,7 +19,8 @@ from noria.core.errors import ArgumentError, MissingError, ShapeError, nearest
 from noria.core.trace import scope
 from noria.ir.emit import building, current
 from noria.ir.opdef import lookup
-from noria.ir.program import Value
+from noria.ir.opdef import vocabulary as o
+from noria.ir.program import Value, as_shape
 from noria.nn.init import Init
 from noria.ops import methods
 
@@ -27,14 +29,17 @@ class Parameter:
     """A state a module owns: shape, dtype, initialiser; its name comes from where it is attached.
 
     trainable: False for running statistics and the like.
+    Arithmetic and methods are those of Values: `p * 2`, `x @ p.T`, `p.reshape(3, -1)`.
+    Raises ShapeError for a shape that is not one of numbers, or not that of `init.array`;
+    ArgumentError for what is no initialiser.
     """
 
     def __init__(
         self, shape: Any, init: Init, *, dtype: Any = "float32", trainable: bool = True
     ) -> None:
-        self.shape = tuple(shape) if not isinstance(shape, int) else (shape,)
+        self.shape = _sizes(shape)
         self.dtype = dtypes.as_dtype(dtype)
-        self.init, self.trainable = init, trainable
+        self.init, self.trainable = _checked_init(init, self.shape), trainable
         self.owner: Module | None = None
         self.label = ""
         self.array: np.ndarray | None = None  # numbers of the eager mode
@@ -45,8 +50,24 @@ class Parameter:
         path = self.owner.path if self.owner is not None else ""
         return f"{path}.{self.label}" if path else self.label
 
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def T(self) -> Any:
+        return o.transpose(self)
+
     def __repr__(self) -> str:
         return f"Parameter({self.name or '?'}: {self.dtype}{list(self.shape)})"
+
+    def __bool__(self) -> bool:
+        raise ArgumentError(
+            "a Parameter is neither true nor false", got=repr(self), hint="`is not None`"
+        )
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        return self.__noria_value__().__array__(*args, **kwargs)
 
     def __noria_value__(self) -> Any:
         """The state's Value in the Program being built, or the array outside of any."""
@@ -61,42 +82,83 @@ class Parameter:
         return builder.state(self.name, self.shape, self.dtype, **how)  # type: ignore[arg-type]
 
     def numbers(self) -> np.ndarray:
-        """The eager mode's array, initialised on first use."""
+        """The eager mode's array: as a Scope starts with seed 0, until `Module.load` gives others.
+
+        Computed on first use; also while a Program is built.
+        """
         if self.array is None:
             kind, attrs = self.init
-            definition = lookup(kind)
+            number = dtypes.to_numpy(self.dtype)
             if kind == "constant":
-                self.array = np.array(attrs["value"], dtypes.to_numpy(self.dtype))
+                self.array = np.array(attrs["value"], number)
             else:
-                key = [np.zeros(2, np.int64)] if definition.effect == "random" else []
-                self.array = definition(*key, **attrs, shape=self.shape, dtype=self.dtype)
+                definition = lookup(kind)
+                key = np.array([0, zlib.crc32(self.name.encode())], np.int64)
+                full = definition.bind_attrs({**attrs, "shape": self.shape, "dtype": self.dtype})
+                (out,) = definition.run(np, [key] if definition.effect == "random" else [], full)
+                self.array = np.array(out, number)
         return self.array
 
 
+def _sizes(shape: Any) -> tuple[int, ...]:
+    sizes = as_shape(shape)
+    if not all(isinstance(d, int) for d in sizes):
+        raise ShapeError("the sizes of a Parameter are numbers", got=repr(shape))
+    return sizes  # type: ignore[return-value]
+
+
+def _checked_init(init: Any, shape: tuple[int, ...]) -> Init:
+    if not (isinstance(init, tuple) and len(init) == 2 and isinstance(init[1], Mapping)):
+        raise ArgumentError(
+            "not an initialiser", got=repr(init), hint="one of noria.nn.init, as init.constant(0.5)"
+        )
+    if init[0] == "constant" and np.shape(init[1]["value"]) != shape:
+        raise ShapeError(
+            "the numbers of a Parameter have another shape",
+            expected=str(shape),
+            got=str(np.shape(init[1]["value"])),
+        )
+    return init
+
+
 def _forward(name: str) -> Any:
+    of_value = getattr(methods.ValueMethods, name)  # not the array's own, which may mean otherwise
+
     def method(self: Parameter, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self.__noria_value__(), name)(*args, **kwargs)
+        return of_value(self.__noria_value__(), *args, **kwargs)
 
     method.__name__ = name
     return method
 
 
-for _name in methods.NAMES:  # arithmetic on a Parameter is arithmetic on its Value
+for _name in methods.NAMES:  # arithmetic on a Parameter is arithmetic on its Value or array
     setattr(Parameter, _name, _forward(_name))
 
 
 class Module:
-    """Base of models and layers: Parameters and Modules in `__init__`, the rest in `__call__`."""
+    """Base of models and layers: Parameters and Modules in `__init__`, the rest in `__call__`.
+
+    What is an attribute twice within one model is shared and has the name it got first.
+    """
 
     _owner: Module | None = None
     _label: str = ""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, Parameter):
-            value.owner, value.label = self, name
-        elif isinstance(value, Module) and not name.startswith("_"):
-            value.__dict__["_owner"], value.__dict__["_label"] = self, name
         object.__setattr__(self, name, value)
+        if isinstance(value, Parameter):
+            if not self._shares(value.owner, value.label, value):
+                value.owner, value.label = self, name
+        elif isinstance(value, Module) and not self._shares(value._owner, value._label, value):
+            value.__dict__["_owner"], value.__dict__["_label"] = self, name
+
+    def _shares(self, owner: Module | None, label: str, value: Any) -> bool:
+        """Is the value already an attribute elsewhere in the model this module is part of?"""
+        held = owner is not None and owner.__dict__.get(label) is value
+        return held and owner._root() is self._root()  # type: ignore[union-attr]
+
+    def _root(self) -> Module:
+        return self if self._owner is None else self._owner._root()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no __call__")
@@ -109,14 +171,18 @@ class Module:
         above = self._owner.path
         return f"{above}.{self._label}" if above else self._label
 
-    def named(self, name: str) -> Module:
+    def named(self, name: str) -> Self:
         """Prefix of all parameter names, for Programs that hold several models."""
+        if self._owner is not None:
+            raise ArgumentError(
+                f"this module is '{self.path}' of another, and is named by that", got=repr(name)
+            )
         self.__dict__["_label"] = name
         return self
 
     def children(self) -> Iterator[tuple[str, Module]]:
         for k, v in self.__dict__.items():
-            if isinstance(v, Module) and not k.startswith("_"):
+            if isinstance(v, Module) and k != "_owner":
                 yield k, v
 
     def parameters(self) -> dict[str, Parameter]:
@@ -130,8 +196,11 @@ class Module:
         """The eager mode's numbers by name."""
         return {n: p.numbers().copy() for n, p in self.parameters().items()}
 
-    def load(self, values: Mapping[str, Any]) -> Module:
-        """Give the eager mode numbers, e.g. those of a trained scope. Others names are errors."""
+    def load(self, values: Mapping[str, Any]) -> Self:
+        """Give the eager mode numbers by name; parameters not named keep theirs.
+
+        Raises MissingError for a name that is no parameter, ShapeError; nothing is loaded then.
+        """
         mine = self.parameters()
         for n, a in values.items():
             if n not in mine:
@@ -142,6 +211,7 @@ class Module:
                     expected=str(mine[n].shape),
                     got=str(np.shape(a)),
                 )
+        for n, a in values.items():
             mine[n].array = np.array(a, dtypes.to_numpy(mine[n].dtype))
         return self
 
@@ -153,11 +223,8 @@ class Module:
             if isinstance(v, Parameter)
         ]
         lines = own + inner
-        return (
-            f"{type(self).__name__}()"
-            if not lines
-            else "\n".join([f"{type(self).__name__}(", *lines, ")"])
-        )
+        name = type(self).__name__
+        return "\n".join([f"{name}(", *lines, ")"]) if lines else f"{name}()"
 
 
 class Sequential(Module):
@@ -193,6 +260,8 @@ class ModuleList(Module):
             self.append(m)
 
     def append(self, module: Module) -> None:
+        if not isinstance(module, Module):
+            raise ArgumentError("a ModuleList holds modules", got=repr(module))
         setattr(self, str(len(self._layers)), module)
         self._layers.append(module)
 
@@ -213,5 +282,9 @@ def emitting() -> bool:
 
 def update(parameter: Parameter, value: Value) -> None:
     """Commit a new value of non-trained state, such as a running mean, when the step ends."""
-    builder = building()
-    builder.update(parameter.name, value)
+    building().update(parameter.name, value)
+
+
+def pending(parameter: Parameter) -> Value | None:
+    """The new value that the Program being built has for a parameter so far."""
+    return building().root.program.updates.get(parameter.name)

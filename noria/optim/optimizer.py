@@ -2,15 +2,18 @@
 
 State an optimiser keeps for parameter "fc.weight" is "fc.weight.momentum" and the like; the step
 count is "optimizer.step", a constant learning rate is "optimizer.rate", which may be changed while
-training: `executor.scope["optimizer.rate"] = 1e-4`.
+training: `executor.scope["optimizer.rate"] = 1e-4`. Several optimisers of one Program need names,
+which take the place of "optimizer".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
 from typing import Any
 
-from noria.core.errors import ArgumentError
+from noria.core.errors import ArgumentError, nearest
 from noria.grad import Grad, append_backward
 from noria.ir.emit import Builder
 from noria.ir.opdef import vocabulary as o
@@ -19,13 +22,23 @@ from noria.ir.sparse import SparseGrad
 from noria.ops.update import clip_by_global_norm
 from noria.optim.schedules import Schedule
 
-STEP, RATE = "optimizer.step", "optimizer.rate"
-
 
 def _rate(lr: float | Schedule) -> float | Schedule:
-    if not callable(lr) and not (isinstance(lr, (int, float)) and lr >= 0):
+    if not callable(lr) and not (isinstance(lr, Real) and 0 <= lr < math.inf):
         raise ArgumentError("a learning rate must be a number >= 0 or a schedule", got=repr(lr))
     return lr
+
+
+def _fractions(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if not (isinstance(number, Real) and 0 <= number < 1):
+            raise ArgumentError(f"{name} must be in [0, 1)", got=repr(number))
+
+
+def _not_negative(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if not (isinstance(number, Real) and 0 <= number < math.inf):
+            raise ArgumentError(f"{name} must be a number >= 0", got=repr(number))
 
 
 class Optimizer:
@@ -35,6 +48,8 @@ class Optimizer:
     weight_decay: adds weight_decay * param to the gradient (L2), unless the optimiser decouples it
     decay:        name -> bool: which parameters are decayed, default all
     clip_norm:    scale all gradients so that their global norm is at most this
+    name:         of the step count and the learning rate among the state, for a Program that has
+                  several optimisers
     """
 
     decoupled = False
@@ -46,27 +61,35 @@ class Optimizer:
         weight_decay: float = 0.0,
         decay: Callable[[str], bool] | None = None,
         clip_norm: float | None = None,
+        name: str = "optimizer",
     ) -> None:
-        if weight_decay < 0:
-            raise ArgumentError("weight_decay must be >= 0", got=repr(weight_decay))
-        if clip_norm is not None and clip_norm <= 0:
+        _not_negative(weight_decay=weight_decay)
+        if clip_norm is not None and not (isinstance(clip_norm, Real) and clip_norm > 0):
             raise ArgumentError("clip_norm must be > 0", got=repr(clip_norm))
+        if decay is not None and not callable(decay):
+            raise ArgumentError("decay is a function of a parameter's name", got=repr(decay))
         self.lr, self.weight_decay, self.clip_norm = _rate(lr), weight_decay, clip_norm
         self.decay = decay or (lambda name: True)
+        self.name = name
 
     def minimize(
         self, program: Program, loss: str = "loss", wrt: Sequence[str] | None = None
     ) -> Program:
         """The training Program: `program`, its backward, and an update of each parameter.
 
-        loss: name of a scalar output; wrt: names of parameters, default all trainable ones.
+        loss: name of a scalar output; wrt: names of parameters, default all trainable ones. Those
+        that the loss does not depend on stay as they are.
+        Raises MissingError if there is no such output; ArgumentError if it is no scalar, for an
+        unknown name in `wrt`, and if the Program updates a parameter already or has an optimiser of
+        this name; ProgramError if nothing that can be learned leads to the loss.
         """
         out, grads = append_backward(program, loss, wrt)
+        _need_free(out, grads)
         with Builder(out, made_by=type(self).__name__) as builder:
-            step = builder.state(STEP, (), "int64")
+            step = _declare(builder, f"{self.name}.step", (), "int64", 0.0)
             rate = self._rate_value(builder, step)
             count = o.add(step, 1)
-            builder.update(STEP, count)
+            builder.update(step, count)
             if self.clip_norm is not None:
                 names = list(grads)
                 clipped = clip_by_global_norm([grads[n] for n in names], self.clip_norm)
@@ -78,7 +101,7 @@ class Optimizer:
     def _rate_value(self, builder: Builder, step: Value) -> Value:
         if callable(self.lr):
             return self.lr(step)
-        return builder.state(RATE, (), init=("fill", {"value": float(self.lr)}))
+        return _declare(builder, f"{self.name}.rate", (), "float32", float(self.lr))
 
     def _one(self, builder: Builder, state: State, grad: Grad, rate: Value, count: Value) -> None:
         param, slots = state.value, {}
@@ -87,9 +110,8 @@ class Optimizer:
             dense = grad.dense() if isinstance(grad, SparseGrad) else grad
             grad = o.add(dense, o.mul(param, self.weight_decay))
         for slot, start in self.slots().items():
-            slots[slot] = builder.state(
-                f"{state.name}.{slot}", param.shape, param.dtype, init=("fill", {"value": start})
-            )
+            full = f"{state.name}.{slot}"
+            slots[slot] = _declare(builder, full, param.shape, param.dtype, start)
         decay = self.weight_decay if decayed and self.decoupled else 0.0
         new = self.apply(param, grad, slots, rate, count, decay)
         for name, value in zip([state.name, *(s.name for s in slots.values())], new, strict=True):
@@ -113,6 +135,30 @@ class Optimizer:
         count: number of this step, from 1; decay: decoupled weight decay of this parameter.
         """
         raise NotImplementedError
+
+
+def _need_free(program: Program, names: Iterable[str]) -> None:
+    for name in names:
+        if name not in program.state:
+            raise ArgumentError(
+                f"'{name}' is no state of the Program, so nothing can be learned for it",
+                hint=nearest(name, program.parameters()),
+            )
+        if name in program.updates:
+            raise ArgumentError(
+                f"'{name}' is updated in this Program already",
+                hint="name the parameters of each optimiser: minimize(program, loss, wrt=[...])",
+            )
+
+
+def _declare(builder: Builder, name: str, shape: Any, dtype: str, start: float) -> Value:
+    """New state. Raises ArgumentError if the Program has state of that name."""
+    if name in builder.program.state:
+        raise ArgumentError(
+            f"the Program already has state called '{name}'",
+            hint="give a second optimiser a name of its own: SGD(0.1, name='critic')",
+        )
+    return builder.state(name, shape, dtype, init=("fill", {"value": start}))
 
 
 def emit_update(
@@ -143,6 +189,7 @@ class Momentum(Optimizer):
         self, lr: float | Schedule, momentum: float = 0.9, *, nesterov: bool = False, **rest: Any
     ) -> None:
         super().__init__(lr, **rest)
+        _fractions(momentum=momentum)
         self.momentum, self.nesterov = momentum, nesterov
 
     def slots(self) -> dict[str, float]:
@@ -160,6 +207,7 @@ class Adagrad(Optimizer):
         self, lr: float | Schedule, *, epsilon: float = 1e-10, initial: float = 0.0, **rest: Any
     ) -> None:
         super().__init__(lr, **rest)
+        _not_negative(epsilon=epsilon, initial=initial)
         self.epsilon, self.initial = epsilon, initial
 
     def slots(self) -> dict[str, float]:
@@ -182,8 +230,8 @@ class Adam(Optimizer):
         **rest: Any,
     ) -> None:
         super().__init__(lr, **rest)
-        if not (0 <= beta1 < 1 and 0 <= beta2 < 1):
-            raise ArgumentError("betas must be in [0, 1)", got=f"{beta1}, {beta2}")
+        _fractions(beta1=beta1, beta2=beta2)
+        _not_negative(epsilon=epsilon)
         self.how = {"beta1": beta1, "beta2": beta2, "epsilon": epsilon}
 
     def slots(self) -> dict[str, float]:
@@ -224,6 +272,8 @@ class RMSProp(Optimizer):
         **rest: Any,
     ) -> None:
         super().__init__(lr, **rest)
+        _fractions(rho=rho, momentum=momentum)
+        _not_negative(epsilon=epsilon)
         self.how: dict[str, Any] = {
             "rho": rho,
             "epsilon": epsilon,

@@ -203,7 +203,7 @@ def _read_about(path: Path) -> dict[str, Any]:
         )
     for name, kind in _FIELDS.items():
         value = about.get(name)
-        if type(value) is not kind or (kind is int and value < 0):
+        if type(value) is not kind or (isinstance(value, int) and value < 0):
             raise FormatError(
                 f"checkpoint.json has no valid '{name}'",
                 where=str(path),

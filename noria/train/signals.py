@@ -8,6 +8,10 @@ from types import TracebackType
 from typing import Any, Self
 
 
+class StopAsked(Exception):
+    """Somebody asked; raised where stopping leaves everything whole."""
+
+
 class StopSignals:
     """While entered, a first SIGINT or SIGTERM only asks; a second one raises KeyboardInterrupt.
 
@@ -21,9 +25,9 @@ class StopSignals:
         self._old: dict[int, Any] = {}
 
     def check(self) -> None:
-        """Raises KeyboardInterrupt if somebody asked."""
+        """Raises StopAsked if somebody asked."""
         if self.asked:
-            raise KeyboardInterrupt
+            raise StopAsked
 
     def __enter__(self) -> Self:
         self.asked = False
@@ -38,7 +42,7 @@ class StopSignals:
         trace: TracebackType | None,
     ) -> None:
         for number, handler in self._old.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: of C code
         self._old = {}
 
     def _ask(self, number: int, frame: Any) -> None:

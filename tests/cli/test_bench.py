@@ -38,6 +38,7 @@ def test_threads_are_obeyed(noria, model: Path) -> None:
     assert "threads: 1\n" in noria("bench", model, "--seconds", 0.01, "--threads", 1).out
 
 
+@pytest.mark.usefixtures("fast_kernels")
 def test_the_reference_is_the_engine_without_kernels(
     noria, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +121,7 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.mark.usefixtures("fast_kernels")
 def test_progress_is_shown_on_a_terminal_and_gone_at_the_end(
     model: Path, noria, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ def test_one_part_can_be_chosen(noria, model: Path, option: str, title: str) -> 
     assert "program small" not in out
 
 
+@pytest.mark.usefixtures("fast_kernels")
 def test_operators_tell_their_work(noria, model: Path) -> None:
     table = noria("show", model, "--operators", "--size", "N=100").out
     (products,) = [line.split() for line in table.splitlines() if line.startswith("linear ")]

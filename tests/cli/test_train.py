@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from noria.cli import train
 from noria.ir.save import load
 from noria.train.trainer import Trainer
 
@@ -67,23 +66,6 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     for name in ("best.noria", "checkpoints/step-00000090/model/state.safetensors"):
         whole, parts = (tmp_path / d / name for d in ("whole", "parts"))
         assert whole.read_bytes() == parts.read_bytes()
-
-
-def test_a_second_signal_stops_at_once() -> None:
-    with train._stops_between_steps(reader=None), pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
-        for _ in range(1000):  # Python runs the handler between two of its own steps
-            pass
-        os.kill(os.getpid(), signal.SIGINT)
-        for _ in range(1000):
-            pass
-
-
-def test_signal_handlers_are_put_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with train._stops_between_steps(reader=None):
-        assert signal.getsignal(signal.SIGTERM) != before
-    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_resumed_run_refuses_other_settings(noria, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from noria.train.signals import StopSignals
+from noria.train.signals import StopAsked, StopSignals
 
 
 @pytest.mark.parametrize("number", StopSignals.NUMBERS)
@@ -17,7 +17,7 @@ def test_a_first_signal_asks_and_a_second_one_insists(number: int) -> None:
     with StopSignals() as signals:
         signals.check()
         os.kill(os.getpid(), number)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(StopAsked):
             signals.check()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)

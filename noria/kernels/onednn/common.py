@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
+from noria.core.errors import EngineError
 from noria.core.flags import flags
 from noria.ir.program import Operator
 from noria.kernels.call import Call
@@ -38,6 +40,15 @@ def need(op: Operator, dtypes: Sequence[str] = FLOATS) -> None:
             raise Declined(f"{v.name} is {v.dtype}, oneDNN takes {' or '.join(dtypes)} here")
 
 
+@contextmanager
+def declining() -> Iterator[None]:
+    """What oneDNN has no implementation for on this CPU is left to another kernel."""
+    try:
+        yield
+    except EngineError as error:
+        raise Declined(f"{error.what}: {error.got}") from error
+
+
 def attr(post_ops: Sequence[PostOp] = ()) -> Attr:
     """Attributes with the flagged arithmetic precision."""
     return Attr(flags.fpmath, tuple(post_ops))
@@ -70,11 +81,10 @@ def pack_for(primitive: Primitive, arg: int, source: MemDesc, position: int) -> 
     if chosen.lies_like(source):
         return None
     move = reorder(source, chosen)
+    if ARG.SCRATCHPAD in move.descs:
+        raise Declined("packing would need a scratchpad")
 
     def emit(address: int, copy: int) -> list[Call]:
-        addresses = {ARG.SRC: address, ARG.DST: copy}
-        if ARG.SCRATCHPAD in move.descs:
-            raise Declined("the reorder needs a scratchpad")
-        return [move.call(addresses)]
+        return [move.call({ARG.SRC: address, ARG.DST: copy})]
 
     return Pack(position, (source, chosen), chosen.nbytes, emit)

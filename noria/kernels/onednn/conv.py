@@ -16,7 +16,15 @@ from noria.kernels.onednn.build_conv import (
     convolution_forward,
 )
 from noria.kernels.onednn.build_pointwise import reorder
-from noria.kernels.onednn.common import activation, attr, channels_last, desc, need, pack_for
+from noria.kernels.onednn.common import (
+    activation,
+    attr,
+    channels_last,
+    declining,
+    desc,
+    need,
+    pack_for,
+)
 from noria.kernels.onednn.enums import ARG
 from noria.kernels.onednn.memory import MemDesc
 from noria.kernels.onednn.primitive import Primitive
@@ -105,6 +113,7 @@ class Forward(_Conv):
             wanted[3] = LAST
         return wanted, outs
 
+    @declining()
     def bind(self, bound: BoundOp) -> Prepared:
         x, w, *rest = bound.inputs
         out = bound.outputs[0]
@@ -147,6 +156,7 @@ class InputGrad(_Conv):
     def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
         return channels_last(op, given)
 
+    @declining()
     def bind(self, bound: BoundOp) -> Prepared:
         g, w = bound.inputs
         out = bound.outputs[0]
@@ -211,6 +221,7 @@ class WeightGrad(_Conv):
     def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
         return [LAST, LAST], [PLAIN]
 
+    @declining()
     def bind(self, bound: BoundOp) -> Prepared:
         x, g = bound.inputs
         out = bound.outputs[0]

@@ -7,7 +7,7 @@ from math import prod
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.onednn.build_dense import matmul
-from noria.kernels.onednn.common import activation, attr, need, pack_for
+from noria.kernels.onednn.common import activation, attr, declining, need, pack_for
 from noria.kernels.onednn.enums import ARG
 from noria.kernels.onednn.memory import MemDesc
 from noria.kernels.onednn.primitive import Primitive
@@ -84,6 +84,7 @@ class MatMul(Kernel):
         if any(v.ndim < 2 for v in op.operands):
             raise Declined("an operand is a vector")
 
+    @declining()
     def bind(self, bound: BoundOp) -> Prepared:
         x, y = bound.inputs
         out = bound.outputs[0]
@@ -110,6 +111,7 @@ class Linear(Kernel):
             raise Declined("x is a scalar")
         activation(op.attrs.get("activation"))
 
+    @declining()
     def bind(self, bound: BoundOp) -> Prepared:
         x, w, *rest = bound.inputs
         assert x is not None and w is not None

@@ -15,6 +15,9 @@ from noria.kernels.numba.linear import _ACTIVATIONS
 from noria.runtime.executor import Executor
 
 
+pytestmark = pytest.mark.usefixtures("fast_kernels")
+
+
 def executor(ins: int, outs: int, bias: bool, activation: str | None) -> Executor:
     def body(x: Any) -> Any:
         state = building().state

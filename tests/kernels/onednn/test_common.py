@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from noria.core.errors import EngineError
 from noria.core.flags import flags
 from noria.ir.program import Operator, Value
 from noria.kernels.call import run
@@ -92,3 +93,8 @@ def test_equal_packs_have_equal_keys():
     other = MemDesc((20, 30), "float32", (1, 20))
     keys = [common.pack_for(primitive, ARG.WEIGHTS, other, 1).key for _ in range(2)]
     assert keys[0] == keys[1] and hash(keys[0]) == hash(keys[1])
+
+
+def test_what_onednn_does_not_implement_is_declined():
+    with pytest.raises(Declined, match="no such thing: int4"), common.declining():
+        raise EngineError("no such thing", got="int4")
