@@ -149,7 +149,9 @@ class BatchNorm(Module):
 
     def __init__(self, features: int, *, epsilon: float = 1e-5, momentum: float = 0.1) -> None:
         _positive(features=features)
-        _not_negative(epsilon=epsilon, momentum=momentum, **{"1 - momentum": 1 - momentum})
+        _not_negative(epsilon=epsilon)
+        if not 0 <= momentum <= 1:
+            raise ArgumentError("momentum must be in [0, 1]", got=repr(momentum))
         self.weight = Parameter((features,), init.ones())
         self.bias = Parameter((features,), init.zeros())
         self.running_mean = Parameter((features,), init.zeros(), trainable=False)

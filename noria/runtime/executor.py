@@ -23,7 +23,9 @@ from noria.runtime.workspace import Kept, Workspace
 class Executor:
     """Runs one Program on the state of one Scope, a step at a time.
 
-    program: as built; the passes of `passes/pipeline.py` are applied unless `optimized` is True
+    program: as built; the passes of `passes/pipeline.py` rewrite it for each set of fetches, so
+             that what nobody fetches is not in the way of fusion
+    optimized: the Program is planned as it is, no pass runs
     scope:   holds the state; a new one is made and initialised with `seed` by default
     threads: threads per kernel, default all of the affinity mask
 
@@ -41,8 +43,8 @@ class Executor:
     ) -> None:
         verify(program)
         self.threads = thread_count() if threads is None else checked_count(threads)
-        self.source = program
-        self.program = program if optimized else optimize(program)
+        self.program = program
+        self._optimized = optimized
         self.scope = scope if scope is not None else Scope()
         self.scope.initialize(program, seed)
         self._feeds = Feeds(self.program)
@@ -61,7 +63,7 @@ class Executor:
         (EngineError), state that was updated before it keeps its new value.
         """
         names = self._all if fetch is None else tuple(fetch)
-        arrays = self._feeds.arrays(feeds or {})
+        arrays = self._feeds.arrays({} if feeds is None else feeds)
         scope, kept = self.scope, self._kept
         with scope.lock:
             bound = self._bound(names, arrays)
@@ -95,7 +97,9 @@ class Executor:
         if found is None:
             program = self.program.copy()
             program.outputs = {n: self._output(n) for n in names}
-            found = self._plans[names] = make_plan(program)
+            program.block.outputs = list(program.outputs.values())
+            found = make_plan(program if self._optimized else optimize(program))
+            self._plans[names] = found
         return found
 
     # ---- once per set of sizes -----------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from noria.core import dtypes
-from noria.core.errors import DTypeError, MissingError, NoriaError, nearest
+from noria.core.errors import ArgumentError, DTypeError, MissingError, NoriaError, nearest
 from noria.core.shapes import solve_all
 from noria.ir.program import Program, Value
 
@@ -24,9 +24,11 @@ class Feeds:
     def arrays(self, feeds: Mapping[str, Any]) -> list[np.ndarray]:
         """The feeds as arrays in the order of the inputs.
 
-        Raises MissingError for a missing or unknown name, DTypeError for another dtype. Shapes are
-        looked at when they are new, by `sizes`.
+        Raises MissingError for a missing or unknown name, DTypeError for another dtype,
+        ArgumentError for what is no mapping. Shapes are looked at when they are new, by `sizes`.
         """
+        if type(feeds) is not dict and not isinstance(feeds, Mapping):
+            raise self._no_mapping(feeds)
         out = []
         for name, dtype in self._wanted:
             a = feeds.get(name)
@@ -51,13 +53,23 @@ class Feeds:
 
     # ---- what is wrong -------------------------------------------------------------------------
 
+    def _no_mapping(self, given: Any) -> NoriaError:
+        name = self.inputs[0].name if self.inputs else "name"
+        return ArgumentError(
+            "feeds are given by name",
+            where=self._where(),
+            expected=self._told(),
+            got=type(given).__name__,
+            hint=f"{{'{name}': array}}",
+        )
+
     def _array(self, name: str, given: Any, feeds: Mapping[str, Any]) -> np.ndarray:
         if given is None:
             raise MissingError(
                 f"the feed '{name}' is missing",
                 where=self._where(),
                 expected=self._told(),
-                got=", ".join(sorted(feeds)) or "no feeds",
+                got=", ".join(map(str, feeds)) or "no feeds",
                 hint=f"run({{'{name}': array, ...}})",
             )
         try:

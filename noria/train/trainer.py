@@ -64,8 +64,8 @@ class Trainer:
     keep:       so many of the newest checkpoints
     patience:   stop after so many epochs without a better evaluation metric; None: never
 
-    Raises ArgumentError for numbers that make no sense or a Program without updates, MissingError
-    for an output it does not have, ShapeError for one that is not a scalar.
+    Raises ArgumentError for numbers that make no sense or a Program that updates no parameter,
+    MissingError for an output it does not have, ShapeError for one that is not a scalar.
     """
 
     def __init__(
@@ -290,7 +290,7 @@ class Trainer:
 
     def save_model(self, path: str | Path) -> None:
         """Save the test form of the Program with the present parameters."""
-        program = self.tester.source
+        program = self.tester.program
         arrays = self.scope.arrays
         save(program, path, {n: arrays[n].copy() for n in program.state})
 
@@ -332,9 +332,9 @@ def _check_program(program: Program, *names: str) -> None:
         value = program.output(name)
         if value.shape:
             raise ShapeError(f"output '{name}' is not a scalar", got=str(value))
-    if not program.updates:
+    if not any(program.state[n].trainable for n in program.updates):
         raise ArgumentError(
-            f"Program '{program.name}' updates nothing: there is nothing to train",
+            f"Program '{program.name}' updates no parameter",
             hint="Adam(1e-3).minimize(program)",
         )
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from noria.cli import train
+from noria.core.errors import ArgumentError
 from noria.ir.save import load
 from noria.train.trainer import Trainer
 
@@ -66,6 +68,37 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     for name in ("best.noria", "checkpoints/step-00000090/model/state.safetensors"):
         whole, parts = (tmp_path / d / name for d in ("whole", "parts"))
         assert whole.read_bytes() == parts.read_bytes()
+
+
+def test_a_second_signal_ends_with_the_code_of_interrupted(
+    noria, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Trainer._step
+
+    def _step(self, batch):
+        if self.step == 3:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return plain(self, batch)
+
+    monkeypatch.setattr(Trainer, "_step", _step)
+    ran = run(noria, tmp_path)
+    assert ran.code == 130 and "stopped at once" in ran.out
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_fresh_run_that_cannot_begin_costs_no_earlier_one(
+    noria, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(noria, tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+
+    def refuse(*args: object, **options: object) -> None:
+        raise ArgumentError("no such data")
+
+    monkeypatch.setattr(train, "Trainer", refuse)
+    assert run(noria, tmp_path, "--fresh").code == 1
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_resumed_run_refuses_other_settings(noria, tmp_path: Path) -> None:

@@ -116,8 +116,7 @@ def test_gains_and_fans_equal_those_of_pytorch(name):
 
 @pytest.mark.parametrize(
     ("nonlinearity", "slope"),
-    [("linear", 0.0), ("sigmoid", 0.0), ("tanh", 0.0), ("relu", 0.0), ("selu", 0.0)]
-    + [("leaky_relu", 0.2)],
+    [*((n, 0.0) for n in ("linear", "sigmoid", "tanh", "relu", "selu")), ("leaky_relu", 0.2)],
 )
 def test_gain_equals_that_of_pytorch(nonlinearity, slope):
     torch = pytest.importorskip("torch")

@@ -51,7 +51,7 @@ def _learns(executor: Executor, image: tuple[int, ...], steps: int) -> None:
 
 def _ships(executor: Executor, image: tuple[int, ...], path: Path) -> None:
     """The loaded file computes, at two batch sizes, what the reference makes of the Program."""
-    program = for_test(executor.source, ["logits"])
+    program = for_test(executor.program, ["logits"])
     state = executor.scope.state()
     save(program, path, {n: state[n] for n in program.state})
     predictor = Predictor.load(path)

@@ -1,0 +1,62 @@
+"""One arena for all sizes; pieces that are computed again when state was written."""
+
+from noria.runtime.workspace import GROWTH, Kept, Workspace
+
+
+class Thing:
+    """Stands for a Bound."""
+
+
+def test_what_fits_shares_one_arena():
+    space = Workspace()
+    large = space.room(100_000)
+    assert space.room(50_000) is large and space.room(100_000) is large
+
+
+def test_a_larger_arena_ends_the_bounds_in_the_smaller_one():
+    space = Workspace()
+    small = space.room(1000)
+    space.put("small", Thing())
+    large = space.room(5000)
+    assert large is not small and large.nbytes >= 5000
+    assert space.get("small") is None and not space.bounds
+
+
+def test_an_arena_grows_by_more_than_is_asked_for():
+    space = Workspace()
+    first = space.room(1 << 20)
+    assert space.room((1 << 20) + 1).nbytes >= int(GROWTH * first.nbytes)
+
+
+def test_a_bound_that_is_still_used_keeps_its_memory():
+    space = Workspace()
+    view = space.room(1000).view(0, (4,), "float32")
+    view[:] = 7
+    space.room(1 << 22).view(0, (4,), "float32")[:] = 8
+    assert view.tolist() == [7.0] * 4
+
+
+def test_the_bound_not_used_for_the_longest_time_is_forgotten():
+    space = Workspace(limit=2)
+    a, b, c = Thing(), Thing(), Thing()
+    space.put("a", a)
+    space.put("b", b)
+    assert space.get("a") is a
+    space.put("c", c)
+    assert space.get("b") is None and space.get("a") is a and space.get("c") is c
+
+
+def test_a_piece_is_the_same_for_the_same_key():
+    kept = Kept()
+    piece = kept.piece("w", 100)
+    assert kept.piece("w", 100) is piece and kept.piece("v", 100) is not piece
+    assert piece.epoch != kept.epoch  # nobody has written it yet
+
+
+def test_a_new_version_of_the_state_begins_an_epoch():
+    kept = Kept()
+    kept.follow(0)
+    assert kept.epoch == 0
+    kept.follow(3)
+    kept.follow(3)
+    assert kept.epoch == 1 and kept.version == 3
