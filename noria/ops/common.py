@@ -98,9 +98,7 @@ def need_rank(value: Spec, *ranks: int, what: str = "x") -> None:
 
 def pair(value: int | Sequence[int], n: int = 2, what: str = "value") -> tuple[int, ...]:
     """`n` integers from one integer or a sequence of `n`."""
-    if isinstance(value, int):
-        return (value,) * n
-    out = tuple(value)
+    out = tuple(value) if isinstance(value, Sequence) else (value,) * n
     if len(out) != n or not all(isinstance(v, int) for v in out):
         raise ArgumentError(f"{what} must be an integer or {n} integers", got=repr(value))
     return out

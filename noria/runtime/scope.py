@@ -100,6 +100,13 @@ class Scope:
             raise ShapeError(
                 f"state '{name}' has another shape", expected=str(old.shape), got=str(value.shape)
             )
+        if not np.can_cast(value.dtype, old.dtype, "same_kind"):
+            raise DTypeError(
+                f"state '{name}' cannot hold numbers of that dtype",
+                expected=str(old.dtype),
+                got=str(value.dtype),
+                hint=f"array.astype('{old.dtype}')",
+            )
         with self.lock:
             np.copyto(old, value, casting="same_kind")
             self.version += 1
