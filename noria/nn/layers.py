@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from noria.core.errors import ArgumentError
+from noria.core.dims import product
+from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import lookup
 from noria.ir.opdef import vocabulary as o
 from noria.nn import init
@@ -36,7 +37,7 @@ def _divisible(groups: int, **channels: int) -> None:
 
 def _not_negative(**numbers: float) -> None:
     for name, number in numbers.items():
-        if not number >= 0:
+        if not isinstance(number, (int, float)) or not number >= 0:
             raise ArgumentError(f"{name} must be a number >= 0", got=repr(number))
 
 
@@ -150,7 +151,7 @@ class BatchNorm(Module):
     def __init__(self, features: int, *, epsilon: float = 1e-5, momentum: float = 0.1) -> None:
         _positive(features=features)
         _not_negative(epsilon=epsilon)
-        if not 0 <= momentum <= 1:
+        if not isinstance(momentum, (int, float)) or not 0 <= momentum <= 1:
             raise ArgumentError("momentum must be in [0, 1]", got=repr(momentum))
         self.weight = Parameter((features,), init.ones())
         self.bias = Parameter((features,), init.zeros())
@@ -289,7 +290,9 @@ class Flatten(Module):
     """[N, ...] -> [N, product of the rest]."""
 
     def __call__(self, x: Any) -> Any:
-        return o.flatten(x, start=1)
+        if x.ndim == 0:
+            raise ShapeError("a scalar has no axis to keep", got=str(x))
+        return o.reshape(x, shape=(x.shape[0], product(x.shape[1:])))
 
 
 class Identity(Module):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from noria.core.dtypes import is_float
 from noria.ir.index import Index
 from noria.ir.nested import has_effect
-from noria.ir.program import Block, Operator, Shape, Value
+from noria.ir.program import Block, Operator, Shape, Value, symbols_told, symbols_used
 from noria.ops.fused import ELEMENTWISE, REDUCTIONS, SPREAD, UPDATES, reduction_axes
 from noria.passes.liveness import fixed_values
 
@@ -80,8 +80,9 @@ class Grouping:
         """Operator -> (operator before it, how much lower its level must be)."""
         before: dict[Operator, list[tuple[Operator, int]]] = {}
         effect = None
+        teller: dict[str, Operator] = {}  # symbol -> the operator that finds the size
         for o in self.operators:
-            links = before[o] = []
+            links = before[o] = [(teller[s], 1) for s in symbols_used(o) if s in teller]
             for v in dict.fromkeys(o.operands):
                 maker = self.index.producer.get(v)
                 if maker is not None:
@@ -90,6 +91,7 @@ class Grouping:
             if has_effect(o):  # effects keep their order
                 links.extend([(effect, 1)] if effect is not None else [])
                 effect = o
+            teller.update((s, o) for s in symbols_told(o) if s not in teller)
         return before
 
     # ---- levels --------------------------------------------------------------------------------

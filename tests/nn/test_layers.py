@@ -376,6 +376,8 @@ def test_the_padding_row_is_not_learned(sparse):
         lambda: nn.ConvTranspose2d(4, 4, -1),
         lambda: nn.BatchNorm1d(0),
         lambda: nn.BatchNorm2d(3, momentum=1.5),
+        lambda: nn.BatchNorm2d(3, momentum=None),
+        lambda: nn.GroupNorm(1, 3, epsilon=None),
         lambda: nn.BatchNorm2d(3, momentum=-0.1),
         lambda: nn.BatchNorm2d(3, epsilon=-1e-5),
         lambda: nn.LayerNorm(()),
@@ -413,6 +415,7 @@ def test_bad_arguments_are_refused_when_the_layer_is_made(make):
         (nn.Embedding(4, 2), np.ones(2, "f"), DTypeError),
         (nn.Embedding(4, 2), np.array([4]), ArgumentError),
         (nn.MaxPool2d(2), np.ones((2, 3), "f"), ShapeError),
+        (nn.Flatten(), np.ones((), "f"), ShapeError),
     ],
     ids=lambda v: type(v).__name__ if isinstance(v, Module) else "",
 )

@@ -189,3 +189,17 @@ def test_the_space_of_an_operator():
     """)
     full = p.inputs["x"].shape
     assert [space_of(o) for o in p.operators] == [full, full, None, full, None, None, None]
+
+
+def test_what_uses_a_size_stays_behind_what_finds_it():
+    loops = grouping(
+        f"a: {F} = exp(x)",
+        "b: bool[N, 4] = greater(a, z)",
+        'ids: int64[K, 2] = nonzero(b, size="K")',
+        "count: int64[] = dim_value(dim={K})",
+        f"c: {F} = sin(a)",
+        "output y = c",
+        "output count = count",
+    )
+    order = [getattr(unit, "type", "loop") for unit in loops.in_order()]
+    assert order == ["loop", "nonzero", "dim_value"]

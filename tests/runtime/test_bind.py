@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from noria.core.dims import symbol
-from noria.core.errors import EngineError, ShapeError
+from noria.core.errors import ArgumentError, EngineError, ShapeError
 from noria.core.flags import flags
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
@@ -95,7 +95,7 @@ def test_a_found_size_of_one_is_not_broadcast():
         rows = o.reduce_sum(o.cast(found, dtype="float32"), axis=1)
         return {"y": o.add(rows, b.input("z", (N,)))}
 
-    with pytest.raises(ShapeError, match="sizes that must be the same differ"):
+    with pytest.raises(ShapeError, match="K=1"):
         step(bind(build(fn), {"N": 3}), [1, -2, -3], [1, 1, 1])
 
 
@@ -171,7 +171,8 @@ def test_a_kernel_may_decline_when_sizes_are_known(own_kernels):
         bound = Bound(plan, {"N": n}, {}, 1, block_functions)
         x = floats(n, 4)
         np.testing.assert_array_equal(step(bound, x)["y"], np.maximum(x, 0))
-    assert plan.steps[0].refused == [("test:negate", "at binding: it does not like it")]
+    noted = [reason for name, reason in plan.steps[0].refused if name == "test:negate"]
+    assert noted == ["at binding: it does not like it"]
 
 
 def test_the_next_kernel_serves_where_the_first_declines(own_kernels):
@@ -196,7 +197,7 @@ def test_what_is_wrong_with_the_input_of_a_kernel_is_told_by_the_reference():
 
     bound = bind(build(fn), {"N": 2}, frozenset({"numba"}))
     assert bound.items[0].kernel is not None
-    with pytest.raises(EngineError, match="label 9 is not one of 3 classes") as error:
+    with pytest.raises(ArgumentError, match="a label is no class") as error:
         step(bound, floats(2, 3), [1, 9])
     assert "test_bind.py" in error.value.where
 

@@ -6,9 +6,18 @@ import threading
 import numpy as np
 import pytest
 
-from noria.core.errors import DTypeError, EngineError, MissingError, NoriaError, ShapeError
+from noria.core.dims import symbol
+from noria.core.errors import (
+    ArgumentError,
+    DTypeError,
+    EngineError,
+    MissingError,
+    NoriaError,
+    ShapeError,
+)
 from noria.core.flags import flags
 from noria.ir.opdef import vocabulary as o
+from noria.kernels.numba import jit
 from noria.runtime.executor import Executor
 from noria.runtime.scope import Scope
 from tests.runtime.programs import N, assert_engine_is_right, build, feeds_of, floats, mlp, value
@@ -71,6 +80,206 @@ def test_fetched_arrays_are_the_callers_own():
     np.testing.assert_array_equal(second, np.full(4, 2))
 
 
+# ---- a fetched value is never wrong, nor is state -----------------------------------------------
+
+
+def x_of(b):
+    return b.input("x", (4, 4))
+
+
+def fetched_input(b):
+    x = x_of(b)
+    return {"x": x, "y": o.exp(o.neg(x))}
+
+
+def fetched_old_state(b):
+    a = value(b, "a")
+    b.update("a", o.add(a, x_of(b)))
+    return {"old": a}
+
+
+def fetched_view_of_old_state(b):
+    a = value(b, "a")
+    flat = o.reshape(a, shape=(16,))
+    b.update("a", o.add(a, x_of(b)))
+    return {"old": flat, "later": o.neg(flat)}
+
+
+def fetched_old_and_new_state(b):
+    a = value(b, "a")
+    new = o.mul(a, x_of(b))
+    b.update("a", new)
+    return {"old": a, "new": new, "flat": o.reshape(new, shape=(16,))}
+
+
+def fetched_before_it_could_be_overwritten(b):
+    t = o.tanh(x_of(b))
+    return {"t": t, "y": o.exp(o.neg(t)), "z": o.square(t)}
+
+
+def one_value_under_two_names(b):
+    t = o.tanh(x_of(b))
+    return {"one": t, "two": t, "sum": o.add(t, t)}
+
+
+def view_of_an_input(b):
+    x = x_of(b)
+    return {"flat": o.reshape(x, shape=(16,)), "y": o.neg(x), "same": o.identity(x)}
+
+
+def view_then_in_place(b):
+    t = o.tanh(x_of(b))
+    flat = o.reshape(t, shape=(16,))
+    return {"y": o.exp(flat), "back": o.reshape(o.neg(flat), shape=(4, 4)), "t": o.reduce_sum(t)}
+
+
+def swapped_states(b):
+    a, c = value(b, "a"), value(b, "c")
+    b.update("a", c)
+    b.update("c", a)
+    return {"a": a, "y": o.add(a, x_of(b))}
+
+
+def three_states_in_a_ring(b):
+    a, c, d = (value(b, n) for n in "acd")
+    b.update("a", c)
+    b.update("c", d)
+    b.update("d", o.add(a, x_of(b)))
+    return {}
+
+
+def state_that_stays(b):
+    a = value(b, "a")
+    b.update("a", a)
+    return {"y": o.add(a, x_of(b))}
+
+
+def state_that_becomes_a_view_of_another(b):
+    a, c = value(b, "a"), value(b, "c")
+    b.update("a", o.reshape(o.reshape(c, shape=(16,)), shape=(4, 4)))
+    b.update("c", o.mul(c, x_of(b)))
+    return {}
+
+
+def state_that_becomes_an_input(b):
+    x = x_of(b)
+    b.update("a", x)
+    b.update("c", o.identity(x))
+    return {"x": x}
+
+
+def one_value_for_two_states(b):
+    new = o.add(value(b, "a"), x_of(b))
+    b.update("a", new)
+    b.update("c", new)
+    return {"new": new}
+
+
+def state_updated_and_then_read(b):
+    a = value(b, "a")
+    new = o.add(a, x_of(b))
+    b.update("a", new)
+    return {"y": o.matmul(new, a), "z": o.softmax(new, axis=-1)}
+
+
+def constants_and_fixed_state(b):
+    x, a = x_of(b), value(b, "a")
+    one = o.fill(shape=(4, 4), value=1.0)
+    return {"one": one, "a": a, "t": o.tanh(a), "y": o.add(o.mul(x, o.tanh(a)), one)}
+
+
+def columns_and_rows(b):
+    x = x_of(b)
+    t = o.transpose(x, perm=(1, 0))
+    return {"t": t, "p": o.matmul(t, x), "y": o.add(t, x), "flat": o.reshape(t, shape=(16,))}
+
+
+TRAPS = [
+    fetched_input,
+    fetched_old_state,
+    fetched_view_of_old_state,
+    fetched_old_and_new_state,
+    fetched_before_it_could_be_overwritten,
+    one_value_under_two_names,
+    view_of_an_input,
+    view_then_in_place,
+    swapped_states,
+    three_states_in_a_ring,
+    state_that_stays,
+    state_that_becomes_a_view_of_another,
+    state_that_becomes_an_input,
+    one_value_for_two_states,
+    state_updated_and_then_read,
+    constants_and_fixed_state,
+    columns_and_rows,
+]
+
+
+@pytest.mark.parametrize("kernels", ["all", "reference"])
+@pytest.mark.parametrize("trap", TRAPS, ids=lambda f: f.__name__)
+def test_what_is_fetched_is_right_and_so_is_state(trap, kernels):
+    program = build(trap, **{n: floats(4, 4, seed=ord(n)) for n in "acd"})
+    runs = [{"x": floats(4, 4, seed=s)} for s in range(3)]
+    if not program.inputs:
+        runs = [{}] * 3
+    names = list(program.outputs)
+    with flags.set(kernels=kernels):
+        for optimized in (False, True):
+            assert_engine_is_right(program, runs, executor=Executor(program, optimized=optimized))
+        for fetch in ([], names[:1], names[::-1]):
+            assert_engine_is_right(program, runs, fetch=fetch)
+
+
+def test_one_executor_serves_any_fetches_in_any_order():
+    program = build(fetched_old_and_new_state, a=floats(4, 4))
+    run, a = Executor(program), floats(4, 4)
+    for step, fetch in enumerate((["old"], [], ["new"], None, ["flat", "old"], ["old"])):
+        x = floats(4, 4, seed=step)
+        got = run.run({"x": x}, fetch)
+        want = {"old": a, "new": a * x, "flat": (a * x).reshape(16)}
+        for name in want if fetch is None else fetch:
+            np.testing.assert_allclose(got[name], want[name], rtol=1e-6)
+        a = a * x
+        np.testing.assert_allclose(run.scope["a"], a, rtol=1e-6)
+
+
+# ---- sizes --------------------------------------------------------------------------------------
+
+
+def test_a_new_batch_size_is_bound_without_planning_or_compiling():
+    program = mlp(8, 16, 4, activation="tanh")
+    run = Executor(program)
+    run.run({"x": floats(3, 8)})
+    plan, compiled = run.plan(), jit.stats()
+    for n in (7, 1, 64):
+        run.run({"x": floats(n, 8)})
+    assert run.plan() is plan
+    assert jit.stats() == compiled
+
+
+def test_all_batch_sizes_share_one_arena():
+    run = Executor(mlp(64, 256, 64))
+    large = run.bound({"x": floats(100, 64)})
+    small = run.bound({"x": floats(10, 64)})
+    assert small.arena is large.arena
+
+
+def test_sizes_that_disagree_are_told_with_the_line():
+    def fn(b):
+        return {"y": o.add(b.input("x", (N,)), b.input("z", (symbol("M"),)))}
+
+    run = Executor(build(fn))
+    run.run({"x": floats(3), "z": floats(3)})
+    with pytest.raises(ShapeError) as error:
+        run.run({"x": floats(3), "z": floats(4)})
+    told = str(error.value)
+    assert all(f"\n  {part} " in told for part in ("at", "expected", "got", "try"))
+    assert "add at" in told and "test_executor.py" in told
+
+
+# ---- scopes and threads -------------------------------------------------------------------------
+
+
 def test_executors_share_a_scope():
     train = counting()
     scope = Scope()
@@ -81,6 +290,11 @@ def test_executors_share_a_scope():
         np.testing.assert_array_equal(look.run()["twice"], np.full(4, 2 * (i + 1)))
     scope["w"] = np.full(4, 7, np.float32)
     np.testing.assert_array_equal(look.run()["twice"], np.full(4, 14))
+
+
+def test_a_team_needs_a_thread():
+    with pytest.raises(ArgumentError, match="a team needs a thread"):
+        Executor(mlp(4, 2), threads=0)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
