@@ -7,7 +7,7 @@ os.environ.setdefault("JAX_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("NORIA_CHECK_MEMORY", "1")
 
-import pytest  # noqa: E402 - after the environment is set
+import pytest
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ def _workspace(target: Path, make: Callable[[Path], int]) -> Iterator[Path]:
     """A fresh locked sibling of `target`; what is left under its name at the end is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     recover(target)
-    _sweep(target)
+    sweep(target)
     temporary, lock = _create(target, make)
     try:
         yield temporary
@@ -182,7 +182,7 @@ def _make_directory(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _sweep(target: Path) -> None:
+def sweep(target: Path) -> None:
     """Removes temporaries whose owner is gone, and old directories already replaced."""
     for left in _siblings(target, _TEMPORARY):
         with contextlib.suppress(OSError):  # in use, not ours, or gone meanwhile

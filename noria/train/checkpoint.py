@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from noria.core.errors import ArgumentError, FormatError, MissingError, NoriaError
-from noria.core.files import _sweep, atomic_directory, recover
+from noria.core.files import sweep, atomic_directory, recover
 from noria.ir.compare import difference, structural_hash
 from noria.ir.program import Program
 from noria.ir.save import load, save
@@ -69,7 +69,7 @@ def save_checkpoint(directory: str | Path, checkpoint: Checkpoint, keep: int = 3
     }
     text = _json(about)
     for target in _left_behind(path.parent):
-        _sweep(target)
+        sweep(target)
     with atomic_directory(path) as temporary:
         save(checkpoint.program, temporary / "model", checkpoint.state)
         (temporary / "checkpoint.json").write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ from noria.core.errors import EngineError
 from noria.core.flags import flags
 from noria.ir.program import Operator
 from noria.kernels.call import Call
+from noria.kernels.numba.launch import launch
 from noria.kernels.onednn.attr import Attr, Eltwise, PostOp
 from noria.kernels.onednn.build_pointwise import reorder
 from noria.kernels.onednn.enums import ARG
@@ -20,14 +21,31 @@ from noria.kernels.registry import LAST, PLAIN, Array, Declined, Layouts, Pack
 FLOATS = ("float32", "bfloat16")
 
 ACTIVATIONS: Mapping[str, PostOp] = {
-    "relu": Eltwise("relu"),
-    "gelu": Eltwise("gelu_erf"),
     "gelu_tanh": Eltwise("gelu_tanh"),
     "sigmoid": Eltwise("logistic"),
     "tanh": Eltwise("tanh"),
     "silu": Eltwise("swish", 1.0),
-    "relu6": Eltwise("clip_v2", 0.0, 6.0),
 }
+"""Post-ops that agree with the reference on NaN and infinity."""
+
+BEHIND: Mapping[str, str] = {
+    "relu": "maximum(v, float32(0))",
+    "relu6": "minimum(maximum(v, float32(0)), float32(6))",
+    "gelu": "gelu(v)",
+}
+"""oneDNN makes 0 of relu(NaN) and NaN of gelu(inf): these are loops right behind the primitive."""
+
+_BEHIND = """
+def activate(args):
+    out = load_int64(args, 0)
+    count = load_int64(args, 1)
+    team = team_size()
+    for i in range(count * thread_id() // team, count * (thread_id() + 1) // team):
+        independent()
+        v = load_DTYPE(out, i)
+        store_DTYPE(out, i, EXPRESSION)
+    return 0
+"""
 
 
 def need(op: Operator, dtypes: Sequence[str] = FLOATS) -> None:
@@ -55,12 +73,21 @@ def attr(post_ops: Sequence[PostOp] = ()) -> Attr:
 
 
 def activation(name: str | None) -> tuple[PostOp, ...]:
-    """The post-op of an activation. Raises Declined for one oneDNN does not have."""
-    if name is None:
+    """The post-op of an activation, none for those of BEHIND. Raises Declined for others."""
+    if name is None or name in BEHIND:
         return ()
     if name not in ACTIVATIONS:
         raise Declined(f"oneDNN has no post-op for activation '{name}'")
     return (ACTIVATIONS[name],)
+
+
+def behind(name: str | None, out: int, count: int, dtype: str, threads: int) -> list[Call]:
+    """Rows that apply an activation of BEHIND to `count` numbers at `out`; none for others."""
+    if name not in BEHIND:
+        return []
+    text = _BEHIND.replace("EXPRESSION", BEHIND[name]).replace("DTYPE", dtype)
+    size = {"bytes": 8 * count, "ops": 20 * count if name == "gelu" else count}
+    return [launch(f"onednn:{name}", text, "activate", [out, count], threads=threads, **size)]
 
 
 def desc(array: Array) -> MemDesc:

@@ -19,6 +19,7 @@ from noria.kernels.onednn.build_pointwise import reorder
 from noria.kernels.onednn.common import (
     activation,
     attr,
+    behind,
     channels_last,
     declining,
     desc,
@@ -121,7 +122,8 @@ class Forward(_Conv):
         bias = rest[0] if rest else None
         residual = rest[1] if len(rest) > 1 else None
         posts = (*((Sum(),) if residual is not None else ()),)
-        how = attr((*posts, *activation(bound.attrs.get("activation"))))
+        act = bound.attrs.get("activation")
+        how = attr((*posts, *activation(act)))
         window = window_of(x.shape[2:], w.shape[2:], out.shape[2:], bound.attrs)
         weights = grouped(w, bound.attrs["groups"])
         b = None if bias is None else desc(bias)
@@ -139,7 +141,8 @@ class Forward(_Conv):
                 addresses[ARG.BIAS] = ins[2]
             if p.scratch_bytes:
                 addresses[ARG.SCRATCHPAD] = scratch
-            return [*calls, p.call(addresses)]
+            after = behind(act, outs[0], out.size, out.dtype, bound.threads)
+            return [*calls, p.call(addresses), *after]
 
         flops = 2.0 * out.size * prod(w.shape[1:])
         in_place = ((0, 3),) if residual is not None else ()

@@ -7,7 +7,7 @@ from math import prod
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.onednn.build_dense import matmul
-from noria.kernels.onednn.common import activation, attr, declining, need, pack_for
+from noria.kernels.onednn.common import activation, attr, behind, declining, need, pack_for
 from noria.kernels.onednn.enums import ARG
 from noria.kernels.onednn.memory import MemDesc
 from noria.kernels.onednn.primitive import Primitive
@@ -48,7 +48,8 @@ def product(
             addresses[ARG.BIAS] = ins[2]
         if chosen.scratch_bytes:
             addresses[ARG.SCRATCHPAD] = scratch
-        return [chosen.call(addresses)]
+        after = behind(act, outs[0], prod(out.dims), out.dtype, bound.threads)
+        return [chosen.call(addresses), *after]
 
     flops = 2.0 * prod(out.dims) * x.dims[-1]
     return Prepared(emit, chosen.scratch_bytes, packs, work=flops, detail=chosen.impl)

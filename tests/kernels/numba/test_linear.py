@@ -14,7 +14,6 @@ from noria.ir.trace import spec, trace
 from noria.kernels.numba.linear import _ACTIVATIONS
 from noria.runtime.executor import Executor
 
-
 pytestmark = pytest.mark.usefixtures("fast_kernels")
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from noria.kernels.onednn.common import ACTIVATIONS
+from noria.kernels.onednn.common import ACTIVATIONS, BEHIND
 from noria.kernels.onednn.linalg import PACK_ROWS
 from noria.testing.case import arr
 from noria.testing.kernel import SITUATIONS, check_kernel
@@ -61,10 +61,11 @@ def test_a_weight_is_packed_for_many_rows_or_when_it_never_changes(rows):
     check_kernel("matmul", [arr(rows, 20), arr(20, 30)], kernel=MATMUL)
 
 
-@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("activation", sorted({*ACTIVATIONS, *BEHIND}))
 def test_activations_behind_the_product(activation):
     inputs = [arr(9, 6), arr(5, 6), arr(5, low=-6, high=9)]
-    check_kernel("fused_linear", inputs, {"activation": activation}, kernel=LINEAR, tol=3e-5)
+    how = {"kernel": LINEAR, "tol": 3e-5, "special": True}
+    check_kernel("fused_linear", inputs, {"activation": activation}, **how)
 
 
 @pytest.mark.parametrize("rows", [3, 40])
