@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from noria.core.errors import ArgumentError, FormatError, MissingError, NoriaError
-from noria.core.files import sweep, atomic_directory, recover
+from noria.core.files import atomic_directory, recover, sweep
 from noria.ir.compare import difference, structural_hash
 from noria.ir.program import Program
 from noria.ir.save import load, save
