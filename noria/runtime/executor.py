@@ -17,6 +17,7 @@ from noria.runtime.feeds import Feeds
 from noria.runtime.nested import block_functions
 from noria.runtime.plan import Plan, make_plan
 from noria.runtime.scope import Scope
+from noria.runtime.summary import announce
 from noria.runtime.workspace import Kept, Workspace
 
 
@@ -130,5 +131,5 @@ class Executor:
             room=self._space.room,
             kept=self._kept,
         )
-        self._space.put(key, bound)
+        self._space.put(key, announce(bound))
         return bound

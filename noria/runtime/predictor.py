@@ -21,6 +21,7 @@ from noria.runtime.feeds import Feeds
 from noria.runtime.nested import block_functions
 from noria.runtime.plan import make_plan
 from noria.runtime.scope import Scope
+from noria.runtime.summary import announce
 from noria.runtime.workspace import Kept, Workspace
 
 MAX_SIZES = 64  # sets of sizes kept ready, in each workspace
@@ -130,7 +131,7 @@ class Predictor:
                     room=space.room,
                     kept=self._kept,
                 )
-                space.put(key, bound)
+                space.put(key, announce(bound))
             bound.run_prologue()
             return bound
 

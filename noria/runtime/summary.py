@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 
+from noria.core.flags import flags
 from noria.runtime.bind import Bound
+from noria.runtime.plan import Step, describe
+
+
+def announce(bound: Bound) -> Bound:
+    """The same; with NORIA_DEBUG=1 its plan and summary are printed to standard error."""
+    if flags.debug >= 1:
+        print(f"{describe(bound.plan)}\n{summary(bound)}", file=sys.stderr)
+    return bound
 
 
 def summary(bound: Bound) -> str:
     """Steps by engine, and the memory plan: arena, sum of all values, largest live set."""
-    engines = Counter(s.engine.split(":")[0] for s in bound.plan.steps)
+    engines = Counter(_engine(bound, step) for step in bound.plan.steps)
     flops = sum(i.prepared.work for i in bound.items if i.prepared and i.pack is None)
     state = sum(a.nbytes for a in bound.state.values())
     sizes = ", ".join(f"{k}={v}" for k, v in sorted(bound.sizes.items())) or "fixed sizes"
@@ -24,6 +34,12 @@ def summary(bound: Bound) -> str:
             f"matrix and convolution work {flops / 1e9:.3f} Gflop a step",
         ]
     )
+
+
+def _engine(bound: Bound, step: Step) -> str:
+    """Who runs the step at these sizes: the kernel planned may have declined them."""
+    kernel = bound.kernels.get(step)
+    return kernel.engine if kernel is not None else "view" if step.view else "reference"
 
 
 def _bytes(n: int) -> str:

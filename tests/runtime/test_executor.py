@@ -155,7 +155,7 @@ def state_that_stays(b):
 
 
 def state_that_becomes_a_view_of_another(b):
-    a, c = value(b, "a"), value(b, "c")
+    c = value(b, "c")
     b.update("a", o.reshape(o.reshape(c, shape=(16,)), shape=(4, 4)))
     b.update("c", o.mul(c, x_of(b)))
     return {}
@@ -334,7 +334,9 @@ def _forked(run, queue):
 
 
 @pytest.mark.usefixtures("fast_kernels")
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.filterwarnings(
+    "ignore:This process:DeprecationWarning", "ignore:os.fork:RuntimeWarning"
+)
 def test_a_fork_after_use_is_an_error_and_does_not_hang():
     run = Executor(mlp(4, 2))
     run.run({"x": floats(2, 4)})

@@ -74,3 +74,22 @@ def test_an_empty_batch_needs_nothing():
 )
 def test_bytes_have_units(n, text):
     assert _bytes(n) == text
+
+
+def test_it_is_printed_when_a_plan_is_bound_and_that_is_asked_for(capsys):
+    program = mlp(4, 5, 3)
+    with flags.set(debug=1):
+        run = Executor(program)
+        for n in (2, 2, 3):
+            run.run({"x": floats(n, 4)})
+    told = capsys.readouterr().err
+    assert told.count("plan for N=2") == told.count("plan for N=3") == 1
+    assert "linear" in told.splitlines()[0]
+    Executor(program).run({"x": floats(2, 4)})
+    assert capsys.readouterr().err == ""
+
+
+def test_steps_count_for_the_kernel_that_took_these_sizes(fast_kernels):
+    program = mlp(256, 256, activation="tanh")
+    few, many = (summary(bound_of(program, x=floats(n, 256))) for n in (1, 512))
+    assert "(1 numba)" in few and "(1 onednn)" in many

@@ -13,8 +13,8 @@ from noria.ir.program import Operator, Value
 from noria.kernels import registry
 from noria.kernels.call import Call
 from noria.kernels.registry import Kernel, Prepared
-from noria.runtime.bind import array_at
 from noria.runtime.executor import Executor
+from noria.runtime.operands import array_at
 from noria.runtime.plan import REORDER
 from noria.runtime.validate import check_step, difference
 from noria.testing.check import load_ops

@@ -83,7 +83,7 @@ def activation(name: str | None) -> tuple[PostOp, ...]:
 
 def behind(name: str | None, out: int, count: int, dtype: str, threads: int) -> list[Call]:
     """Rows that apply an activation of BEHIND to `count` numbers at `out`; none for others."""
-    if name not in BEHIND:
+    if name is None or name not in BEHIND:
         return []
     text = _BEHIND.replace("EXPRESSION", BEHIND[name]).replace("DTYPE", dtype)
     size = {"bytes": 8 * count, "ops": 20 * count if name == "gelu" else count}

@@ -1,0 +1,227 @@
+"""What an item does when it runs: native calls for the tape, or a Python step between tapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from noria.core.errors import NoriaError
+from noria.core.flags import flags
+from noria.ir.interpret import run_operator
+from noria.ir.program import Operator, Value
+from noria.kernels.call import Call
+from noria.kernels.numba.move import copy_kernel
+from noria.runtime.arena import Arena
+from noria.runtime.buffers import Buffers, Item
+from noria.runtime.memory import Buffer
+from noria.runtime.operands import Operands, array_at
+from noria.runtime.plan import Plan
+from noria.runtime.tape import RowFailed, Tape
+from noria.runtime.timing import timed
+from noria.runtime.validate import check_step
+
+Action = Callable[[], None]
+Emitted = list[Call] | Action
+BlockFunctions = Callable[
+    [Operator, Mapping[str, int], int, frozenset[str]], dict[str, Callable[..., Any]]
+]
+
+
+class Emission:
+    """Makes actions of items whose memory has its place.
+
+    threads: size of the teams of tapes
+    blocks:  gives the nested blocks of an operator as functions of arrays (`runtime/nested.py`)
+    sizes:   symbol -> number; dynamic steps add what they tell as they run, `begin` forgets it
+    dynamic: value -> array, for values whose size is not known before
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        operands: Operands,
+        memory: Buffers,
+        arena: Arena,
+        threads: int,
+        blocks: BlockFunctions,
+    ) -> None:
+        self.plan, self.operands, self.memory, self.arena = plan, operands, memory, arena
+        self.threads, self.blocks = threads, blocks
+        self.learns = any(step.dynamic for step in plan.body)
+        self.sizes = dict(operands.sizes)
+        self.dynamic: dict[Value, Any] = {}
+
+    def begin(self) -> None:
+        """To be called before each run."""
+        if self.learns:
+            self.sizes = dict(self.operands.sizes)
+
+    # ---- memory --------------------------------------------------------------------------------
+
+    def address(self, buffer: Buffer) -> int:
+        """Where a buffer begins."""
+        return buffer.address if buffer.address is not None else self.arena.address + buffer.offset
+
+    def view(self, value: Value) -> np.ndarray:
+        """The value's memory as an array."""
+        return array_at(self.address(self.memory.of[value]), self.operands.array(value))
+
+    def reader(self, v: Value | None) -> Callable[[], Any]:
+        """Gives the value's array when a run has come to where it is used."""
+        if v is None:
+            return lambda: None
+        if v in self.memory.of:
+            view = self.view(v)
+            return lambda: view
+        return lambda: self.dynamic[v]
+
+    def _writer(self, v: Value) -> Callable[[Any], None]:
+        if v in self.memory.of:
+            view = self.view(v)
+            return lambda a: np.copyto(view, a)
+        return lambda a: self.dynamic.__setitem__(v, _owned(a))
+
+    # ---- tapes ---------------------------------------------------------------------------------
+
+    def actions(self, items: Sequence[Item]) -> list[Action]:
+        """Tapes of native calls, with Python steps between them."""
+        actions: list[Action] = []
+        calls: list[Call] = []
+        makers: list[Item] = []
+        for item in items:
+            got = self._validated(item) if flags.validate else self._emit(item)
+            if not callable(got):
+                calls += got
+                makers += [item] * len(got)
+                continue
+            if calls:
+                actions.append(self._tape(calls, makers))
+                calls, makers = [], []
+            actions.append(got)
+        if calls:
+            actions.append(self._tape(calls, makers))
+        return actions
+
+    def timed(self, items: Sequence[Item]) -> list[Action]:
+        """Each item by itself, telling its time."""
+        found = []
+        for item in items:
+            actions = self.actions([item])
+            if actions:
+                values = [*item.step.op.operands, *item.outputs]
+                arrays = [self.operands.array(v) for v in values if v in self.memory.of]
+                found.append(timed(item, arrays, actions))
+        return found
+
+    def _tape(self, calls: list[Call], makers: list[Item]) -> Action:
+        """makers: the item behind each call"""
+        tape = Tape(calls, self.threads, [item.step.op.where for item in makers])
+
+        def run() -> None:
+            try:
+                tape.run()
+            except RowFailed as failure:
+                self._explain(makers[failure.row], failure)
+
+        return run
+
+    def _explain(self, item: Item, failure: RowFailed) -> NoReturn:
+        """Kernels fail with a number. What is wrong with the inputs the reference tells, as it does
+        without fast kernels; if it finds nothing, the kernel is at fault."""
+        if item.pack is None and not item.reorders:
+            inputs = [self.reader(v)() for v in item.inputs]
+            try:
+                with np.errstate(all="ignore"):
+                    run_operator(item.step.op, inputs, dict(self.sizes))
+            except NoriaError as error:
+                raise error from failure
+        raise failure
+
+    # ---- one item ------------------------------------------------------------------------------
+
+    def _emit(self, item: Item) -> Emitted:
+        if item.pack is not None:
+            pack, source = item.pack
+            target = self.address(item.packs[0])
+            return pack.emit(self.address(self.memory.of[source]), target)
+        if item.step.view:
+            return []
+        if item.reorders and self._is_done(item):
+            return []
+        if item.prepared is None:
+            return self._copy(item) if item.reorders else self._reference(item)
+        of = self.memory.of
+        ins = [0 if v is None else self.address(of[v]) for v in item.inputs]
+        outs = [self.address(of[v]) for v in item.outputs]
+        packs = [self.address(b) for b in item.packs]
+        scratch = 0 if item.scratch is None else self.address(item.scratch)
+        return item.prepared.emit(ins, outs, packs, scratch)
+
+    def _validated(self, item: Item) -> Emitted:
+        """The same, beside the reference, where a fast kernel runs."""
+        got = self._emit(item)
+        if callable(got) or not got or item.pack is not None or item.kernel is None:
+            return got
+        op, name = item.step.op, item.kernel.name
+        run = self._tape(got, [item] * len(got))
+        ins = [None if v is None else self.view(v) for v in item.inputs]
+        outs = [self.view(v) for v in item.outputs]
+
+        def step() -> None:
+            before = [None if a is None else a.copy() for a in ins]
+            run()
+            check_step(op, name, before, outs, self.operands.sizes)
+
+        return step
+
+    def _is_done(self, item: Item) -> bool:
+        """A reorder of nothing, or into the memory where it already is."""
+        source, copy = item.inputs[0], item.outputs[0]
+        assert source is not None
+        same = self.memory.of[source] is self.memory.of[copy]
+        return same or self.operands.array(copy).size == 0
+
+    def _copy(self, item: Item) -> Emitted:
+        """A value into another layout: natively, unless only the reference may run."""
+        source, copy = item.inputs[0], item.outputs[0]
+        assert source is not None
+        if "numba" in self.plan.engines:
+            emit = copy_kernel(self.operands.array(source), self.operands.array(copy), self.threads)
+            of = self.memory.of
+            return emit(self.address(of[source]), self.address(of[copy]))
+        old, new = self.view(source), self.view(copy)
+        return lambda: np.copyto(new, old)
+
+    def _reference(self, item: Item) -> Emitted:
+        """The op's own computation, on views of the planned memory."""
+        op, of = item.step.op, self.memory.of
+        if item.outputs and all(v in of and not self.operands.array(v).size for v in item.outputs):
+            return []
+        read = [self.reader(v) for v in item.inputs]
+        write = [self._writer(v) for v in item.outputs]
+        taken = [of[v] for v in item.inputs if v in of]
+        detach = len(item.outputs) > 1 and any(of.get(v) in taken for v in item.outputs)
+        checks = item.step.checks
+        engines = self.plan.engines
+
+        def step() -> None:
+            sizes = self.sizes
+            functions = self.blocks(op, sizes, self.threads, engines) if op.blocks else None
+            with np.errstate(all="ignore"):
+                outs = run_operator(op, [r() for r in read], sizes, np, functions)
+            for check in checks:
+                check.verify(sizes)
+            if detach:  # one output may be an input as it was, whose memory another one takes
+                outs = tuple(map(_owned, outs))
+            for w, o in zip(write, outs, strict=True):
+                w(o)
+
+        return step
+
+
+def _owned(a: Any) -> np.ndarray:
+    """The array, copied if it may lie in memory that will be used for something else."""
+    array = np.asarray(a)
+    return array if array.flags.owndata else array.copy()
