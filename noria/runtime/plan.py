@@ -55,8 +55,8 @@ class Step:
 
     @property
     def engine(self) -> str:
-        if self.view:
-            return "view"
+        if self.view or self.op.type == REORDER:
+            return "view" if self.view else "copy"
         return self.kernel.name if self.kernel else "reference"
 
 

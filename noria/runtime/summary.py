@@ -39,7 +39,9 @@ def summary(bound: Bound) -> str:
 def _engine(bound: Bound, step: Step) -> str:
     """Who runs the step at these sizes: the kernel planned may have declined them."""
     kernel = bound.kernels.get(step)
-    return kernel.engine if kernel is not None else "view" if step.view else "reference"
+    if kernel is not None:
+        return kernel.engine
+    return "reference" if step.kernel is not None else step.engine
 
 
 def _bytes(n: int) -> str:

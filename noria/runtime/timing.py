@@ -37,6 +37,7 @@ def line(nanoseconds: int, nbytes: int, label: str) -> str:
 
 def _label(item: Item) -> str:
     engine = item.kernel.name if item.kernel is not None else "reference"
+    engine = "copy" if item.reorders else engine
     if item.pack is not None:
         return f"{'pack':<22} {item.pack[1].name} for {item.step.op.type}"
     results = ", ".join(f"{v.name}: {v}" for v in item.outputs)
