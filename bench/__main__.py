@@ -174,9 +174,10 @@ def main() -> None:
             results[name] = row
     _print(results)
     path = HERE / "results.json"
-    old = json.loads(path.read_text())["results"] if path.exists() else {}
+    old = json.loads(path.read_text()) if path.exists() else {}
     about = {"date": str(datetime.date.today()), "machine": _machine(), "threads": THREADS}
-    path.write_text(json.dumps({**about, "results": {**old, **results}}, indent=1) + "\n")
+    new = {name: {**row, **about} for name, row in results.items()}
+    path.write_text(json.dumps({**old, **new}, indent=1) + "\n")
 
 
 def _machine() -> str:

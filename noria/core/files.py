@@ -160,7 +160,12 @@ def _create(target: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
     """Makes and locks a temporary; again if a sweeper took it between the two."""
     while True:
         temporary = _sibling(target, _TEMPORARY)
-        lock = make(temporary)
+        try:
+            lock = make(temporary)
+        except FileNotFoundError:  # taken between being made and being opened
+            if not target.parent.exists():
+                raise
+            continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
