@@ -87,6 +87,7 @@ def test_missing_numbers_and_broken_files_are_told(tmp_path):
         Predictor.load(tmp_path / "bad.noria")
 
 
+@pytest.mark.usefixtures("fast_kernels")  # the reference is NumPy, which allocates as it goes
 def test_a_call_allocates_its_result_and_nothing_else():
     predictor, _ = made(mlp(64, 256, 256, 4))
     x = floats(32, 64)
