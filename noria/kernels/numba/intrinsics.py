@@ -46,6 +46,7 @@ _ARITY: dict[int, Callable[[Any], Any]] = {
     1: lambda f: lambda context, a: f(context, a),
     2: lambda f: lambda context, a, b: f(context, a, b),
     3: lambda f: lambda context, a, b, c: f(context, a, b, c),
+    4: lambda f: lambda context, a, b, c, d: f(context, a, b, c, d),
     5: lambda f: lambda context, a, b, c, d, e: f(context, a, b, c, d, e),
 }
 

@@ -23,7 +23,7 @@ from numba.core.typing.context import BaseContext
 from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
 from noria.core.errors import EngineError
-from noria.kernels.numba import intrinsics, loops, math
+from noria.kernels.numba import intrinsics, loops, math, tiles
 from noria.kernels.numba.expr import I32, I64
 from noria.kernels.numba.loader import ObjectCode, target_machine, undefined
 
@@ -35,6 +35,7 @@ _SCALARS = ("boolean", "int8", "int16", "int32", "int64", "uint8", "uint16", "ui
 NAMESPACE: dict[str, Any] = {
     **intrinsics.NAMESPACE,
     **math.NAMESPACE,
+    **tiles.NAMESPACE,
     **{name: getattr(types, name) for name in (*_SCALARS, "float32", "float64")},
 }
 

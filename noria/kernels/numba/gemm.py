@@ -1,0 +1,132 @@
+"""Matrix products inside kernels: C = A B or C += A B in float32, at the speed of the registers.
+
+For kernels that need many small products between other work (a step of a recurrence, a block of
+attention), where a call of a library for each would cost more than the product. A kernel gets the
+address of `product()` (and `packer()`) in its table and calls it with `call1` on a table of its
+own, one for each thread; between two calls it changes only the fields that differ.
+
+- A may have any strides, so a transposed A costs nothing.
+- B is read in panels of PANEL columns, whose rows may lie anywhere: packed panels, or a row-major B
+  as it is (`b_panel` = 4 PANEL, `b_row` = its row). Padding columns of a packed B are zero.
+- C has rows of contiguous elements.
+
+Serial: a team shares the work by giving each thread its rows or columns.
+"""
+
+from __future__ import annotations
+
+from noria.kernels.numba import jit
+from noria.kernels.numba.jit import NativeFunction
+from noria.kernels.numba.tiles import PANEL, ROWS, VECTORS, WIDTH
+
+# Fields of the table of a product; strides in bytes. The tiles read from A_ROW to ACCUMULATE.
+A, B, B_PANEL, C, M, N, A_ROW, A_STEP, B_ROW, C_ROW, K, ACCUMULATE = range(12)
+FIELDS = 12
+# Fields of the table of a packing: SOURCE [K, N] by strides in bytes to panels of [K, PANEL].
+SOURCE, SOURCE_ROW, SOURCE_STEP, TARGET, PACK_K, PACK_N = range(6)
+PACK_FIELDS = 6
+
+
+def product() -> NativeFunction:
+    """C[m, n] = or += A[m, k] B[k, n], on the calling thread; see the fields above."""
+    return jit.compile_source(_product_source(), "product")
+
+
+def packer() -> NativeFunction:
+    """Copies a [k, n] matrix of any strides into panels, the last one padded with zeros."""
+    return jit.compile_source(_PACK, "pack")
+
+
+def packed_bytes(k: int, n: int) -> int:
+    """Bytes of a packed [k, n] matrix."""
+    return -(-n // PANEL) * PANEL * k * 4
+
+
+def _rows(indent: str, name: str, columns: str) -> str:
+    """Calls of the tiles over the rows i .. m of one panel; `name` has {m} for their rows."""
+    lines = [
+        "at = a",
+        "to = panel_c",
+        "i = 0",
+        f"while i + {ROWS} <= m:",
+        f"    {name.format(m=ROWS)}(at, panel, to, shape, {columns})",
+        f"    at += a_row * {ROWS}",
+        f"    to += c_row * {ROWS}",
+        f"    i += {ROWS}",
+        "rest = m - i",
+    ]
+    for m in range(1, ROWS):
+        lines += [f"if rest == {m}:", f"    {name.format(m=m)}(at, panel, to, shape, {columns})"]
+    return "\n".join(indent + line for line in lines)
+
+
+def _product_source() -> str:
+    cut = "\n".join(
+        f"        if vectors == {v}:\n{_rows(' ' * 12, 'tile_{m}_' + str(v), 'columns')}"
+        for v in range(1, VECTORS + 1)
+    )
+    return f"""
+def product(args):
+    a = load_int64(args, {A})
+    panel = load_int64(args, {B})
+    b_panel = load_int64(args, {B_PANEL})
+    panel_c = load_int64(args, {C})
+    m = load_int64(args, {M})
+    columns = load_int64(args, {N})
+    shape = args + {8 * A_ROW}
+    a_row = load_int64(args, {A_ROW})
+    c_row = load_int64(args, {C_ROW})
+    while columns >= {PANEL}:
+{_rows(" " * 8, "tile_{m}", str(PANEL))}
+        panel += b_panel
+        panel_c += {4 * PANEL}
+        columns -= {PANEL}
+    if columns > 0:
+        vectors = (columns + {WIDTH - 1}) // {WIDTH}
+{cut}
+    return 0
+"""
+
+
+_PACK = f"""
+def pack(args):
+    source = load_int64(args, {SOURCE})
+    row = load_int64(args, {SOURCE_ROW})
+    step = load_int64(args, {SOURCE_STEP})
+    target = load_int64(args, {TARGET})
+    k = load_int64(args, {PACK_K})
+    n = load_int64(args, {PACK_N})
+    whole = k - k % {WIDTH}
+    for first in range(0, n, {PANEL}):
+        columns = min(n - first, {PANEL})
+        panel = source + first * step
+        across = 0
+        if row == 4 and step != 4:
+            across = columns - columns % {WIDTH}
+            for j in range(0, across, {WIDTH}):
+                for p in range(0, whole, {WIDTH}):
+                    transpose_tile(
+                        panel + j * step + p * 4, step, target + (p * {PANEL} + j) * 4, {4 * PANEL}
+                    )
+                for p in range(whole, k):
+                    for l in range({WIDTH}):
+                        x = load_float32(panel + (j + l) * step, p)
+                        store_float32(target, p * {PANEL} + j + l, x)
+        if step == 4:
+            for p in range(k):
+                line = panel + p * row
+                for j in range(columns):
+                    independent()
+                    store_float32(target, p * {PANEL} + j, load_float32(line, j))
+        else:
+            for p in range(k):
+                line = panel + p * row
+                for j in range(across, columns):
+                    store_float32(target, p * {PANEL} + j, load_float32(line + j * step, 0))
+        if columns < {PANEL}:
+            for p in range(k):
+                for j in range(columns, {PANEL}):
+                    store_float32(target, p * {PANEL} + j, float32(0))
+        target += k * {4 * PANEL}
+    return 0
+"""

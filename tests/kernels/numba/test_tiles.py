@@ -1,0 +1,85 @@
+"""Register tiles: what they read and write, and turning a tile."""
+
+import numpy as np
+import pytest
+
+from noria.kernels.numba import jit, lower
+from noria.kernels.numba.tiles import NAMESPACE, PANEL, ROWS, VECTORS, WIDTH
+
+ONE = """
+def one(args):
+    {name}(load_int64(args, 0), load_int64(args, 1), load_int64(args, 2), args + 32,
+           load_int64(args, 3))
+    return 0
+"""
+
+
+def tile(name, table, a, b, c, columns, accumulate=0):
+    """C, after one tile."""
+    k = a.shape[1]
+    strides = [*a.strides, b.strides[0], c.strides[0]]
+    kernel = jit.compile_source(ONE.format(name=name), "one")
+    assert kernel(table(a, b, c, columns, *strides, k, accumulate).ctypes.data) == 0
+    return c
+
+
+@pytest.mark.parametrize("accumulate", [0, 1])
+@pytest.mark.parametrize("rows", range(1, ROWS + 1))
+def test_a_tile_multiplies_a_whole_panel(rows, accumulate, table):
+    rng = np.random.default_rng(rows)
+    a, b, c = (rng.standard_normal(s, np.float32) for s in ((rows, 9), (9, PANEL), (rows, PANEL)))
+    expected = a @ b + accumulate * c
+    out = tile(f"tile_{rows}", table, a, b, c.copy(), PANEL, accumulate)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("vectors", range(1, VECTORS + 1))
+@pytest.mark.parametrize("columns", [1, WIDTH - 1, WIDTH])
+def test_a_cut_tile_neither_reads_nor_writes_beyond_its_columns(vectors, columns, table):
+    columns += (vectors - 1) * WIDTH
+    rng = np.random.default_rng(columns)
+    a = rng.standard_normal((2, 5), np.float32)
+    b = np.full((5, PANEL), np.nan, np.float32)
+    b[:, :columns] = rng.standard_normal((5, columns))
+    c = np.full((2, PANEL), 7, np.float32)
+    out = tile(f"tile_2_{vectors}", table, a, b, c, columns)
+    np.testing.assert_allclose(out[:, :columns], a @ b[:, :columns], rtol=1e-5, atol=1e-5)
+    assert (out[:, columns:] == 7).all()
+
+
+def test_a_product_over_nothing_is_zero_or_what_was_there(table):
+    a, b = np.zeros((1, 0), np.float32), np.zeros((0, PANEL), np.float32)
+    for accumulate in (0, 1):
+        c = np.full((1, PANEL), 3, np.float32)
+        assert (tile("tile_1", table, a, b, c, PANEL, accumulate) == 3 * accumulate).all()
+
+
+def test_a_tile_is_turned(table):
+    source = (
+        "def turn(args):\n    transpose_tile(load_int64(args, 0), load_int64(args, 1),"
+        " load_int64(args, 2), load_int64(args, 3))\n    return 0\n"
+    )
+    x = np.arange(WIDTH * (WIDTH + 3), dtype=np.float32).reshape(WIDTH, WIDTH + 3)
+    y = np.zeros((WIDTH, WIDTH + 5), np.float32)
+    arguments = table(x, x.strides[0], y, y.strides[0])
+    jit.compile_source(source, "turn")(arguments.ctypes.data)
+    np.testing.assert_array_equal(y[:, :WIDTH], x[:, :WIDTH].T)
+    assert (y[:, WIDTH:] == 0).all()
+
+
+def test_the_sums_stay_in_registers():
+    """A tile that spills is several times slower: its loop holds no store."""
+    text = lower.assembly(ONE.format(name=f"tile_{ROWS}"), "one")
+    loops, block = [], []
+    for line in text.splitlines():
+        if line.startswith(".LBB"):
+            block = []
+        block.append(line)
+        if "vfmadd" in line and block not in loops:
+            loops.append(block)
+    assert loops
+    assert not any("mov" in x and x.rstrip().endswith("(%rsp)") for b in loops for x in b)
+
+
+def test_kernels_have_every_tile():
+    assert len(NAMESPACE) == ROWS * (VECTORS + 1) + 1
