@@ -103,6 +103,13 @@ def _power_of_two(m: Match) -> str | None:
     return _same(m)
 
 
+def _column_by_row(m: Match) -> str | None:
+    """Then nothing is summed."""
+    if m["x"].ndim != 2 or m["y"].ndim != 2 or m["x"].shape[1] != 1:
+        return QUIET
+    return None if m["x"].shape[0] != 1 or m["y"].shape[1] != 1 else QUIET
+
+
 def _times_reciprocal(x: Any, match: Match) -> Any:
     return o.mul(x, 1.0 / float(match.number("y") or 1))
 
@@ -121,6 +128,7 @@ ARITHMETIC = [
     Rule(lambda x: o.pow(x, 2), _same, lambda x: o.square(x), "x ** 2"),
     Rule(lambda x: o.maximum(x, 0), _same, lambda x: o.relu(x), "max(x, 0)"),
     Rule(lambda x, y: o.div(x, y), _power_of_two, _times_reciprocal, "x / 2^k"),
+    Rule(lambda x, y: o.matmul(x, y), _column_by_row, lambda x, y: o.mul(x, y), "column by row"),
 ]
 
 # ---- dtypes ------------------------------------------------------------------------------------

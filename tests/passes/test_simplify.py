@@ -237,3 +237,21 @@ def test_sum_to_of_integers_and_of_nothing():
 def test_the_order_of_a_transpose_is_written_out():
     assert order_of(None, 3) == (2, 1, 0)
     assert order_of((0, -1, 1), 3) == (0, 2, 1)
+
+
+def test_a_column_by_a_row_is_an_elementwise_product():
+    after, _ = simplified("""
+      input x: float32[N, 1]
+      input y: float32[1, 5]
+      matmul: float32[N, 5] = matmul(x, y)
+      relu: float32[N, 5] = relu(matmul)
+      output y = relu
+    """)
+    assert types(after) == ["mul", "relu"]
+    after, _ = simplified("""
+      input x: float32[N, 1]
+      input y: float32[5, 1]
+      matmul: float32[N, 5] = matmul(x, y, transpose_y=true)
+      output y = matmul
+    """)
+    assert types(after) == ["matmul"]

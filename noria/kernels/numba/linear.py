@@ -1,7 +1,10 @@
-"""x @ weight.T + bias for a few rows, as in inference of one example: a product this small is over
-before a general one has looked at its arguments.
+"""x @ weight.T + bias for a few rows, as in inference of one example: bound by reading the weight,
+and a product this small is over before a general one has looked at its arguments.
 
-The weight is packed once as [in, out]; eight of its rows at a time are added to the output.
+The weight is packed once. Its outputs are dealt out to the threads in pieces of whole vectors, and
+each piece lies as [in, its outputs], so that every thread reads one stream of memory; some rows of
+a piece at a time are added to the outputs. Of a few outputs the weight stays as it is, and each is
+a sum along its row.
 """
 
 from __future__ import annotations
@@ -13,8 +16,10 @@ from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.registry import BoundOp, Declined, Kernel, Pack, Prepared, register
 
-MAX_WORK = 1 << 15  # multiply-adds beyond which oneDNN is faster
+MAX_WORK = 1 << 14  # multiply-adds of several rows beyond which oneDNN is faster
 UNROLL = 8
+VECTOR = 16  # outputs: a line of cache, and the widest vector
+NARROW = 8  # outputs below which sums along the rows of the weight are faster
 
 _ACTIVATIONS = {
     None: "{v}",
@@ -26,38 +31,28 @@ _ACTIVATIONS = {
     "silu": "silu({v})",
 }
 
-_PACK = """
+# `piece` has the outputs from `first` up to `last`.
+_PIECE = f"""
+        first = (outs + {VECTOR - 1}) // {VECTOR} * piece // pieces * {VECTOR}
+        last = min((outs + {VECTOR - 1}) // {VECTOR} * (piece + 1) // pieces * {VECTOR}, outs)
+        width = last - first"""
+
+_PACK = f"""
 def pack(args):
     weight = load_int64(args, 0)
     packed = load_int64(args, 1)
     outs = load_int64(args, 2)
     ins = load_int64(args, 3)
-    for o in range(outs):
-        for i in range(ins):
-            store_float32(packed, i * outs + o, load_float32(weight, o * ins + i))
+    pieces = load_int64(args, 4)
+    for piece in range(pieces):{_PIECE}
+        for o in range(first, last):
+            for i in range(ins):
+                v = load_float32(weight, o * ins + i)
+                store_float32(packed, first * ins + i * width + o - first, v)
     return 0
 """
 
-
-def source(activation: str | None, has_bias: bool) -> str:
-    """The kernel, for any sizes."""
-    scalars = "\n".join(
-        f"            x{j} = load_float32(x, row * ins + i + {j})" for j in range(UNROLL)
-    )
-    terms = "\n".join(
-        f"                v += x{j} * load_float32(weight, at + {j} * outs + o)"
-        for j in range(UNROLL)
-    )
-    start = "load_float32(bias, o)" if has_bias else "float32(0)"
-    end = _ACTIVATIONS[activation].replace("{v}", "load_float32(out, to + o)")
-    finish = ""
-    if activation is not None:
-        finish = f"""
-        for o in range(outs):
-            independent()
-            store_float32(out, to + o, {end})"""
-    return f"""
-def linear(args):
+_TABLE = """
     x = load_int64(args, 0)
     weight = load_int64(args, 1)
     bias = load_int64(args, 2)
@@ -65,30 +60,71 @@ def linear(args):
     rows = load_int64(args, 4)
     ins = load_int64(args, 5)
     outs = load_int64(args, 6)
-    for row in range(rows):
-        to = row * outs
-        for o in range(outs):
-            independent()
-            store_float32(out, to + o, {start})
-        whole = ins // {UNROLL} * {UNROLL}
-        i = 0
-        while i < whole:
-            at = i * outs
+    pieces = load_int64(args, 7)
+    team = team_size()"""
+
+
+def wide_source(activation: str | None, has_bias: bool) -> str:
+    """The kernel on a packed weight, for any sizes."""
+    scalars = "\n".join(
+        f"                x{j} = load_float32(x, row * ins + i + {j})" for j in range(UNROLL)
+    )
+    terms = "\n".join(
+        f"                    v += x{j} * load_float32(at, {j} * width + o)" for j in range(UNROLL)
+    )
+    start = "load_float32(bias, first + o)" if has_bias else "float32(0)"
+    finish = ""
+    if activation is not None:
+        end = _ACTIVATIONS[activation].replace("{v}", "load_float32(to, o)")
+        finish = f"""
+            for o in range(width):
+                independent()
+                store_float32(to, o, {end})"""
+    return f"""
+def linear(args):{_TABLE}
+    for piece in range(pieces * thread_id() // team, pieces * (thread_id() + 1) // team):{_PIECE}
+        for row in range(rows):
+            to = out + (row * outs + first) * 4
+            at = weight + first * ins * 4
+            for o in range(width):
+                independent()
+                store_float32(to, o, {start})
+            whole = ins // {UNROLL} * {UNROLL}
+            i = 0
+            while i < whole:
 {scalars}
-            for o in range(outs):
-                independent()
-                v = load_float32(out, to + o)
+                for o in range(width):
+                    independent()
+                    v = load_float32(to, o)
 {terms}
-                store_float32(out, to + o, v)
-            i += {UNROLL}
-        while i < ins:
-            at = i * outs
-            xi = load_float32(x, row * ins + i)
-            for o in range(outs):
-                independent()
-                v = load_float32(out, to + o) + xi * load_float32(weight, at + o)
-                store_float32(out, to + o, v)
-            i += 1{finish}
+                    store_float32(to, o, v)
+                at += {UNROLL} * width * 4
+                i += {UNROLL}
+            while i < ins:
+                xi = load_float32(x, row * ins + i)
+                for o in range(width):
+                    independent()
+                    v = load_float32(to, o) + xi * load_float32(at, o)
+                    store_float32(to, o, v)
+                at += width * 4
+                i += 1{finish}
+    return 0
+"""
+
+
+def narrow_source(activation: str | None, has_bias: bool) -> str:
+    """The kernel for a few outputs, on the weight as it is."""
+    end = _ACTIVATIONS[activation].replace("{v}", "v")
+    plus = " + load_float32(bias, o)" if has_bias else ""
+    return f"""
+def linear(args):{_TABLE}
+    for row in range(rows * thread_id() // team, rows * (thread_id() + 1) // team):
+        for o in range(outs):
+            v = float32(0)
+            for i in range(ins):
+                v += load_float32(x, row * ins + i) * load_float32(weight, o * ins + i)
+            v = v{plus}
+            store_float32(out, row * outs + o, {end})
     return 0
 """
 
@@ -109,20 +145,26 @@ class SmallLinear(Kernel):
         assert x is not None and w is not None
         bias = rest[0] if rest else None
         rows, (outs, ins) = prod(x.shape[:-1]), w.shape
-        if not bound.fixed[1]:
+        narrow, pieces = outs < NARROW, bound.threads
+        if not (narrow or bound.fixed[1]):
             raise Declined("the weight changes at each step")
-        if rows * ins * outs > MAX_WORK:
+        if not narrow and rows > 1 and rows * ins * outs > MAX_WORK:
             raise Declined("the product is large")
-        text = source(bound.attrs.get("activation"), bias is not None)
+        write = narrow_source if narrow else wide_source
+        text = write(bound.attrs.get("activation"), bias is not None)
+        moved = w.nbytes + x.nbytes + bound.outputs[0].nbytes
 
         def pack(address: int, copy: int) -> list[Call]:
-            return [launch(self.name, _PACK, "pack", [address, copy, outs, ins], threads=1)]
+            sizes = [outs, ins, pieces]
+            return [launch(self.name, _PACK, "pack", [address, copy, *sizes], threads=1)]
 
         def emit(ins_: list[int], outs_: list[int], packs: list[int], scratch: int) -> list[Call]:
-            table = [ins_[0], packs[0], ins_[2] if bias is not None else 0, outs_[0]]
-            return [launch(self.name, text, "linear", [*table, rows, ins, outs], threads=1)]
+            weight = ins_[1] if narrow else packs[0]
+            table = [ins_[0], weight, ins_[2] if bias is not None else 0, outs_[0]]
+            table += [rows, ins, outs, pieces]
+            return [launch(self.name, text, "linear", table, threads=bound.threads, bytes=moved)]
 
-        packs = [Pack(1, (self.name, "transposed"), w.nbytes, pack)]
+        packs = [] if narrow else [Pack(1, (self.name, pieces), w.nbytes, pack)]
         return Prepared(emit, 0, packs, (), 2.0 * rows * ins * outs)
 
 

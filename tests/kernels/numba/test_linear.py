@@ -11,13 +11,16 @@ from noria.core.flags import flags
 from noria.ir.emit import building
 from noria.ir.opdef import vocabulary as o
 from noria.ir.trace import spec, trace
+from noria.kernels.numba import parallel
 from noria.kernels.numba.linear import _ACTIVATIONS
 from noria.runtime.executor import Executor
 
 pytestmark = pytest.mark.usefixtures("fast_kernels")
 
 
-def executor(ins: int, outs: int, bias: bool, activation: str | None) -> Executor:
+def executor(
+    ins: int, outs: int, bias: bool, activation: str | None, threads: int | None = None
+) -> Executor:
     def body(x: Any) -> Any:
         state = building().state
         w = state("w", (outs, ins), init=("uniform", {"low": -1.0, "high": 1.0}))
@@ -26,7 +29,7 @@ def executor(ins: int, outs: int, bias: bool, activation: str | None) -> Executo
             return o.linear(x, w, b)
         return o.fused_linear(x, w, b, activation=activation)
 
-    return Executor(trace(body, x=spec("N", ins)), optimized=True)
+    return Executor(trace(body, x=spec("N", ins)), optimized=True, threads=threads)
 
 
 @pytest.mark.parametrize("activation", list(_ACTIVATIONS))
@@ -43,6 +46,32 @@ def test_small_products_equal_the_reference(
         for rows in (1, 2, 5):
             run.run({"x": rng.standard_normal((rows, ins), np.float32)})
     assert run.plan().steps[-1].engine == "numba:linear"
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize(("ins", "outs"), [(400, 400), (3, 37), (33, 8), (5, 7), (1000, 65)])
+def test_outputs_are_dealt_out_to_a_team(ins: int, outs: int, threads: int) -> None:
+    """Also to one with more threads than there are vectors of outputs."""
+    run = executor(ins, outs, True, "relu", threads)
+    x = np.random.default_rng(0).standard_normal((1, ins), np.float32)
+    with parallel.always(), flags.set(validate=True, check_memory=True):
+        run.run({"x": x})
+    step = run.plan().steps[-1]
+    assert step.engine == "numba:linear"
+    assert not step.refused
+
+
+def test_a_few_outputs_take_a_weight_that_changes() -> None:
+    def body(x: Any) -> Any:
+        w = building().state("w", (2, 9), init=("uniform", {}))
+        building().update(w, o.mul(w, 0.5))
+        return o.linear(x, w, None)
+
+    run = Executor(trace(body, x=spec("N", 9)), optimized=True)
+    with flags.set(validate=True):
+        first, second = (run.run({"x": np.ones((300, 9), np.float32)})["out"] for _ in range(2))
+    np.testing.assert_allclose(second, 0.5 * first)
+    assert not next(s for s in run.plan().steps if s.op.type == "linear").refused
 
 
 def test_a_large_product_goes_to_the_next_kernel() -> None:
