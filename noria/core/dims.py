@@ -165,9 +165,12 @@ def symbols_of(sizes: Size | Iterable[Size]) -> frozenset[str]:
     """Names of the symbols in a size or in a shape."""
     if isinstance(sizes, Dim):
         return _dim_symbols(sizes)
-    if isinstance(sizes, int):
-        return frozenset()
-    return frozenset().union(*(_dim_symbols(s) for s in sizes if isinstance(s, Dim)))
+    found: frozenset[str] = frozenset()
+    if not isinstance(sizes, int):
+        for size in sizes:
+            if isinstance(size, Dim):
+                found = found | _dim_symbols(size) if found else _dim_symbols(size)
+    return found
 
 
 # ---- many sizes, many times ---------------------------------------------------------------------

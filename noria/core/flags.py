@@ -218,6 +218,10 @@ class Flags:
         finally:
             _overrides.reset(token)
 
+    def snapshot(self) -> dict[str, Any]:
+        """The value of each flag now."""
+        return {name: flag.current()[0] for name, flag in _declared().items()}
+
     def describe(self) -> list[Row]:
         """A row for each flag in the order of declaration, values as text."""
         rows = []

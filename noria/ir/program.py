@@ -130,6 +130,7 @@ class Value(Spec):
 class Operator:
     """One step. `inputs` holds None where an optional input is absent.
 
+    operands: the inputs that are present
     source:  where the user wrote it; made_by: the pass or transform that made it, or ''.
     """
 
@@ -140,11 +141,11 @@ class Operator:
     blocks: Mapping[str, Block] = field(default_factory=dict)
     source: Source | None = None
     made_by: str = ""
+    operands: tuple[Value, ...] = field(init=False, repr=False)
+    _symbols: frozenset[str] | None = field(init=False, repr=False, default=None)
 
-    @property
-    def operands(self) -> tuple[Value, ...]:
-        """The inputs that are present."""
-        return tuple(v for v in self.inputs if v is not None)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "operands", tuple([v for v in self.inputs if v is not None]))
 
     def where(self) -> str:
         """For error messages: op type and the user's line."""
@@ -153,7 +154,7 @@ class Operator:
 
     def with_inputs(self, replaced: Mapping[Value, Value]) -> Operator:
         """The operator with inputs replaced, or itself when none is concerned."""
-        if not any(v in replaced for v in self.operands):
+        if replaced.keys().isdisjoint(self.operands):
             return self
         inputs = tuple(None if v is None else replaced.get(v, v) for v in self.inputs)
         return replace(self, inputs=inputs)
@@ -264,7 +265,7 @@ def needed(block: Block, roots: Sequence[Value], keep: Any = None) -> list[Opera
     keep: optional function Operator -> bool for operators kept whatever happens (ordered effects).
     """
     wanted = set(roots)
-    sizes: set[str] = set().union(*(symbols_of(v.shape) for v in wanted))
+    sizes: set[str] = set().union(*[symbols_of(v.shape) for v in wanted])
     out: list[Operator] = []
     for operator in reversed(block.operators):
         tells = bool(sizes) and not sizes.isdisjoint(symbols_told(operator))
@@ -276,24 +277,32 @@ def needed(block: Block, roots: Sequence[Value], keep: Any = None) -> list[Opera
     return out[::-1]
 
 
-def symbols_used(operator: Operator) -> set[str]:
+def symbols_used(operator: Operator) -> frozenset[str]:
     """Symbols of sizes that must be known when the operator runs."""
-    found: set[str] = set().union(*(symbols_of(v.shape) for v in operator.operands))
+    found = operator._symbols
+    if found is None:  # found once, since an Operator does not change
+        found = _symbols_used(operator)
+        object.__setattr__(operator, "_symbols", found)
+    return found
+
+
+def _symbols_used(operator: Operator) -> frozenset[str]:
+    found: frozenset[str] = frozenset().union(*[symbols_of(v.shape) for v in operator.operands])
     for value in operator.attrs.values():
         if type(value) in (Dim, tuple):
             found |= _symbols_in(value)
     for block in operator.blocks.values():
-        found = found.union(*(symbols_used(inner) for inner in block.operators))
+        found = found.union(*map(symbols_used, block.operators))
     return found
 
 
-def symbols_told(operator: Operator) -> set[str]:
+def symbols_told(operator: Operator) -> frozenset[str]:
     """Symbols of sizes that nobody knows before the operator has run."""
-    found: set[str] = set().union(*(symbols_of(v.shape) for v in operator.outputs))
+    found: frozenset[str] = frozenset().union(*[symbols_of(v.shape) for v in operator.outputs])
     return found - symbols_used(operator) if found else found
 
 
-def _symbols_in(value: Any) -> set[str]:
+def _symbols_in(value: Any) -> frozenset[str]:
     if isinstance(value, Dim):
-        return set(symbols_of(value))
-    return set().union(*map(_symbols_in, value)) if isinstance(value, tuple) else set()
+        return symbols_of(value)
+    return frozenset().union(*map(_symbols_in, value)) if isinstance(value, tuple) else frozenset()

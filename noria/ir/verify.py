@@ -17,13 +17,16 @@ import numpy as np
 
 from noria.core.dims import Dim, prove_equal
 from noria.core.errors import MissingError, NoriaError, ProgramError, nearest
+from noria.core.pause import collector_paused
 from noria.ir.literals import MAX_BITS, MAX_DEPTH, spec_text
 from noria.ir.opdef import OpDef, collect_checks, lookup
 from noria.ir.program import Block, Operator, Program, Spec, State, Value
 
 MAX_NAME = 1000  # characters
+_ALWAYS_PLAIN = (bool, float, str, Dim)
 
 
+@collector_paused()
 def verify(program: Program) -> None:
     """Raises ProgramError, with the place, unless the Program keeps every rule of the IR.
 
@@ -169,7 +172,8 @@ def _check_attrs(definition: OpDef, attrs: Mapping[str, Any], where: str) -> Non
     for key, value in attrs.items():
         if key not in definition.attrs:
             raise _unknown_attribute(definition, key, where)
-        _check_plain(value, f"attribute '{key}' of {where}")
+        if type(value) not in _ALWAYS_PLAIN:
+            _check_plain(value, f"attribute '{key}' of {where}")
     missing = definition.attrs.keys() - attrs.keys()
     if missing:
         raise ProgramError(

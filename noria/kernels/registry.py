@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from noria.core import dtypes
@@ -45,17 +46,13 @@ class Array:
     shape: tuple[int, ...]
     dtype: str
     strides: tuple[int, ...]
+    size: int = field(init=False, repr=False, compare=False)
+    nbytes: int = field(init=False, repr=False, compare=False)
 
-    @property
-    def size(self) -> int:
-        n = 1
-        for d in self.shape:
-            n *= d
-        return n
-
-    @property
-    def nbytes(self) -> int:
-        return self.size * dtypes.itemsize(self.dtype)
+    def __post_init__(self) -> None:
+        size = prod(self.shape)
+        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "nbytes", size * dtypes.itemsize(self.dtype))
 
     @property
     def dense(self) -> bool:
@@ -127,7 +124,11 @@ class Kernel:
         return [None if v is None else PLAIN for v in op.inputs], [PLAIN] * len(op.outputs)
 
     def bind(self, bound: BoundOp) -> Prepared:
-        """Native calls for real sizes. May still raise Declined: the reference then serves."""
+        """Native calls for real sizes. May still raise Declined: the reference then serves.
+
+        What it returns depends on `bound` and the flags alone, and serves all operators that are
+        alike: its `emit` is called once for each of them.
+        """
         raise NotImplementedError
 
 

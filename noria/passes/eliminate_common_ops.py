@@ -78,6 +78,12 @@ def operator_key(operator: Operator, names: dict[Value, Any] | None = None) -> A
     return operator.type, inputs, attrs, blocks
 
 
+def signature(operator: Operator) -> Any:
+    """Equal for operators that compute the same, each of its own inputs, of the same dtypes and
+    shapes."""
+    return _block_key(Block(list(dict.fromkeys(operator.operands)), [operator]))
+
+
 def _block_key(block: Block) -> Any:
     """Values are numbered in the order they are defined, so their names do not matter."""
     names: dict[Value, Any] = {}

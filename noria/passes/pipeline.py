@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from noria.core.errors import MissingError, NoriaError, nearest
 from noria.core.flags import flags
+from noria.core.pause import collector_paused
 from noria.ir.program import Program
 from noria.ir.text import format_program
 from noria.ir.verify import verify
@@ -91,7 +92,8 @@ def _check(name: str, program: Program) -> None:
 
 def optimize(program: Program) -> Program:
     """What an Executor applies to every Program before planning."""
-    return run(program, OPTIMIZE)
+    with collector_paused():
+        return run(program, OPTIMIZE)
 
 
 def report(program: Program) -> list[Report]:

@@ -9,16 +9,18 @@ import numpy as np
 
 from noria.core.errors import NoriaError
 from noria.core.flags import flags
+from noria.core.pause import collector_paused
 from noria.ir.interpret import bind_attrs
 from noria.ir.program import Value
 from noria.kernels.numba import parallel
-from noria.kernels.registry import Array, BoundOp, Declined, Kernel
+from noria.kernels.registry import BoundOp, Kernel
 from noria.runtime.arena import Arena
 from noria.runtime.buffers import Buffers, Item
 from noria.runtime.emission import BlockFunctions, Emission
 from noria.runtime.memory import Buffer, check_plan, peak_bytes, place
 from noria.runtime.operands import Operands
 from noria.runtime.plan import Plan, Step
+from noria.runtime.prepare import NONE, Choice, Preparation
 from noria.runtime.workspace import Kept, Piece
 
 
@@ -33,6 +35,7 @@ class Bound:
     kept:    what it shares with other Bounds of the same Program and state
     """
 
+    @collector_paused()
     def __init__(
         self,
         plan: Plan,
@@ -49,7 +52,8 @@ class Bound:
         for check in plan.checks:
             check.verify(self.sizes)
         self.kernels: dict[Step, Kernel] = {}  # those that took these sizes
-        operands = Operands(self.sizes, plan.layouts)
+        self._preparation = Preparation(plan, threads)
+        operands = Operands(self.sizes, plan.layouts, plan.operands)
         self.array = operands.array
         self.memory = Buffers(plan.program, operands.array, operands.known, state)
         with parallel.team(threads):
@@ -67,8 +71,8 @@ class Bound:
         prologue, self.items = self._items()
         pieces = self._keep(prologue)
         self.memory.assign(self.items)
-        self.arena_bytes = place(self.memory.all)
         self.peak_bytes = peak_bytes(self.memory.all)
+        self.arena_bytes = place(self.memory.all, self.peak_bytes)
         self.naive_bytes = self.memory.naive_bytes
         if flags.check_memory:
             check_plan(self.memory.all, self.arena_bytes)
@@ -101,24 +105,32 @@ class Bound:
 
     def _item(self, step: Step, packed: dict[tuple[Value, Any], Buffer]) -> list[Item]:
         op = step.op
-        item = Item(step, list(op.inputs), list(op.outputs), {})
+        item = Item(step, op.inputs, op.outputs)
         if step.kernel is None:
             return [item]
         try:
-            item.attrs = bind_attrs(op.attrs, self.sizes)
-            inputs = [None if v is None else self.array(v) for v in op.inputs]
-            outputs = [self.array(v) for v in op.outputs]
-            if not _has_work(inputs, outputs):
-                return [item]
-            fixed = [v in self.plan.fixed for v in op.inputs]
-            bound = BoundOp(op, item.attrs, inputs, outputs, self.threads, fixed)
-            _choose(item, bound)
-            if item.kernel is None:
-                return [item]
-            self.kernels[step] = item.kernel
+            choice = self._preparation.known(step) or self._choose(step)
         except NoriaError as error:
             raise error.at(op.where()) from None
+        for kernel, reason in choice.refused:
+            step.refuse(kernel, reason)
+        item.prepared, item.kernel = choice.prepared, choice.kernel
+        if choice.kernel is None:
+            return [item]
+        self.kernels[step] = choice.kernel
         return [*self._pack_items(item, packed), item]
+
+    def _choose(self, step: Step) -> Choice:
+        op = step.op
+        inputs = [None if v is None else self.array(v) for v in op.inputs]
+        outputs = [self.array(v) for v in op.outputs]
+        if not all(a is None or a.size for a in (*inputs, *outputs)):
+            return NONE  # fast kernels never see empty arrays
+        fixed = [v in self.plan.fixed for v in op.inputs]
+        attrs = bind_attrs(op.attrs, self.sizes)
+        return self._preparation.choose(
+            step, BoundOp(op, attrs, inputs, outputs, self.threads, fixed)
+        )
 
     def _pack_items(self, item: Item, packed: dict[tuple[Value, Any], Buffer]) -> list[Item]:
         """Items that make the packed copies this one asks for and nobody made before."""
@@ -130,7 +142,7 @@ class Bound:
             key = (source, pack.key)
             if key not in packed:
                 packed[key] = Buffer(f"{source.name}.packed", pack.nbytes, -1, -1)
-                new.append(Item(item.step, [source], [], {}, item.prepared, pack=(pack, source)))
+                new.append(Item(item.step, (source,), (), item.prepared, pack=(pack, source)))
                 new[-1].packs = [packed[key]]
             item.packs.append(packed[key])
         return new
@@ -209,19 +221,3 @@ class Bound:
         copies = [new.copy() if shared else new for _, new, shared in self._commits]
         for (old, _, _), new in zip(self._commits, copies, strict=True):
             np.copyto(old, new)
-
-
-def _choose(item: Item, bound: BoundOp) -> None:
-    """The first kernel that takes these sizes; none: the reference."""
-    assert item.step.kernel is not None
-    for kernel in (item.step.kernel, *item.step.others):
-        try:
-            item.prepared, item.kernel = kernel.bind(bound), kernel
-            return
-        except Declined as reason:
-            item.step.refuse(kernel, f"at binding: {reason}")
-
-
-def _has_work(inputs: Sequence[Array | None], outputs: Sequence[Array]) -> bool:
-    """Fast kernels never see empty arrays; the reference does."""
-    return all(a is None or a.size for a in inputs) and all(a.size for a in outputs)

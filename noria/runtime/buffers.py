@@ -28,9 +28,8 @@ class Item:
     """
 
     step: Step
-    inputs: list[Value | None]
-    outputs: list[Value]
-    attrs: Mapping[str, Any]
+    inputs: Sequence[Value | None]
+    outputs: Sequence[Value]
     prepared: Prepared | None = None
     kernel: Kernel | None = None
     scratch: Buffer | None = None

@@ -90,8 +90,9 @@ class Emission:
         actions: list[Action] = []
         calls: list[Call] = []
         makers: list[Item] = []
+        emit = self._validated if flags.validate else self._emit
         for item in items:
-            got = self._validated(item) if flags.validate else self._emit(item)
+            got = emit(item)
             if not callable(got):
                 calls += got
                 makers += [item] * len(got)

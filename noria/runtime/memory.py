@@ -7,14 +7,17 @@ two buffers alive at one moment overlap.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 import numpy as np
 
 from noria.core.errors import EngineError
 
 ALIGN = 64
+CLOSE, NOTHING = 1.02, 1 << 20  # so many times the largest live set, and bytes, are as good as it
 
 
 @dataclass(slots=True, eq=False)
@@ -36,28 +39,97 @@ class Buffer:
         return self.address is not None
 
 
-def place(buffers: Sequence[Buffer]) -> int:
+def place(buffers: Sequence[Buffer], peak: int | None = None) -> int:
     """Give each unpinned buffer an offset; returns the arena's size in bytes.
 
-    Greedy by size: the largest first, each at the lowest offset free during its whole life
-    (Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020).
+    In the order of their lives if that comes close to the largest live set, which no arena can
+    undercut; otherwise, which takes longer, by size; the better of the two.
+    peak: `peak_bytes(buffers)`, if it is known
     """
-    todo = [b for b in buffers if not b.pinned and b.nbytes > 0]
-    todo.sort(key=lambda b: (-b.nbytes, b.first, b.last))
-    n = len(todo)
-    first, last = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    start, stop = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    total = 0
-    for i, b in enumerate(todo):
-        alive = (first[:i] <= b.last) & (last[:i] >= b.first)
-        b.offset = _lowest(start[:i][alive], stop[:i][alive], b.nbytes)
-        first[i], last[i] = b.first, b.last
-        start[i], stop[i] = b.offset, b.offset + _round(b.nbytes)
-        total = max(total, int(stop[i]))
+    todo = [b for b in buffers if b.address is None and b.nbytes > 0]
+    total, offsets = _in_order(todo)
+    if total > CLOSE * (peak_bytes(todo) if peak is None else peak) + NOTHING:
+        total, offsets = min((total, offsets), _by_size(todo))
+    for b, offset in zip(todo, offsets, strict=True):
+        b.offset = offset
     for b in buffers:
         if not b.pinned and b.nbytes == 0:
             b.offset = 0
     return total
+
+
+def _in_order(buffers: Sequence[Buffer]) -> tuple[int, list[int]]:
+    """Each buffer, as its life begins, in the smallest gap that holds it: (arena, offsets)."""
+    gaps = _Gaps()
+    offsets = [0] * len(buffers)
+    ends: list[tuple[int, int]] = []  # (last, buffer) of those alive
+    for i in sorted(range(len(buffers)), key=lambda i: (buffers[i].first, -buffers[i].nbytes)):
+        while ends and ends[0][0] < buffers[i].first:
+            _, done = heappop(ends)
+            gaps.free(offsets[done], _round(buffers[done].nbytes))
+        offsets[i] = gaps.take(_round(buffers[i].nbytes))
+        heappush(ends, (buffers[i].last, i))
+    return gaps.total, offsets
+
+
+class _Gaps:
+    """Free stretches of an arena that grows."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.start: list[int] = []  # of each gap, rising
+        self.size: list[int] = []
+
+    def take(self, nbytes: int) -> int:
+        """The beginning of the smallest gap that is large enough, or of new memory."""
+        fits = [n for n in self.size if n >= nbytes]
+        if not fits:
+            return self._grow(nbytes)
+        g = self.size.index(min(fits))
+        at = self.start[g]
+        if self.size[g] == nbytes:
+            del self.start[g], self.size[g]
+        else:
+            self.start[g], self.size[g] = at + nbytes, self.size[g] - nbytes
+        return at
+
+    def _grow(self, nbytes: int) -> int:
+        at = self.total
+        if self.start and self.start[-1] + self.size[-1] == at:  # the last gap becomes longer
+            at = self.start.pop()
+            self.size.pop()
+        self.total = at + nbytes
+        return at
+
+    def free(self, at: int, nbytes: int) -> None:
+        g = bisect_left(self.start, at)
+        if g < len(self.start) and self.start[g] == at + nbytes:
+            nbytes += self.size[g]
+            del self.start[g], self.size[g]
+        if g and self.start[g - 1] + self.size[g - 1] == at:
+            self.size[g - 1] += nbytes
+            return
+        self.start.insert(g, at)
+        self.size.insert(g, nbytes)
+
+
+def _by_size(buffers: Sequence[Buffer]) -> tuple[int, list[int]]:
+    """The largest buffer first, each at the lowest offset free during its whole life.
+
+    (Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020)
+    """
+    order = sorted(range(len(buffers)), key=lambda i: (-buffers[i].nbytes, buffers[i].first))
+    n = len(order)
+    first, last = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    start, stop = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    offsets = [0] * n
+    for k, i in enumerate(order):
+        b = buffers[i]
+        alive = (first[:k] <= b.last) & (last[:k] >= b.first)
+        at = offsets[i] = _lowest(start[:k][alive], stop[:k][alive], b.nbytes)
+        first[k], last[k] = b.first, b.last
+        start[k], stop[k] = at, at + _round(b.nbytes)
+    return int(stop.max(initial=0)), offsets
 
 
 def _round(nbytes: int) -> int:

@@ -19,11 +19,18 @@ class Operands:
 
     sizes:   symbol -> number
     layouts: of the values that are not row-major
+    same:    operands that are the same for all sizes; those found here are added
     """
 
-    def __init__(self, sizes: Mapping[str, int], layouts: Mapping[Value, str]) -> None:
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        layouts: Mapping[Value, str],
+        same: dict[Value, Array] | None = None,
+    ) -> None:
         self.sizes, self.layouts = dict(sizes), layouts
-        self._arrays: dict[Value, Array] = {}
+        self._same = {} if same is None else same
+        self._arrays = dict(self._same)
         self._dims: dict[Dim, int] = {}
 
     def known(self, value: Value) -> bool:
@@ -37,6 +44,8 @@ class Operands:
             shape = tuple(map(self._size, value.shape))
             strides = strides_of(shape, self.layouts.get(value, PLAIN))
             found = self._arrays[value] = Array(shape, value.dtype, strides)
+            if not symbols_of(value.shape):
+                self._same[value] = found
         return found
 
     def _size(self, d: int | Dim) -> int:

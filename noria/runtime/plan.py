@@ -8,9 +8,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from noria.core.dims import symbols_of
 from noria.core.flags import flags
+from noria.core.pause import collector_paused
 from noria.core.shapes import Check
 from noria.ir.nested import has_effect
 from noria.ir.opdef import collect_checks, lookup
@@ -18,11 +20,13 @@ from noria.ir.program import Operator, Program, Value, needed, symbols_told, sym
 from noria.kernels.registry import (
     LAST,
     PLAIN,
+    Array,
     Choice,
     Kernel,
     choose,
     enabled_engines,
 )
+from noria.passes.eliminate_common_ops import signature
 from noria.passes.liveness import fixed_values, unchanged_state
 
 REORDER = "reorder"  # a step the planner adds: the same value in another memory layout
@@ -37,6 +41,7 @@ class Step:
     view:    the output shares the input's memory, nothing runs
     dynamic: sizes are known only when it runs; checks: what must hold for them
     once:    depends on nothing that changes
+    alike:   the same number for steps that any kernel prepares in the same way
     """
 
     op: Operator
@@ -47,6 +52,7 @@ class Step:
     once: bool = False
     checks: list[Check] = field(default_factory=list)
     others: list[Kernel] = field(default_factory=list)
+    alike: int = -1
 
     def refuse(self, kernel: Kernel, reason: str) -> None:
         """Note that a kernel did not take the operator after all."""
@@ -66,6 +72,8 @@ class Plan:
 
     checks: equalities of sizes to be verified when they are bound
     fixed:  values that no step changes; sized: those of them that depend on symbolic sizes
+    prepared: what `runtime/prepare.py` need not do again for other sizes
+    operands: what `runtime/operands.py` need not
     """
 
     program: Program
@@ -75,6 +83,8 @@ class Plan:
     fixed: set[Value]
     sized: set[Value]
     engines: frozenset[str]
+    prepared: dict[Any, Any] = field(default_factory=dict)
+    operands: dict[Value, Array] = field(default_factory=dict)
 
     @property
     def prologue(self) -> list[Step]:
@@ -85,6 +95,7 @@ class Plan:
         return [s for s in self.steps if not s.once]
 
 
+@collector_paused()
 def make_plan(
     program: Program,
     engines: frozenset[str] | None = None,
@@ -178,6 +189,8 @@ def _once(program: Program, order: Sequence[Operator], dynamic: set[Operator]) -
 
 def _checks(op: Operator) -> list[Check]:
     """Equalities of sizes that only real sizes can decide, found by inferring again."""
+    if not symbols_used(op) and not symbols_told(op):
+        return []
     found: list[Check] = []
     with collect_checks(found):
         lookup(op.type).infer(op.inputs, op.attrs, op.blocks)
@@ -197,6 +210,7 @@ class _Planner:
         }
         self.sized: set[Value] = set()
         self.copies: dict[tuple[Value, str], Value] = {}
+        self.alike: dict[Any, int] = {}
 
     def add(self, op: Operator) -> None:
         once = op in self.once
@@ -213,6 +227,7 @@ class _Planner:
             layout = choice.kernel.layout(op, given)
             step.others = [k for k in choice.others if k.layout(op, given) == layout]
             self._append(step, *layout)
+            self._compare(step)
 
     def add_dynamic(self, op: Operator, checks: list[Check]) -> None:
         """An operator whose sizes are known only when it runs; the reference takes any memory."""
@@ -232,6 +247,15 @@ class _Planner:
             self.fixed.update(op.outputs)
             if symbols_used(op) or not self.sized.isdisjoint(op.operands):
                 self.sized.update(op.outputs)
+
+    def _compare(self, step: Step) -> None:
+        """Give the step the number of those before it that are like it."""
+        op = step.op
+        layouts = tuple([None if v is None else self.layouts[v] for v in (*op.inputs, *op.outputs)])
+        fixed = tuple([v in self.fixed for v in op.inputs])
+        kernels = tuple(k.name for k in (step.kernel, *step.others) if k is not None)
+        key = signature(op), layouts, fixed, kernels
+        step.alike = self.alike.setdefault(key, len(self.alike))
 
     def _reordered(self, v: Value, layout: str) -> Value:
         key = (v, layout)

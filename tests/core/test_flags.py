@@ -129,3 +129,10 @@ def test_describe_has_a_documented_row_for_every_flag(monkeypatch):
     assert rows["threads"][2:6] == ("int", "0", "2", "environment")
     assert rows["validate"][2:6] == ("bool", "0", "1", "set")
     assert rows["fpmath"].origin == "default"
+
+
+def test_a_snapshot_has_every_flag_as_it_is_now():
+    before = flags.snapshot()
+    with flags.set(fpmath="bf16"):
+        assert flags.snapshot() == {**before, "fpmath": "bf16"}
+    assert flags.snapshot() == before and before["debug"] == flags.debug

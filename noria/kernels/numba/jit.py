@@ -70,7 +70,7 @@ def compile_source(source: str, entry: str) -> NativeFunction:
 
     Raises EngineError when the source does not compile.
     """
-    return compile_many([(source, entry)])[0]
+    return _functions.get((source, entry)) or compile_many([(source, entry)])[0]
 
 
 def compile_many(sources: Iterable[Source]) -> list[NativeFunction]:

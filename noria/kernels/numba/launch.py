@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Sequence
-
-import numpy as np
 
 from noria.ir.program import Operator
 from noria.kernels.call import Call
@@ -29,8 +28,8 @@ def launch(
     bytes, ops: what the whole call moves and computes, as `parallel` counts them.
     """
     function = jit.compile_source(source, entry)
-    memory = np.array(table, np.int64)
-    row = (memory.ctypes.data, 0, 0, 0)
+    memory = array("q", table)
+    row = (memory.buffer_info()[0], 0, 0, 0)
     call = Call(name, function.address, row, (memory, function))
     return call if threads == 1 else parallel(call, bytes=bytes, ops=ops)
 

@@ -14,13 +14,11 @@ import ctypes
 import functools
 import math
 import os
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from noria.core.errors import ArgumentError, EngineError
 from noria.core.flags import flags
@@ -136,9 +134,9 @@ def parallel(call: Call, *, bytes: int = 0, ops: int = 0, threads: int | None = 
     if small or count == 1 or loader.openmp() is None:
         return call
     fork, member = jit.compile_many([(_FORK, "fork"), (_TEAM, "member")])
-    table = np.array([call.fn, call.args[0], count, 0, member.address], np.int64)
+    table = array("q", [call.fn, call.args[0], count, 0, member.address])
     keep = (call.keep, table, fork, member)
-    return replace(call, fn=fork.address, args=(table.ctypes.data, 0, 0, 0), keep=keep)
+    return Call(call.name, fork.address, (table.buffer_info()[0], 0, 0, 0), keep)
 
 
 def enter() -> None:

@@ -44,7 +44,7 @@ def test_the_call_is_named_and_keeps_its_table():
     call = launch("some kernel", COUNT, "count", [1, 2, 3], threads=1)
     assert call.name == "some kernel" and call.args[1:] == (0, 0, 0)
     table = call.keep[0]
-    assert table.dtype == np.int64 and table.tolist() == [1, 2, 3]
+    assert table.typecode == "q" and table.tolist() == [1, 2, 3]
     assert call.args[0] == table.ctypes.data
 
 
