@@ -45,7 +45,7 @@ def test_the_call_is_named_and_keeps_its_table():
     assert call.name == "some kernel" and call.args[1:] == (0, 0, 0)
     table = call.keep[0]
     assert table.typecode == "q" and table.tolist() == [1, 2, 3]
-    assert call.args[0] == table.ctypes.data
+    assert call.args[0] == table.buffer_info()[0]
 
 
 @pytest.mark.parametrize("x", [0.0, -0.0, 1.5, -3e300, np.inf, 5e-324])
