@@ -36,6 +36,7 @@ SUPPORT = {
     "loop_ops",
     "methods",
     "numeric",
+    "packed",
     "philox",
     "positions",
     "rules",

@@ -20,8 +20,10 @@ import noria.ops.norm
 import noria.ops.order
 import noria.ops.pool
 import noria.ops.random
+import noria.ops.recurrent
 import noria.ops.reduce
 import noria.ops.scatter
+import noria.ops.sequence
 import noria.ops.shape
 import noria.ops.slicing
 import noria.ops.update
@@ -47,8 +49,10 @@ FAMILIES = (
     "order",
     "pool",
     "random",
+    "recurrent",
     "reduce",
     "scatter",
+    "sequence",
     "shape",
     "slicing",
     "update",
