@@ -25,9 +25,14 @@ from noria.nn.layers import (
     Tanh,
 )
 from noria.nn.module import Module, ModuleList, Parameter, Sequential
+from noria.nn.ragged import Ragged
+from noria.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
 __all__ = [
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm",
@@ -38,14 +43,18 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "GroupNorm",
     "Identity",
+    "LSTMCell",
     "LayerNorm",
     "Linear",
     "MaxPool2d",
     "Module",
     "ModuleList",
     "Parameter",
+    "RNNCell",
+    "Ragged",
     "ReLU",
     "Sequential",
     "SiLU",

@@ -15,7 +15,8 @@ from noria.ops.common import axis_of, pair
 from noria.ops.random import dropout
 
 
-def _positive(**sizes: int) -> None:
+def positive(**sizes: int) -> None:
+    """Raises ArgumentError unless each is a positive integer."""
     for name, size in sizes.items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise ArgumentError(f"{name} must be a positive integer", got=repr(size))
@@ -24,12 +25,12 @@ def _positive(**sizes: int) -> None:
 def _kernel(size: int | Sequence[int]) -> tuple[int, ...]:
     sizes = pair(size, what="kernel_size")
     for s in sizes:
-        _positive(kernel_size=s)
+        positive(kernel_size=s)
     return sizes
 
 
 def _divisible(groups: int, **channels: int) -> None:
-    _positive(groups=groups, **channels)
+    positive(groups=groups, **channels)
     if any(c % groups for c in channels.values()):
         got = ", ".join(f"{name}={c}" for name, c in channels.items())
         raise ArgumentError("channels must be divisible by groups", got=f"{got}, groups={groups}")
@@ -45,7 +46,7 @@ class Linear(Module):
     """x @ weight.T + bias.  x [..., in], weight [out, in], bias [out]."""
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True) -> None:
-        _positive(in_features=in_features, out_features=out_features)
+        positive(in_features=in_features, out_features=out_features)
         start = init.fan_in_uniform(in_features)
         self.weight = Parameter((out_features, in_features), start)
         self.bias = Parameter((out_features,), start) if bias else None
@@ -64,7 +65,7 @@ class Embedding(Module):
     def __init__(
         self, rows: int, dim: int, *, padding_idx: int | None = None, sparse: bool = False
     ) -> None:
-        _positive(rows=rows, dim=dim)
+        positive(rows=rows, dim=dim)
         self.weight = Parameter((rows, dim), init.normal())
         if padding_idx is not None:
             padding_idx = axis_of(padding_idx, rows, what="padding_idx")
@@ -149,7 +150,7 @@ class BatchNorm(Module):
     ranks: tuple[int, ...] = (2, 3, 4, 5)
 
     def __init__(self, features: int, *, epsilon: float = 1e-5, momentum: float = 0.1) -> None:
-        _positive(features=features)
+        positive(features=features)
         _not_negative(epsilon=epsilon)
         if not isinstance(momentum, (int, float)) or not 0 <= momentum <= 1:
             raise ArgumentError("momentum must be in [0, 1]", got=repr(momentum))
@@ -203,7 +204,7 @@ class LayerNorm(Module):
         if not self.shape:
             raise ArgumentError("LayerNorm needs an axis to normalise", got="()")
         for size in self.shape:
-            _positive(shape=size)
+            positive(shape=size)
         self.weight = Parameter(self.shape, init.ones())
         self.bias = Parameter(self.shape, init.zeros())
         self.epsilon = epsilon
@@ -280,7 +281,7 @@ class AdaptiveAvgPool2d(Module):
     def __init__(self, size: int | Sequence[int]) -> None:
         self.size = pair(size, what="size")
         for n in self.size:
-            _positive(size=n)
+            positive(size=n)
 
     def __call__(self, x: Any) -> Any:
         return o.adaptive_avg_pool2d(x, size=self.size)

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from noria.core.errors import ArgumentError, DTypeError, ShapeError
+from noria.nn.ragged import Ragged
+
+ROWS = [np.arange(6.0).reshape(3, 2), np.zeros((0, 2)), np.array([[9.0, -1.0]])]
+
+
+def test_rows_are_packed_and_come_back():
+    batch = Ragged.pack(ROWS)
+    assert batch.splits.tolist() == [0, 3, 3, 4] and batch.count == 3
+    for got, want in zip(batch.rows(), ROWS, strict=True):
+        assert np.array_equal(got, want)
+
+
+def test_each_row_is_reduced_alone():
+    batch = Ragged.pack(ROWS)
+    assert batch.lengths.tolist() == [3, 0, 1]
+    assert batch.sum().tolist() == [[6, 9], [0, 0], [9, -1]]
+    assert batch.mean().tolist() == [[2, 3], [0, 0], [9, -1]]
+    assert batch.max().tolist() == [[4, 5], [0, 0], [9, -1]]
+    assert batch.first().tolist() == [[0, 1], [0, 0], [9, -1]]
+    assert batch.last().tolist() == [[4, 5], [0, 0], [9, -1]]
+
+
+def test_a_softmax_adds_up_to_one_in_each_row():
+    totals = Ragged.pack(ROWS).softmax().sum()
+    assert np.allclose(totals, [[1, 1], [0, 0], [1, 1]])
+
+
+def test_map_keeps_the_rows():
+    doubled = Ragged.pack(ROWS).map(lambda v: v * 2)
+    assert doubled.rows()[2].tolist() == [[18, -2]]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda: Ragged.pack([]), ArgumentError, "told by a row"),
+        (lambda: Ragged.pack([np.ones((2, 3)), np.ones((2, 4))]), ShapeError, "first axis only"),
+        (lambda: Ragged.pack([np.float64(1)]), ShapeError, "first axis only"),
+        (lambda: Ragged(np.ones(()), np.array([0])), ShapeError, "first axis"),
+        (lambda: Ragged(np.ones(3), np.array([0.0, 3.0])), DTypeError, "integer"),
+        (lambda: Ragged(np.ones(3), np.array([], int)), ShapeError, r"N \+ 1"),
+    ],
+)
+def test_what_is_no_ragged_batch_is_refused(make, error, match):
+    with pytest.raises(error, match=match):
+        make()
