@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-BENCH_STAMP := $(VENV)/.bench
 
 .PHONY: demo test check bench docs clean
 
@@ -28,12 +27,9 @@ check: $(STAMP)  ## format, lint, types
 docs: $(STAMP)  ## generate docs/coverage.md
 	$(BIN)/python -m noria.testing.table docs/coverage.md
 
-$(BENCH_STAMP): $(STAMP) bench/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
-	touch $@
-
-bench: $(BENCH_STAMP)  ## measure beside PyTorch and ONNX Runtime
+bench: $(STAMP)  ## measure beside six rivals, each in an environment of its own: about half an hour
+	$(BIN)/python -m bench.environments
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) bench/.envs bench/.cache runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -5,8 +5,8 @@ from math import prod
 
 import numpy as np
 
-from bench.noria_side import training_program
-from bench.work import batch_of
+from bench import data
+from bench.noria_side.vision import training_program
 from noria.core.dims import evaluate
 from noria.core.dtypes import itemsize
 from noria.ir.opdef import lookup
@@ -15,7 +15,7 @@ from noria.runtime.executor import Executor
 
 def main() -> None:
     program = training_program("resnet50_train_fp32")
-    x, y = batch_of("resnet50_train_fp32")
+    x, y = data.classified("resnet50_train_fp32")
     bound = Executor(program).bound({"image": x, "label": y}, ["loss"])
     sizes = {"N": len(x)}
     total = 0

@@ -1,17 +1,28 @@
 """Interleaved rounds: every engine lives in its own process and they take turns, so that a drift of
-the machine falls on all alike."""
+the machine falls on all alike. While one runs, the others wait in a read."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+import select
 import statistics
 import subprocess
-import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from bench.work import ALLOCATOR
+from bench.settings import child_environment, command
+
+LIMIT_S = 600  # an engine that says nothing for so long is given up
+SETTLE_S = 0.1  # threads of the engine before stop spinning
+
+
+class EngineError(Exception):
+    """An engine's process ended or hung; the message is its last word."""
 
 
 @dataclass
@@ -19,54 +30,160 @@ class Side:
     """One engine's process, and what it measured."""
 
     engine: str
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
+    log: Any
     start: dict[str, Any] = field(default_factory=dict)
     seconds_per_step: list[float] = field(default_factory=list)
     peak_rss_mb: float = 0.0
+    steps: int = 1
+    idle_cpu_s: float = 0.0  # used while it should have waited
+    failed: str = ""
+    _cpu: float | None = None
 
     @property
     def median(self) -> float:
+        """Seconds of a step."""
         return statistics.median(self.seconds_per_step)
 
+    @property
+    def works(self) -> bool:
+        return not self.failed and "absent" not in self.start
 
-def spawn(engine: str, workload: str) -> Side:
-    """Start an engine and wait until its first step is done."""
+    def ask(self, steps: int, limit: float = LIMIT_S) -> float:
+        """Run so many steps: seconds of each. Raises EngineError."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(f"{steps}\n".encode())
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise EngineError(self.last_word()) from None
+        got = self.read(limit)
+        before, after = got["cpu"]
+        if self._cpu is not None:
+            self.idle_cpu_s += before - self._cpu
+        self._cpu, self.peak_rss_mb = after, got["peak_rss_mb"]
+        return got["seconds"] / got["steps"]
+
+    def read(self, limit: float = LIMIT_S) -> dict[str, Any]:
+        """The next line the process writes. Raises EngineError."""
+        out = self.process.stdout
+        assert out is not None
+        if not select.select([out], [], [], limit)[0]:
+            self.process.kill()
+            raise EngineError(f"gave no answer for {limit:g} s")
+        line = out.readline()
+        if not line:
+            raise EngineError(self.last_word())
+        return json.loads(line)
+
+    def last_word(self) -> str:
+        """The last line on its stderr, or how it ended."""
+        status = self.process.wait()
+        self.log.seek(0)
+        lines = self.log.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else f"ended with status {status}"
+
+    def close(self) -> None:
+        """Let the process end; it has nothing left to do."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self.log.close()
+
+
+def spawn(engine: str, workload: str, caches: Path, limit: float = LIMIT_S) -> Side:
+    """Start an engine and wait until its first step is done; `failed` says if that did not work."""
+    log = tempfile.TemporaryFile()  # noqa: SIM115 - Side.close
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.child", engine, workload],
+        command(engine, workload),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **ALLOCATOR},
+        stderr=log,
+        env=child_environment(engine, caches),
+        cwd=Path(__file__).parent.parent,
     )
-    side = Side(engine, process)
-    side.start = _read(side)
+    side = Side(engine, process, log)
+    try:
+        side.start = side.read(limit)
+    except EngineError as error:
+        side.failed = str(error)
     return side
 
 
-def _read(side: Side) -> dict[str, Any]:
-    assert side.process.stdout is not None
-    line = side.process.stdout.readline()
-    if not line:
-        raise SystemExit(f"{side.engine} stopped with status {side.process.wait()}")
-    return dict(json.loads(line))
-
-
 def measure(
-    workload: str, engines: list[str], steps: int, rounds: int, warm: int = 1
+    workload: str,
+    engines: Sequence[str],
+    *,
+    rounds: int,
+    slice_s: float,
+    turns: int = 1,
+    caches: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Side]:
-    """Medians over rounds in which the engines run one after the other."""
-    sides = [spawn(e, workload) for e in engines]
-    for r in range(warm + rounds):
+    """Rounds in which the engines run one after the other, each for about `slice_s` seconds.
+
+    turns:  steps are a multiple of it; caches: where compilers keep what they made, default a new
+    folder, so that first steps are cold. What fails is in the result with its reason.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-") as new:
+        sides = []
+        for engine in engines:
+            say(f"{workload}: {engine} starts")
+            sides.append(spawn(engine, workload, (caches or Path(new)) / engine))
         for side in sides:
-            assert side.process.stdin is not None
-            side.process.stdin.write(f"{steps}\n")
-            side.process.stdin.flush()
-            got = _read(side)
-            side.peak_rss_mb = got["peak_rss_mb"]
-            if r >= warm:
-                side.seconds_per_step.append(got["seconds"] / got["steps"])
-    for side in sides:
-        assert side.process.stdin is not None
-        side.process.stdin.close()
-        side.process.wait()
+            _attempt(side, lambda s: _calibrate(s, slice_s, turns))
+        for r in range(rounds):
+            say(f"{workload}: round {r + 1} of {rounds}")
+            for side in sides:
+                _attempt(side, _slice)
+        for side in sides:
+            side.close()
     return {s.engine: s for s in sides}
+
+
+def _attempt(side: Side, what: Callable[[Side], None]) -> None:
+    if not side.works:
+        return
+    try:
+        what(side)
+    except EngineError as error:
+        side.failed = str(error)
+
+
+def _calibrate(side: Side, slice_s: float, turns: int) -> None:
+    """Warm up, every batch once, and find how many steps fill a slice."""
+    for _ in range(2):
+        side.steps = _fitting(side.ask(max(side.steps, turns)), slice_s, turns)
+    side._cpu = None
+
+
+def _fitting(seconds: float, slice_s: float, turns: int) -> int:
+    return max(1, round(slice_s / seconds / turns)) * turns
+
+
+def _slice(side: Side) -> None:
+    time.sleep(SETTLE_S)
+    side.seconds_per_step.append(side.ask(side.steps))
+
+
+def summary(side: Side) -> dict[str, Any]:
+    """What results.json keeps of an engine."""
+    if not side.works:
+        return {"failed": side.failed} if side.failed else {"absent": side.start["absent"]}
+    spread = (max(side.seconds_per_step) - min(side.seconds_per_step)) / side.median
+    return {
+        "seconds": side.median,
+        "spread": spread,
+        "build_s": side.start["build_s"],
+        "compile_s": max(0.0, side.start["first_step_s"] - side.median),
+        "peak_rss_mb": side.peak_rss_mb,
+        "steps": side.steps,
+        "rounds": len(side.seconds_per_step),
+        "idle_cpu_s": side.idle_cpu_s,
+    }

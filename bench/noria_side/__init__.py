@@ -1,0 +1,1 @@
+"""The workloads in noria; one module a family, each with `MAKERS`."""

@@ -1,0 +1,45 @@
+"""What all families of noria's side share: a Program run on batches taken in turn."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import noria
+
+Run = Callable[[int], None]
+Feeds = Mapping[str, np.ndarray]
+
+
+def training(program: Any, batches: Sequence[Feeds]) -> Run:
+    """Steps of a training Program with an output `loss`, read once at the end of a run."""
+    executor = noria.Executor(program)
+    turn = itertools.cycle(batches)
+
+    def run(steps: int) -> None:
+        for _ in range(steps - 1):
+            executor.run(next(turn), [])
+        loss = executor.run(next(turn), ["loss"])["loss"]
+        assert np.isfinite(loss)
+
+    return run
+
+
+def inference(program: Any, feeds: Feeds) -> Run:
+    """Calls of a Predictor, arrays in and arrays out."""
+    scope = noria.Scope().initialize(program)
+    predictor = noria.Predictor(program, scope.state())
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            predictor.run(feeds)
+
+    return run
+
+
+def int_spec(*shape: Any) -> Any:
+    """The spec of ids and labels."""
+    return noria.spec(*shape, dtype="int64")

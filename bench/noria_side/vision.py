@@ -1,0 +1,45 @@
+"""Convolutional networks in noria."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import noria
+from bench import data, sizes
+from bench.noria_side.common import Run, inference, int_spec, training
+from noria import optim
+from noria.zoo.digits import classify
+from noria.zoo.lenet import LeNet
+from noria.zoo.resnet import ResNet
+
+
+def training_program(workload: str) -> Any:
+    """Training Program of an image classifier."""
+    lenet = workload == "lenet_train"
+    model = LeNet() if lenet else ResNet()
+    image = noria.spec("N", 1, 28, 28) if lenet else noria.spec("N", 3, 224, 224)
+    forward = noria.trace(classify(model), name=workload, image=image, label=int_spec("N"))
+    rate = sizes.RATE[workload]
+    method = optim.Adam(rate) if lenet else optim.Momentum(rate, 0.9)
+    return method.minimize(forward)
+
+
+def train(workload: str) -> Run:
+    x, y = data.classified(workload)
+    return training(training_program(workload), [{"image": x, "label": y}])
+
+
+def infer(workload: str) -> Run:
+    x, _ = data.classified(workload)
+    model = ResNet()
+    program = noria.trace(lambda image: model(image), image=noria.spec("N", 3, 224, 224))
+    return inference(program, {"image": x})
+
+
+MAKERS = {
+    "lenet_train": partial(train, "lenet_train"),
+    "resnet50_train_fp32": partial(train, "resnet50_train_fp32"),
+    "resnet50_infer_bs1": partial(infer, "resnet50_infer_bs1"),
+    "resnet50_infer_bs16": partial(infer, "resnet50_infer_bs16"),
+}

@@ -1,0 +1,101 @@
+"""What noria measures of itself: its own cost a step, its memory, the demo. One number each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.rounds import measure
+from bench.settings import SHARED
+from bench.sizes import CHAIN
+from bench.workloads import NORIA
+
+Rows = Iterator[tuple[str, dict[str, Any]]]
+
+
+class PartError(Exception):
+    """A part could not be measured."""
+
+
+def row(
+    value: float, unit: str, goal: float | None = None, *, lower: bool = True
+) -> dict[str, Any]:
+    """One line of the second table."""
+    return {"value": value, "unit": unit, "goal": goal, "lower_is_better": lower}
+
+
+def overhead() -> Rows:
+    """Microseconds an operator in a chain of 1,000 operators on 16 numbers each."""
+    side = measure("chain", [NORIA], rounds=5, slice_s=0.3)[NORIA]
+    if not side.works:
+        raise PartError(side.failed)
+    yield "engine overhead", row(side.median * 1e6 / CHAIN, "us an op", 1)
+
+
+def arena() -> Rows:
+    """ResNet-50 training, batch 16: arena over the sum of all values of the Program as built."""
+    share = json.loads(python("-m", "bench.arena"))
+    yield "resnet50_train arena / all values", row(share["share"], "", 0.4)
+
+
+def demo() -> Rows:
+    """Process start to the first training step, cache cold and warm; accuracy and time."""
+    with tempfile.TemporaryDirectory() as cache:
+        cold = _first_step(cache)
+        warm = min(_first_step(cache) for _ in range(3))
+    yield "demo, first step, cold cache", row(cold, "s", 15)
+    yield "demo, first step, warm cache", row(warm, "s", 3)
+    accuracy, seconds = _train("digits")
+    yield "digits, test accuracy", row(accuracy, "", 0.98, lower=False)
+    yield "digits, time to train", row(seconds, "s", 60)
+
+
+def fashion() -> Rows:
+    """Fashion-MNIST, where its files are there."""
+    if Path("/usr/share/datasets/fashion-mnist").is_dir():
+        accuracy, seconds = _train("fashion-mnist")
+        yield "fashion-mnist, test accuracy", row(accuracy, "", 0.91, lower=False)
+        yield "fashion-mnist, time to train", row(seconds, "s")
+
+
+def _train(recipe: str) -> tuple[float, float]:
+    with tempfile.TemporaryDirectory() as out:
+        start = time.perf_counter()
+        text = python("-m", "noria.cli", "train", recipe, "--out", f"{out}/run")
+        seconds = time.perf_counter() - start
+    return float(text.strip().splitlines()[-1].split(":")[1]), seconds
+
+
+def _first_step(cache: str) -> float:
+    start = time.perf_counter()
+    python("-m", "bench.first_step", NORIA_CACHE=cache)
+    return time.perf_counter() - start
+
+
+def python(*args: str, **env: str) -> str:
+    """What a Python process of its own prints. Raises PartError with the last line it says."""
+    done = subprocess.run(
+        [sys.executable, *args],
+        env={**os.environ, **SHARED, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise PartError((done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1])
+    return done.stdout
+
+
+PARTS: dict[str, Callable[[], Rows]] = {
+    "overhead": overhead,
+    "arena": arena,
+    "demo": demo,
+    "fashion": fashion,
+}

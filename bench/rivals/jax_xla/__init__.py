@@ -1,0 +1,1 @@
+"""The workloads in JAX; one module a family, each with `MAKERS`."""

@@ -1,0 +1,1 @@
+"""The workloads in ONNX Runtime; one module a family, each with `MAKERS`."""

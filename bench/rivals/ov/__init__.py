@@ -1,0 +1,1 @@
+"""The workloads in OpenVINO; one module a family, each with `MAKERS`."""

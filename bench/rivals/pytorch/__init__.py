@@ -1,0 +1,1 @@
+"""The workloads in PyTorch, eager and compiled; one module a family, each with `MAKERS`."""
