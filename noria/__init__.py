@@ -10,7 +10,7 @@ from noria.core.errors import NoriaError
 from noria.core.flags import flags
 from noria.grad import append_backward, gradients
 from noria.ir.compare import difference, same
-from noria.ir.emit import Builder
+from noria.ir.emit import Builder, full_precision
 from noria.ir.opdef import op
 from noria.ir.program import Operator, Program, Spec, Value
 from noria.ir.save import load, save
@@ -42,6 +42,7 @@ __all__ = [
     "difference",
     "flags",
     "for_test",
+    "full_precision",
     "gradients",
     "load",
     "nn",

@@ -195,6 +195,13 @@ class Flags:
         "strict",
         "Arithmetic inside float32 matrix products: strict, or bf16 where the CPU has it.",
     )
+    precision = Flag(
+        "NORIA_PRECISION",
+        _choice("float32", "bf16"),
+        "float32",
+        "What Programs of float32 are computed in: float32, or bf16 where `ops/precision.py` allows "
+        "it, with float32 state.",
+    )
     check_memory = Flag(
         "NORIA_CHECK_MEMORY", BOOL, False, "Prove at every bind that no two live buffers overlap."
     )

@@ -176,9 +176,9 @@ class Decoder:
         blocks = self.blocks(fields.take("blocks", list, []), where, depth)
         outputs = self.declared(fields.take("outputs", list), scope, where)
         source = _source(fields.take("source", list, []), where)
-        made_by = fields.take("made_by", str, "")
+        origin = source, fields.take("made_by", str, ""), fields.take("full_precision", bool, False)
         fields.end()
-        return Operator(op, tuple(inputs), tuple(outputs), attrs, blocks, source, made_by)
+        return Operator(op, tuple(inputs), tuple(outputs), attrs, blocks, *origin)
 
     def bound(self, op: str, attrs: dict[str, Any], where: str) -> dict[str, Any]:
         """With the defaults of attributes that the op did not have when the file was written."""

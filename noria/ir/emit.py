@@ -40,6 +40,26 @@ def building() -> Builder:
     return builder
 
 
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Operators emitted inside, and their gradients, stay float32 under a lower precision.
+
+        with noria.full_precision():
+            y = self.head(x)
+
+    Called on arrays there is nothing to mark: what computes at once computes in the dtype given.
+    """
+    builder = current()
+    if builder is None:
+        yield
+        return
+    before, builder.full_precision = builder.full_precision, True
+    try:
+        yield
+    finally:
+        builder.full_precision = before
+
+
 def loop_indices() -> list[Value]:
     """The iteration numbers (int64 scalars) of the loops around this place, outermost first.
 
@@ -80,7 +100,7 @@ class Names:
         return name
 
 
-def _names_of(program: Program) -> Names:
+def names_of(program: Program) -> Names:
     taken = list(program.state)
     taken += [v.name for v in program.block.inputs]
     for operator in walk(program.block):
@@ -97,6 +117,7 @@ class Builder:
     captures: outer value -> inner input, for nested blocks
     made_by:  name of the pass or transform that emits, '' for the user
     source:   set while a rule emits on behalf of an existing operator
+    full_precision: whether what is emitted stays float32 under a lower precision
     shortcuts: whether an op may return something instead of emitting (not in a pattern)
     loop_index: for the body of a loop: makes (once) the value that counts its iterations
     """
@@ -113,11 +134,12 @@ class Builder:
         self.program = program
         self.block = program.block if block is None else block
         self.parent = parent
-        self.names: Names = parent.names if parent else _names_of(program)
+        self.names: Names = parent.names if parent else names_of(program)
         self._tokens: list[Any] = []  # a Builder may be entered again inside itself
         self.captures: dict[Value, Value] = {}
         self.made_by: str = made_by or (parent.made_by if parent else "")
         self.source: Source | None = parent.source if parent else None
+        self.full_precision: bool = parent.full_precision if parent else False
         self.constants: dict[Any, Value] = {}
         self.owners: dict[str, object] = {}  # state name -> the Parameter that declared it
         self.loop_index: Callable[[], Value] | None = None
@@ -260,8 +282,9 @@ class Builder:
             Value(self.names.fresh(_base_name(definition, i)), s.shape, s.dtype)
             for i, s in enumerate(specs)
         )
+        origin = source, self.made_by, self.full_precision
         self.block.operators.append(
-            Operator(definition.name, seen, outs, full, dict(blocks or {}), source, self.made_by)
+            Operator(definition.name, seen, outs, full, dict(blocks or {}), *origin)
         )
         self.known.update(outs)
         return outs[0] if len(outs) == 1 else outs
@@ -273,13 +296,14 @@ class Builder:
 
     @contextmanager
     def on_behalf_of(self, operator: Operator, made_by: str) -> Iterator[None]:
-        """While a rule emits for `operator`: its user line is kept."""
-        old = self.source, self.made_by
+        """While a rule emits for `operator`: its user line is kept, and that it stays float32."""
+        old = self.source, self.made_by, self.full_precision
         self.source, self.made_by = operator.source or self.source, made_by
+        self.full_precision = operator.full_precision
         try:
             yield
         finally:
-            self.source, self.made_by = old
+            self.source, self.made_by, self.full_precision = old
 
 
 def _base_name(definition: OpDef, index: int) -> str:

@@ -80,6 +80,8 @@ class Encoder:
             out["source"] = [file, operator.source.line, operator.source.function]
         if operator.made_by:
             out["made_by"] = operator.made_by
+        if operator.full_precision:
+            out["full_precision"] = True
         return out
 
     def block(self, block: Block) -> dict[str, Any]:

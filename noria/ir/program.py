@@ -132,6 +132,7 @@ class Operator:
 
     operands: the inputs that are present
     source:  where the user wrote it; made_by: the pass or transform that made it, or ''.
+    full_precision: it stays float32 under a lower precision (`noria.full_precision`)
     """
 
     type: str
@@ -141,6 +142,7 @@ class Operator:
     blocks: Mapping[str, Block] = field(default_factory=dict)
     source: Source | None = None
     made_by: str = ""
+    full_precision: bool = False
     operands: tuple[Value, ...] = field(init=False, repr=False)
     _symbols: frozenset[str] | None = field(init=False, repr=False, default=None)
 

@@ -43,7 +43,10 @@ from noria.ir.literals import (
 from noria.ir.opdef import OpDef, registry
 from noria.ir.program import Block, Operator, Program, Spec, State, Value, walk
 
-_ORIGIN = re.compile(r"(?:(?P<file>.+):(?P<line>[0-9]{1,9}))?(?:(?:^|, )by (?P<by>.+))?")
+_ORIGIN = re.compile(
+    r"(?:(?P<file>.+):(?P<line>[0-9]{1,9}))?(?:(?:^|, )by (?P<by>.+?))?"
+    r"(?P<full>(?:^|, )stays float32)?"
+)
 
 # ---- printing ----------------------------------------------------------------------------------
 
@@ -143,6 +146,7 @@ def _defaults(definition: OpDef) -> dict[str, str | None]:
 def _origin_text(operator: Operator) -> str:
     origin = [str(operator.source)] if operator.source else []
     origin += [f"by {operator.made_by}"] if operator.made_by else []
+    origin += ["stays float32"] if operator.full_precision else []
     return f"    # {' '.join(', '.join(origin).split())}" if origin else ""
 
 
@@ -253,8 +257,7 @@ class _Parser(Scanner):
                 self.block(blocks, depth + 1)
         operands, full = self.bound(op, inputs, attrs, at)
         outputs = [self.define(n, s, scope, at) for n, s in zip(names, specs, strict=True)]
-        source, made_by = _origin(origin)
-        return Operator(op, operands, tuple(outputs), full, blocks, source, made_by)
+        return Operator(op, operands, tuple(outputs), full, blocks, *_origin(origin))
 
     def _typed(self, names: list[str]) -> tuple[list[Spec], str]:
         """(a spec for each name, the op); a single name before `(` is the op itself."""
@@ -333,13 +336,14 @@ class _Parser(Scanner):
                 break
 
 
-def _origin(comment: str | None) -> tuple[Source | None, str]:
-    """(source, made_by) as a comment tells them; a comment that says something else is ignored."""
+def _origin(comment: str | None) -> tuple[Source | None, str, bool]:
+    """(source, made_by, full_precision) as a comment tells them; one that says something else is
+    ignored."""
     found = _ORIGIN.fullmatch(comment or "")
     if found is None:
-        return None, ""
+        return None, "", False
     source = Source(found["file"], int(found["line"]), "") if found["file"] else None
-    return source, found["by"] or ""
+    return source, found["by"] or "", found["full"] is not None
 
 
 # ---- str() -------------------------------------------------------------------------------------

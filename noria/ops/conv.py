@@ -22,7 +22,7 @@ from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
 from noria.ops import conv_compute
 from noria.ops.common import need_float, need_rank, require_equal
-from noria.ops.numeric import products_in_float32
+from noria.ops.numeric import cast_like, products_in_float32
 from noria.ops.window import Padding, Windows, explicit_pads, per_axis, slide
 
 
@@ -49,11 +49,15 @@ def _kernel(weight: Spec) -> tuple[int, ...]:
 
 
 def _with_bias(out: Any, bias: Any) -> Any:
-    return out if bias is None else out + bias.reshape(-1, *(1,) * (out.ndim - 2))
+    if bias is None:
+        return out
+    return (out + bias.reshape(-1, *(1,) * (out.ndim - 2))).astype(out.dtype)
 
 
 def _bias_grad(bias: Any, g: Any) -> Any:
-    return None if bias is None else o.reduce_sum(g, axis=(0, *range(2, g.ndim)))
+    if bias is None:
+        return None
+    return o.reduce_sum(cast_like(g, bias), axis=(0, *range(2, g.ndim)))
 
 
 def _attrs(stride: Any, padding: Any, dilation: Any, groups: int) -> dict[str, Any]:
@@ -70,12 +74,13 @@ def _need_windows(grad: Spec, windows: Windows) -> None:
 
 
 def _define_conv(n: int) -> OpDef:
-    @op(name=f"conv{n}d", promote=True)
+    @op(name=f"conv{n}d", promote=(0, 1))
     def conv(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
         """Convolution (correlation: the kernel is not flipped).  (LeCun et al., 1989)
 
-        x: [N, C, sizes...], weight: [O, C / groups, kernel...], bias: [O];
-        out: [N, O, windows...]. Raises ShapeError unless channels agree and a window fits.
+        x: [N, C, sizes...], weight: [O, C / groups, kernel...], bias: [O], which beside halves may
+        be float32; out: [N, O, windows...]. Raises ShapeError unless channels agree and a window
+        fits.
         """
         need_float(x, weight, bias)
         need_rank(x, n + 2)
@@ -136,10 +141,11 @@ def _define_input_grad(n: int) -> OpDef:
 
 def _define_weight_grad(n: int) -> OpDef:
     @op(name=f"conv{n}d_weight_grad", promote=True)
-    def weight_grad(x, grad, *, kernel, stride=1, padding=0, dilation=1, groups=1):
+    def weight_grad(x, grad, *, kernel, stride=1, padding=0, dilation=1, groups=1, dtype=None):
         """Gradient of a convolution in weight, from that of its output.
 
         x: [N, C, sizes...], grad: [N, O, windows...]; out: [O, C / groups, kernel...].
+        dtype: of out, default that of x; "float32" keeps the sums over halves as they are.
         """
         need_float(x, grad)
         need_rank(x, n + 2)
@@ -148,7 +154,7 @@ def _define_weight_grad(n: int) -> OpDef:
         _need_windows(grad, windows)
         _need_groups(groups, x.shape[1], grad.shape[1], x.shape[1] // groups)
         require_equal(x.shape[0], grad.shape[0], "batch sizes of x and grad")
-        return Spec((grad.shape[1], x.shape[1] // groups, *windows.kernel), x.dtype)
+        return Spec((grad.shape[1], x.shape[1] // groups, *windows.kernel), dtype or x.dtype)
 
     @weight_grad.compute
     @products_in_float32
@@ -159,6 +165,7 @@ def _define_weight_grad(n: int) -> OpDef:
     @weight_grad.grad
     def _(x, grad, g, stride, padding, dilation, groups):
         how = _attrs(stride, padding, dilation, groups)
+        g = cast_like(g, x)
         g_x = lookup(f"conv{n}d_input_grad")(grad, g, sizes=x.shape[2:], **how)
         return g_x, lookup(f"conv{n}d")(x, g, **how)
 

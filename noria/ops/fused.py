@@ -194,7 +194,7 @@ def _emit_activation(x: Any, name: str | None) -> Any:
     return lookup(kind)(x, **attrs)
 
 
-@op(promote=True)
+@op(promote=(0, 1))
 def fused_linear(x, weight, bias=None, *, activation=None):
     """activation(x @ weight.T + bias).  x: [..., I], weight: [O, I], bias: [O]; out: [..., O].
 
@@ -220,7 +220,7 @@ def _(x, weight, bias=None, activation=None):
     return _emit_activation(lookup("linear")(x, weight, bias), activation)
 
 
-@op(promote=True, overwrites=((0, 3),))
+@op(promote=(0, 1), overwrites=((0, 3),))
 def fused_conv2d(
     x,
     weight,

@@ -10,7 +10,7 @@ from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Shape, Spec
 from noria.ops.common import broadcast, need_float, need_rank, require_equal
-from noria.ops.numeric import products_in_float32, spec_of
+from noria.ops.numeric import cast_like, products_in_float32, spec_of
 
 
 def _swap_last(xp: Any, x: Any) -> Any:
@@ -34,12 +34,13 @@ def _matrix(x: Spec, transpose: bool, which: str) -> tuple[Shape, Any, Any]:
 
 
 @op(promote=True)
-def matmul(x, y, *, transpose_x=False, transpose_y=False):
+def matmul(x, y, *, transpose_x=False, transpose_y=False, dtype=None):
     """Matrix product over the last two axes, the others broadcast as in NumPy.
 
     x: [..., M, K] ([..., K, M] with transpose_x), y: [..., K, N] ([..., N, K] with transpose_y);
     out: [..., M, N]. A 1-D x is a row whose axis M is left out, a 1-D y a column whose axis N is.
-    Halves are accumulated in float32. Raises ShapeError unless the inner sizes agree.
+    dtype: of out, default that of x; "float32" keeps the sums over halves as they are, which are
+    rounded to halves otherwise. Raises ShapeError unless the inner sizes agree.
     """
     if x.dtype == "bool":
         raise DTypeError("matmul needs numbers", got=f"{x} and {y}", hint="ops.cast")
@@ -47,7 +48,7 @@ def matmul(x, y, *, transpose_x=False, transpose_y=False):
     batch_y, k2, n = _matrix(y, transpose_y, "y")
     require_equal(k, k2, "the inner sizes of matmul")
     batch = broadcast(Spec(batch_x, x.dtype), Spec(batch_y, y.dtype))
-    return Spec((*batch, *(m,) * (x.ndim > 1), *(n,) * (y.ndim > 1)), x.dtype)
+    return Spec((*batch, *(m,) * (x.ndim > 1), *(n,) * (y.ndim > 1)), dtype or x.dtype)
 
 
 @matmul.compute
@@ -59,6 +60,7 @@ def _(xp, x, y, transpose_x, transpose_y):
 
 @matmul.grad
 def _(x, y, g, transpose_x, transpose_y):
+    g = cast_like(g, x)
     if x.ndim == 1 and y.ndim == 1:
         return o.mul(g, y), o.mul(g, x)
     xm, ym, gm = _as_matrices(x, y, g)
@@ -103,11 +105,12 @@ def _summed(g: Any, matrix: Spec, operand: Spec) -> Any:
     return g if operand.ndim > 1 else o.reshape(g, shape=operand.shape)
 
 
-@op(promote=True)
-def linear(x, weight, bias=None):
+@op(promote=(0, 1))
+def linear(x, weight, bias=None, *, dtype=None):
     """x @ weight.T + bias.  x: [..., I], weight: [O, I], bias: [O]; out: [..., O].
 
-    Halves are accumulated in float32. Raises ShapeError unless the sizes agree.
+    Beside halves bias may be float32. dtype: of out, default that of x; "float32" keeps the sums
+    over halves as they are. Raises ShapeError unless the sizes agree.
     """
     need_float(x, weight, bias)
     need_rank(weight, 2, what="weight")
@@ -117,18 +120,19 @@ def linear(x, weight, bias=None):
     if bias is not None:
         need_rank(bias, 1, what="bias")
         require_equal(weight.shape[0], bias.shape[0], "the outputs of weight and the size of bias")
-    return Spec((*x.shape[:-1], weight.shape[0]), x.dtype)
+    return Spec((*x.shape[:-1], weight.shape[0]), dtype or x.dtype)
 
 
 @linear.compute
 @products_in_float32
 def _(xp, x, weight, bias):
     out = xp.matmul(x, weight.T)
-    return out if bias is None else out + bias
+    return out if bias is None else (out + bias).astype(out.dtype)
 
 
 @linear.grad
 def _(x, weight, bias, g):
+    g = cast_like(g, x)
     if x.ndim == 1:
         x, flat = (o.reshape(v, shape=(1, *v.shape)) for v in (x, g))
     else:
@@ -136,14 +140,18 @@ def _(x, weight, bias, g):
     return {
         "x": o.matmul(g, weight),
         "weight": o.matmul(flat, x, transpose_x=True),
-        "bias": None if bias is None else o.reduce_sum(flat, axis=0),
+        "bias": None if bias is None else o.reduce_sum(cast_like(flat, bias), axis=0),
     }
 
 
 @linear.decompose
-def _(x, weight, bias=None):
-    out = o.matmul(x, weight, transpose_y=True)
-    return out if bias is None else o.add(out, bias)
+def _(x, weight, bias=None, *, dtype=None):
+    if bias is None:
+        return o.matmul(x, weight, transpose_y=True, dtype=dtype)
+    out = o.matmul(x, weight, transpose_y=True, dtype=None if bias.dtype == x.dtype else bias.dtype)
+    out = o.add(out, bias)
+    wanted = dtype or x.dtype
+    return out if out.dtype == wanted else o.cast(out, dtype=wanted)
 
 
 # ---- named products ----------------------------------------------------------------------------

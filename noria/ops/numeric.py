@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from noria.core.dtypes import as_dtype
+from noria.core.dtypes import as_dtype, to_numpy
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
 
@@ -62,11 +62,17 @@ def in_float32(compute: Callable[..., Any]) -> Callable[..., Any]:
 
 def products_in_float32(compute: Callable[..., Any]) -> Callable[..., Any]:
     """`in_float32` for products of matrices and convolutions: NumPy only. XLA itself adds the
-    products of halves up in float32, and has fast units for them that float32 would not use."""
+    products of halves up in float32, and has fast units for them that float32 would not use.
+
+    Where the op has the attribute `dtype` and it is given, the result has that dtype, and the sums
+    over halves are not rounded to halves in between.
+    """
     widened = in_float32(compute)
 
     @wraps(compute)
-    def chosen(xp: Any, *inputs: Any, **attrs: Any) -> Any:
+    def chosen(xp: Any, *inputs: Any, dtype: str | None = None, **attrs: Any) -> Any:
+        if dtype is not None:
+            return compute(xp, *map(widen, inputs), **attrs).astype(to_numpy(dtype))
         return (widened if xp is np else compute)(xp, *inputs, **attrs)
 
     return chosen

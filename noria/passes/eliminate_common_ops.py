@@ -75,7 +75,7 @@ def operator_key(operator: Operator, names: dict[Value, Any] | None = None) -> A
     inputs = tuple(v if names is None or v is None else names[v] for v in operator.inputs)
     attrs = tuple(sorted((k, _attribute_key(v)) for k, v in operator.attrs.items()))
     blocks = tuple((n, _block_key(b)) for n, b in operator.blocks.items())
-    return operator.type, inputs, attrs, blocks
+    return operator.type, inputs, attrs, blocks, operator.full_precision
 
 
 def signature(operator: Operator) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from noria.core.errors import MissingError, NoriaError, nearest
-from noria.core.flags import flags
+from noria.core.flags import Flags, flags
 from noria.core.pause import collector_paused
 from noria.ir.program import Program
 from noria.ir.text import format_program
@@ -19,6 +19,7 @@ from noria.passes.fold_constants import fold_constants
 from noria.passes.fuse_conv import fuse_conv
 from noria.passes.fuse_elementwise import fuse_elementwise
 from noria.passes.fuse_linear import fuse_linear
+from noria.passes.lower_precision import lower_precision
 from noria.passes.report import Report, collect
 from noria.passes.rule import Rule
 from noria.passes.simplify import simplify
@@ -46,6 +47,7 @@ OPTIMIZE: list[Line] = [
     Line(fuse_linear, "a product takes its bias and activation along for nothing"),
     Line(fuse_conv, "likewise, and the residual too"),
     Line(eliminate_common_ops, "the new weights and biases, if one product was shared"),
+    Line(lower_precision, "casts hide what the rules above look for, and belong into loops"),
     Line(fuse_elementwise, "last: what no product took becomes loops, which no rule looks into"),
 ]
 
@@ -90,10 +92,18 @@ def _check(name: str, program: Program) -> None:
         raise
 
 
-def optimize(program: Program) -> Program:
-    """What an Executor applies to every Program before planning."""
-    with collector_paused():
+def optimize(program: Program, precision: str | None = None) -> Program:
+    """What an Executor applies to every Program before planning.
+
+    precision: the flag of that name for these passes, default as it is
+    """
+    with collector_paused(), flags.set(precision=checked_precision(precision)):
         return run(program, OPTIMIZE)
+
+
+def checked_precision(precision: str | None) -> str:
+    """The precision, the flag's for None. Raises ArgumentError for an unknown one."""
+    return flags.precision if precision is None else Flags.precision.checked(precision, "precision")
 
 
 def report(program: Program) -> list[Report]:

@@ -225,6 +225,7 @@ class _BlockWalk:
         if sweep.count > sweep.fuel:
             raise ProgramError(f"the rules of pass '{sweep.report.name}' do not end", got=rule.name)
         with self.builder, self.builder.on_behalf_of(anchor, sweep.report.name):
+            self.builder.full_precision = any(o.full_precision for o in match.operators)
             result = rule.emit(match)
         made, self.builder.block.operators = self.builder.block.operators, []
         self.more.update(v for o in made for v in o.operands)

@@ -11,7 +11,7 @@ from noria.core.errors import MissingError, nearest
 from noria.ir.program import Program
 from noria.ir.verify import verify
 from noria.kernels.numba.parallel import checked_count, thread_count
-from noria.passes.pipeline import optimize
+from noria.passes.pipeline import checked_precision, optimize
 from noria.runtime.bind import Bound
 from noria.runtime.feeds import Feeds
 from noria.runtime.nested import block_functions
@@ -29,6 +29,8 @@ class Executor:
     optimized: the Program is planned as it is, no pass runs
     scope:   holds the state; a new one is made and initialised with `seed` by default
     threads: threads per kernel, default all of the affinity mask
+    precision: "float32", or "bf16" for mixed precision with float32 state (`ops/precision.py`);
+             default the flag `precision`
 
     May be used from several threads: steps on one Scope run one after the other.
     """
@@ -40,9 +42,11 @@ class Executor:
         *,
         seed: int = 0,
         threads: int | None = None,
+        precision: str | None = None,
         optimized: bool = False,
     ) -> None:
         verify(program)
+        self.precision = checked_precision(precision)
         self.threads = thread_count() if threads is None else checked_count(threads)
         self.program = program
         self._optimized = optimized
@@ -99,7 +103,9 @@ class Executor:
             program = self.program.copy()
             program.outputs = {n: self._output(n) for n in names}
             program.block.outputs = list(program.outputs.values())
-            found = make_plan(program if self._optimized else optimize(program))
+            if not self._optimized:
+                program = optimize(program, self.precision)
+            found = make_plan(program)
             self._plans[names] = found
         return found
 

@@ -15,7 +15,7 @@ from noria.ir.save import load
 from noria.ir.verify import verify
 from noria.kernels.numba.parallel import checked_count, thread_count
 from noria.passes.for_test import for_test
-from noria.passes.pipeline import optimize
+from noria.passes.pipeline import checked_precision, optimize
 from noria.runtime.bind import Bound
 from noria.runtime.feeds import Feeds
 from noria.runtime.nested import block_functions
@@ -37,6 +37,7 @@ class Predictor:
     state:   name -> array, for all state that the outputs need; more is allowed
     outputs: names to compute, default all; inputs they do not need are dropped
     threads: threads per call, default all of the affinity mask
+    precision: "float32" or "bf16" (`ops/precision.py`), default the flag `precision`
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class Predictor:
         *,
         outputs: Sequence[str] | None = None,
         threads: int | None = None,
+        precision: str | None = None,
     ) -> None:
         verify(program)
+        self.precision = checked_precision(precision)
         self.threads = thread_count() if threads is None else checked_count(threads)
         self.program = for_test(program, outputs)
         for name in self.program.state:
@@ -56,7 +59,7 @@ class Predictor:
         self.scope = Scope().initialize(
             self.program, values={n: state[n] for n in self.program.state}
         )
-        self.plan = make_plan(optimize(self.program))
+        self.plan = make_plan(optimize(self.program, self.precision))
         self.inputs = self.plan.program.block.inputs
         self.names = tuple(self.plan.program.outputs)
         self._feeds = Feeds(self.plan.program)
@@ -71,10 +74,11 @@ class Predictor:
         *,
         outputs: Sequence[str] | None = None,
         threads: int | None = None,
+        precision: str | None = None,
     ) -> Predictor:
         """From a saved model. Raises FormatError if the file is not one."""
         program, state = load(path)
-        return cls(program, state, outputs=outputs, threads=threads)
+        return cls(program, state, outputs=outputs, threads=threads, precision=precision)
 
     def __call__(self, **feeds: Any) -> Any:
         """`predictor(x=array)`: the output, or a dict of them if there are several."""

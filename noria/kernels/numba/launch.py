@@ -6,6 +6,7 @@ import struct
 from array import array
 from collections.abc import Sequence
 
+from noria.core.dtypes import itemsize
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import jit
@@ -39,6 +40,26 @@ def need(op: Operator, dtypes: Sequence[str], positions: Sequence[int] | None = 
     for i, v in enumerate(op.inputs):
         if v is not None and (positions is None or i in positions) and v.dtype not in dtypes:
             raise Declined(f"{v.name} is {v.dtype}, not {' or '.join(dtypes)}")
+
+
+def need_one(op: Operator, dtypes: Sequence[str]) -> str:
+    """The dtype that all inputs have. Raises Declined unless it is one of these."""
+    need(op, dtypes)
+    found = {v.dtype for v in op.operands}
+    if len(found) > 1:
+        raise Declined(f"{' and '.join(sorted(found))} in one kernel")
+    return found.pop()
+
+
+def typed(source: str, dtype: str, prefix: str = "") -> str:
+    """A kernel that reads and writes memory of float32, for memory of another dtype.
+
+    It computes in float32 as before. `ITEMSIZE` in the source becomes the bytes of an element.
+    prefix: only loads and stores of pointers whose names begin so are changed
+    """
+    for how in ("load", "store"):
+        source = source.replace(f"{how}_float32({prefix}", f"{how}_{dtype}({prefix}")
+    return source.replace("ITEMSIZE", str(itemsize(dtype)))
 
 
 def float_bits(x: float) -> int:

@@ -4,6 +4,9 @@ Two passes over memory each: one that sums per channel, one that writes. Sums go
 float32, then into float64, relative to the first row, so that a large mean does not cancel the
 variance away. The second pass too subtracts first that row (by an fma, which unlike a difference is
 never reordered), then the mean of what is left. Between the passes the team meets at a barrier.
+
+Pointers called `whole_` are those of x, its gradient, and what has their size: float32 or bfloat16.
+All else is float32, and so is the arithmetic.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Sequence
 
 from noria.ir.program import Operator
 from noria.kernels.call import Call
-from noria.kernels.numba.launch import float_bits, launch, need
+from noria.kernels.numba.launch import float_bits, launch, need, typed
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.registry import (
     LAST,
@@ -92,12 +95,12 @@ def _accumulate(prepare: str, terms: str) -> str:
 _FORWARD = (
     """
 def batch_norm(args):
-    x = load_int64(args, 0)
+    whole_x = load_int64(args, 0)
     scale = load_int64(args, 1)
     bias = load_int64(args, 2)
     mean = load_int64(args, 3)
     var = load_int64(args, 4)
-    out = load_int64(args, 5)
+    whole_out = load_int64(args, 5)
     batch_mean = load_int64(args, 6)
     inv_std = load_int64(args, 7)
     new_mean = load_int64(args, 8)
@@ -109,12 +112,12 @@ def batch_norm(args):
     epsilon = load_float64(args, 14)
 """
     + _accumulate(
-        "k = load_float32(x, c)",
-        "d = load_float32(x, {at}) - k\ns1 += d\ns2 += d * d",
+        "k = load_float32(whole_x, c)",
+        "d = load_float32(whole_x, {at}) - k\ns1 += d\ns2 += d * d",
     )
     + """
         shift = t1 / float64(rows)
-        m = shift + float64(load_float32(x, c))
+        m = shift + float64(load_float32(whole_x, c))
         v = max(t2 / float64(rows) - shift * shift, float64(0))
         inv = float64(1) / sqrt(v + epsilon)
         store_float32(batch_mean, c, float32(m))
@@ -124,7 +127,7 @@ def batch_norm(args):
         old_var = float64(load_float32(var, c))
         store_float32(new_mean, c, float32(old_mean + momentum * (m - old_mean)))
         store_float32(new_var, c, float32(old_var + momentum * (unbiased - old_var)))
-        store_float32(shared, c, load_float32(x, c))
+        store_float32(shared, c, load_float32(whole_x, c))
         store_float32(shared, channels + c, float32(shift))
         store_float32(shared, 2 * channels + c, load_float32(scale, c) * float32(inv))
     barrier()
@@ -132,10 +135,10 @@ def batch_norm(args):
         at = row * channels
         for c in range(channels):
             independent()
-            d = fma(load_float32(x, at + c), float32(1), -load_float32(shared, c))
+            d = fma(load_float32(whole_x, at + c), float32(1), -load_float32(shared, c))
             d -= load_float32(shared, channels + c)
             y = d * load_float32(shared, 2 * channels + c) + load_float32(bias, c)
-            store_float32(out, at + c, y)
+            store_float32(whole_out, at + c, y)
     return 0
 """
 )
@@ -143,12 +146,12 @@ def batch_norm(args):
 _BACKWARD = (
     """
 def batch_norm_grad(args):
-    x = load_int64(args, 0)
+    whole_x = load_int64(args, 0)
     scale = load_int64(args, 1)
     mean = load_int64(args, 2)
     inv_std = load_int64(args, 3)
-    grad = load_int64(args, 4)
-    gx = load_int64(args, 5)
+    whole_grad = load_int64(args, 4)
+    whole_gx = load_int64(args, 5)
     g_scale = load_int64(args, 6)
     g_bias = load_int64(args, 7)
     scratch = load_int64(args, 8)
@@ -157,7 +160,7 @@ def batch_norm_grad(args):
 """
     + _accumulate(
         "m = load_float32(mean, c)",
-        "g = load_float32(grad, {at})\ns1 += g\ns2 += g * (load_float32(x, {at}) - m)",
+        "g = load_float32(whole_grad, {at})\ns1 += g\ns2 += g * (load_float32(whole_x, {at}) - m)",
     )
     + """
         inv = float64(load_float32(inv_std, c))
@@ -170,13 +173,16 @@ def batch_norm_grad(args):
         at = row * channels
         for c in range(channels):
             independent()
-            d = load_float32(x, at + c) - load_float32(mean, c)
+            d = load_float32(whole_x, at + c) - load_float32(mean, c)
             rest = load_float32(shared, c) + d * load_float32(shared, channels + c)
             factor = load_float32(scale, c) * load_float32(inv_std, c)
-            store_float32(gx, at + c, (load_float32(grad, at + c) - rest) * factor)
+            store_float32(whole_gx, at + c, (load_float32(whole_grad, at + c) - rest) * factor)
     return 0
 """
 )
+
+
+HALVES_OF = {"batch_norm": [0], "batch_norm_grad": [0, 4]}  # inputs that may be bfloat16
 
 
 def _rows(a: Array) -> tuple[int, int]:
@@ -190,7 +196,11 @@ class BatchNorm(Kernel):
     ops = ("batch_norm", "batch_norm_grad")
 
     def accepts(self, op: Operator) -> None:
-        need(op, ("float32",))
+        halves = HALVES_OF[op.type]
+        need(op, ("float32",), [i for i in range(len(op.inputs)) if i not in halves])
+        if len({op.inputs[i].dtype for i in halves}) > 1:
+            raise Declined("x and its gradient have different dtypes")
+        need(op, ("float32", "bfloat16"), halves)
         if op.type == "batch_norm" and not op.attrs["training"]:
             raise Declined("the test form")
         if axis_of(op.attrs["axis"], op.operands[0].ndim) != 1:
@@ -208,7 +218,7 @@ class BatchNorm(Kernel):
         assert x is not None
         rows, channels = _rows(x)
         backward = bound.op.type == "batch_norm_grad"
-        source = _BACKWARD if backward else _FORWARD
+        source = typed(_BACKWARD if backward else _FORWARD, x.dtype, "whole_")
         end = [rows, channels]
         if not backward:
             end += [float_bits(bound.attrs[k]) for k in ("momentum", "epsilon")]
@@ -222,7 +232,7 @@ class BatchNorm(Kernel):
                     bound.op.type,
                     [*ins, *outs, scratch, *end],
                     threads=bound.threads,
-                    bytes=(20 if backward else 12) * x.size,
+                    bytes=(5 if backward else 3) * x.nbytes,
                     ops=8 * x.size,
                 )
             ]

@@ -1,16 +1,18 @@
 """Pooling over two spatial axes, channels-last: max and average, forward and gradient.
 
 A window that lies wholly inside is unrolled over its taps, and the loop over channels vectorises;
-windows that reach over the border take a general path. The source depends only on the kernel size.
+windows that reach over the border take a general path. The source depends only on the kernel size
+and the dtype; it is written for float32, which is also what bfloat16 is computed in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from noria.core.dtypes import itemsize
 from noria.ir.program import Operator
 from noria.kernels.call import Call
-from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.launch import launch, need_one, typed
 from noria.kernels.registry import (
     LAST,
     Array,
@@ -114,7 +116,7 @@ def max_forward(kernel: Sequence[int]) -> str:
 _ZERO = """
     size = height * width * channels
     for n in range(batch * thread_id() // team, batch * (thread_id() + 1) // team):
-        fill_bytes(a3 + n * size * 4, 0, size * 4)
+        fill_bytes(a3 + n * size * ITEMSIZE, 0, size * ITEMSIZE)
 """
 
 
@@ -227,13 +229,13 @@ MAX_TAPS = 49  # beyond, the unrolled source grows too long
 
 
 class Pool(Kernel):
-    """All four, on float32 [N, C, H, W] in channels-last memory."""
+    """All four, on float32 or bfloat16 [N, C, H, W] in channels-last memory."""
 
     name = "numba:pool"
     ops = tuple(_SOURCES)
 
     def accepts(self, op: Operator) -> None:
-        need(op, ("float32",))
+        need_one(op, ("float32", "bfloat16"))
 
     def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
         return [LAST] * len(op.inputs), [LAST]
@@ -247,7 +249,7 @@ class Pool(Kernel):
         windows = pool_windows(image.shape[2:], **how)
         if windows.kernel[0] * windows.kernel[1] > MAX_TAPS:
             raise Declined("the window is large")
-        source = _SOURCES[kind](windows.kernel)
+        source = typed(_SOURCES[kind](windows.kernel), image.dtype)
         end = _table(image, windows, bool(bound.attrs.get("count_include_pad")))
         size = image.size + 2 * _count(image, windows)
 
@@ -261,7 +263,7 @@ class Pool(Kernel):
                     "pool",
                     table,
                     threads=bound.threads,
-                    bytes=4 * size,
+                    bytes=itemsize(image.dtype) * size,
                     ops=4 * image.size,
                 )
             ]
