@@ -15,6 +15,7 @@ import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn
 
 from noria.cli.console import console, heading, is_terminal, print_table
+from noria.cli.precision import precision_option
 from noria.cli.sizes import parse_sizes, sample_feeds
 from noria.core.dims import symbols_of
 from noria.core.flags import flags
@@ -41,6 +42,7 @@ Stage = Callable[[str], Tick]
 @click.option(
     "--reference/--no-reference", default=True, help="Time the NumPy reference too (default)."
 )
+@precision_option
 def command(
     model: Path,
     size: tuple[str, ...],

@@ -8,6 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from noria.cli.console import heading, print_program, print_table
+from noria.cli.precision import precision_option
 from noria.core.errors import ArgumentError
 from noria.ir.save import load
 from noria.passes import pipeline
@@ -26,6 +27,7 @@ def _pass_names(ctx: click.Context, parameter: click.Parameter, start: str) -> l
     shell_complete=_pass_names,
     help="Only this pass: where it fired, and why not elsewhere.",
 )
+@precision_option
 def command(model: Path | None, why: str | None) -> None:
     """List the passes, or tell why one did not fire.
 

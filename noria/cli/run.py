@@ -9,6 +9,7 @@ import click
 import numpy as np
 
 from noria.cli.console import note
+from noria.cli.precision import precision_option
 from noria.core.dtypes import to_numpy
 from noria.core.errors import ArgumentError, DTypeError, FormatError, MissingError, nearest
 from noria.core.files import atomic_write
@@ -38,6 +39,7 @@ from noria.runtime.predictor import Predictor
     help="Where to save the outputs: .npz, or .npy for a single one. Else they are printed.",
 )
 @click.option("--threads", type=click.IntRange(1), help="Default: one per core.")
+@precision_option
 def command(
     model: Path,
     inputs: tuple[str, ...],

@@ -10,6 +10,7 @@ import click
 import numpy as np
 
 from noria.cli.console import bytes_text, heading, print_program, print_table
+from noria.cli.precision import precision_option
 from noria.cli.sizes import one_each, parse_sizes, sample_feeds
 from noria.core.dtypes import itemsize
 from noria.ir.program import Program
@@ -29,6 +30,7 @@ from noria.runtime.summary import summary
 @click.option("--operators", is_flag=True, help="Show how often each operator occurs, its work.")
 @click.option("--plan", is_flag=True, help="Show each step with its kernel, and the memory plan.")
 @click.option("--size", multiple=True, metavar="N=8", help="Sizes for the plan, default 1.")
+@precision_option
 def command(
     model: Path, text: bool, state: bool, operators: bool, plan: bool, size: tuple[str, ...]
 ) -> None:

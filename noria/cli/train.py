@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from noria.cli.precision import precision_option
 from noria.cli.settings import Settings, clear_run, is_used, load_settings, save_settings
 from noria.core.errors import ArgumentError
 from noria.ir.program import Program
@@ -50,6 +51,7 @@ _HELP = "\n".join(
 @click.option("--patience", type=click.IntRange(1), help="Stop after so many epochs without gain.")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint, bit for bit.")
 @click.option("--fresh", is_flag=True, help="Remove an earlier run in the same directory.")
+@precision_option
 def command(
     name: str,
     out: Path | None,

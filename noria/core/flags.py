@@ -199,7 +199,7 @@ class Flags:
         "NORIA_PRECISION",
         _choice("float32", "bf16"),
         "float32",
-        "What Programs of float32 are computed in: float32, or bf16 where `ops/precision.py` allows "
+        "What Programs of float32 are computed in: float32, or bf16 where ops/precision.py allows "
         "it, with float32 state.",
     )
     check_memory = Flag(

@@ -10,6 +10,7 @@ memory: for models of many GB take the directory.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -228,9 +229,11 @@ def _read_zip(path: Path) -> tuple[bytes, bytes]:
             if len(found) != text.file_size:
                 raise zipfile.BadZipFile(f"{PROGRAM} has {len(found)} bytes, not {text.file_size}")
             return found, archive.read(state)
-    except _BAD_ZIP as error:
+    except (*_BAD_ZIP, OSError) as error:
         if isinstance(error, FormatError):
             raise
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise  # not of a damaged offset, to which one cannot seek
         raise FormatError(
             "this is not a zip file, or it is damaged",
             expected="a Program saved as .noria",

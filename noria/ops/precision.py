@@ -34,10 +34,10 @@ PRODUCTS: Mapping[str, Positions] = {
 """op -> the inputs that are halves. Those with an attribute `dtype` give float32 where nothing
 behind them wants halves: gradients of parameters, logits."""
 
-MOVES = frozenset(
-    """reshape squeeze unsqueeze flatten transpose broadcast_to tile slice unslice pad unpad roll
-    concat split""".split()
-)
+_MOVES = """reshape squeeze unsqueeze flatten transpose broadcast_to tile slice unslice pad unpad
+roll concat split"""
+
+MOVES = frozenset(_MOVES.split())
 """Elements at other places, unchanged."""
 
 POINTWISE = ELEMENTWISE - {"cast"}

@@ -139,11 +139,10 @@ class _Lowering:
             return self.product(operator)
         if kind in FOLLOWS and takes[FOLLOWS[kind][0]] in self.halves:
             return self.lower(operator, FOLLOWS[kind])
-        if kind in POINTWISE or kind in MOVES:
-            if any(halves) and not any(self.is_full(v, operator) for v in takes):
-                return self.follow(operator)
-            reason = "beside something as large that is float32" if any(halves) else ""
-            return self.keep(operator, reason)
+        if kind in POINTWISE | MOVES and any(halves):
+            if any(self.is_full(v, operator) for v in takes):
+                return self.keep(operator, "beside something as large that is float32")
+            return self.follow(operator)
         self.keep(operator, f"'{kind}' stays float32" if any(halves) else "")
 
     def keep(self, operator: Operator, reason: str) -> None:
@@ -214,6 +213,5 @@ def _taken(operator: Operator, wanted: set[Value]) -> Iterator[Value]:
         for i in positions:
             if i < len(operator.inputs) and (v := operator.inputs[i]) is not None:
                 yield v
-    elif operator.type in POINTWISE or operator.type in MOVES:
-        if any(v in wanted for v in operator.outputs):
-            yield from operator.operands
+    elif operator.type in POINTWISE | MOVES and any(v in wanted for v in operator.outputs):
+        yield from operator.operands

@@ -63,6 +63,7 @@ class Trainer:
     every:      steps between checkpoints, besides one at the end of each epoch
     keep:       so many of the newest checkpoints
     patience:   stop after so many epochs without a better evaluation metric; None: never
+    precision:  of the Executors, default the flag `precision`
 
     Raises ArgumentError for numbers that make no sense or a Program that updates no parameter,
     MissingError for an output it does not have, ShapeError for one that is not a scalar.
@@ -83,6 +84,7 @@ class Trainer:
         patience: int | None = None,
         seed: int = 0,
         threads: int | None = None,
+        precision: str | None = None,
         progress: bool = True,
     ) -> None:
         if metric is None:
@@ -97,9 +99,10 @@ class Trainer:
         self.directory = Path(directory) if directory is not None else None
         self.every, self.keep, self.patience = every, keep, patience
         self.show = progress
-        self.executor = Executor(program, seed=seed, threads=threads)
+        how: dict[str, Any] = {"threads": threads, "precision": precision}
+        self.executor = Executor(program, seed=seed, **how)
         self.scope: Scope = self.executor.scope
-        self.tester = Executor(for_test(program), self.scope, threads=threads)
+        self.tester = Executor(for_test(program), self.scope, **how)
         self.history = History()
         self.step = 0
         self.best: float | None = None

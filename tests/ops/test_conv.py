@@ -214,6 +214,21 @@ HALVES = [
     )
     for n, dtype in itertools.product((1, 2), ("bfloat16", "float16"))
 ]
+HALVES += [
+    Case(
+        "conv2d",
+        [arr(1, 3, 4, 4, dtype="bfloat16"), arr(2, 3, 3, 3, dtype="bfloat16"), arr(2)],
+        expect=loops(),
+        id="bias of float32",
+    ),
+    Case(
+        "conv2d_weight_grad",
+        [arr(2, 3, 4, 4, dtype="bfloat16"), arr(2, 2, 2, 2, dtype="bfloat16")],
+        {"kernel": (3, 3), "dtype": "float32"},
+        id="wide",
+        tol=1e-6,
+    ),
+]
 
 SAME = [
     Case(

@@ -83,6 +83,22 @@ CASES = [
     Case("linear", [arr(0, 4), arr(5, 4), arr(5)], expect=affine, id="empty"),
     Case("linear", [arr(3, 7, dtype="bfloat16"), arr(2, 7, dtype="bfloat16")], expect=affine),
     Case("linear", [arr(3, 7, dtype="bfloat16"), arr(2, 7), arr(2)], expect=affine, id="mixed"),
+    Case(
+        "linear",
+        [arr(3, 7, dtype="bfloat16"), arr(2, 7, dtype="bfloat16"), arr(2)],
+        {"dtype": "float32"},
+        expect=affine,
+        id="wide",
+        tol=1e-6,
+    ),
+    Case(
+        "matmul",
+        [arr(3, 7, dtype="bfloat16"), arr(7, 2, dtype="bfloat16")],
+        {"dtype": "float32"},
+        expect=product(),
+        id="wide",
+        tol=1e-6,
+    ),
 ]
 
 

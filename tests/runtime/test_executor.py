@@ -363,3 +363,23 @@ def test_validation_passes_on_a_right_program():
     program = mlp(7, 17, 3)
     with flags.set(validate=True):
         assert_engine_is_right(program, [feeds_of(program, N=n) for n in (1, 3)])
+
+
+# ---- precision ---------------------------------------------------------------------------------
+
+
+def test_an_executor_has_a_precision():
+    program = mlp(5, 7, 3)
+    wide, half = Executor(program), Executor(program, precision="bf16")
+    assert (wide.precision, half.precision) == ("float32", "bf16")
+    with flags.set(precision="bf16"):
+        assert Executor(program).precision == "bf16"
+    feeds = {"x": floats(9, 5)}
+    want, got = (e.run(feeds) for e in (wide, half))
+    for name in want:
+        assert got[name].dtype == want[name].dtype
+        assert np.allclose(got[name], want[name], atol=3e-2)
+    assert "bfloat16" in str(half.plan().program)
+    assert all(a.dtype != "bfloat16" for a in half.scope.arrays.values())
+    with pytest.raises(ArgumentError, match="float32 or bf16"):
+        Executor(program, precision="half")

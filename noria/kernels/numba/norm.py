@@ -198,9 +198,9 @@ class BatchNorm(Kernel):
     def accepts(self, op: Operator) -> None:
         halves = HALVES_OF[op.type]
         need(op, ("float32",), [i for i in range(len(op.inputs)) if i not in halves])
-        if len({op.inputs[i].dtype for i in halves}) > 1:
-            raise Declined("x and its gradient have different dtypes")
         need(op, ("float32", "bfloat16"), halves)
+        if len({op.operands[i].dtype for i in halves}) > 1:
+            raise Declined("x and its gradient have different dtypes")
         if op.type == "batch_norm" and not op.attrs["training"]:
             raise Declined("the test form")
         if axis_of(op.attrs["axis"], op.operands[0].ndim) != 1:

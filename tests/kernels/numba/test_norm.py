@@ -73,6 +73,24 @@ def test_it_serves_no_other_form():
         check_kernel("batch_norm", [x, *vs], kernel=NAME)
     with pytest.raises(AssertionError, match="channels are not axis 1"):
         check_kernel("batch_norm", [arr(4, 5, 3), *vs], {"training": True, "axis": 2}, kernel=NAME)
-    with pytest.raises(AssertionError, match="is bfloat16"):
-        x = arr(4, 3, dtype="bfloat16")
+    with pytest.raises(AssertionError, match="is float16"):
+        x = arr(4, 3, dtype="float16")
         check_kernel("batch_norm", [x, *vs], {"training": True}, kernel=NAME)
+    with pytest.raises(AssertionError, match="different dtypes"):
+        inputs = [arr(4, 3), *(arr(3) for _ in range(3)), arr(4, 3, dtype="bfloat16")]
+        check_kernel("batch_norm_grad", inputs, kernel=NAME)
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (65, 17), (4, 3, 5, 7), (2, 64, 3, 3)])
+def test_bfloat16_beside_float32_statistics(shape):
+    x, channels = arr(*shape, dtype="bfloat16"), shape[1]
+    forward(x, symbolic=BATCH, tol=8e-3)
+    inputs = [x, *(arr(channels, low=0.5) for _ in range(3)), arr(*shape, dtype="bfloat16")]
+    check_kernel("batch_norm_grad", inputs, kernel=NAME, wide=True, tol=8e-3)
+
+
+def test_nan_of_bfloat16_stays_in_its_channel():
+    x = arr(12, 4, dtype="bfloat16").make((1,))
+    x[3, 1], x[5, 2] = np.nan, np.inf
+    scale, bias, mean, var = (v.make((i,)) for i, v in enumerate(vectors(4)))
+    check_kernel("batch_norm", [x, scale, bias, mean, var], {"training": True}, kernel=NAME)

@@ -118,3 +118,24 @@ def test_what_is_left_to_the_reference(x, attrs, reason):
     assert pool.MAX_TAPS < 64
     with pytest.raises(AssertionError, match=reason):
         check_kernel("max_pool2d", [x], attrs, kernel=NAME)
+
+
+@pytest.mark.parametrize("attrs", [MAX[2], MAX[7]], ids=text)
+def test_bfloat16(attrs):
+    x = arr(2, 3, 11, 13, dtype="bfloat16")
+    check_kernel("max_pool2d", [x], attrs, kernel=NAME, symbolic=BATCH, special=True, tol=0.0)
+    check_kernel("avg_pool2d", [x], attrs, kernel=NAME, symbolic=BATCH)
+    array = x.make((3,))
+    out = pooled(array, attrs)
+    grad = arr(*out.shape, dtype="bfloat16")
+    check_kernel("max_pool2d_grad", [array, out, grad], attrs, kernel=NAME)
+    how = {**attrs, "sizes": (11, 13)}
+    check_kernel("avg_pool2d_grad", [grad], how, kernel=NAME)
+
+
+def test_it_takes_no_two_dtypes():
+    x = arr(1, 2, 4, 4).make((3,))
+    out = pooled(x, {"kernel": 2})
+    with pytest.raises(AssertionError, match="bfloat16 and float32 in one kernel"):
+        grad = arr(*out.shape, dtype="bfloat16")
+        check_kernel("max_pool2d_grad", [x, out, grad], {"kernel": 2}, kernel=NAME)

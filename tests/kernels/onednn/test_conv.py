@@ -124,3 +124,12 @@ def test_what_is_left_to_the_reference(dtype, attrs, reason):
     x, weight = arr(1, 2, 5, 5, dtype=dtype), arr(3, 2, 3, 3, dtype=dtype)
     with pytest.raises(AssertionError, match=reason):
         check_kernel("conv2d", [x, weight], attrs, kernel=FORWARD)
+
+
+@pytest.mark.parametrize("case", [CASES[1], CASES[4], CASES[9]], ids=text)
+def test_a_bias_of_float32_and_a_float32_gradient_beside_bfloat16(case):
+    _, outputs, _, kernel, attrs = case
+    x, weight, grad = inputs_of(case, dtype="bfloat16")
+    check_kernel("conv2d", [x, weight, arr(outputs)], attrs, kernel=FORWARD, tol=4e-2)
+    how = {**attrs, "kernel": kernel, "dtype": "float32"}
+    check_kernel("conv2d_weight_grad", [x, grad], how, kernel=WEIGHT_GRAD, tol=1e-5)

@@ -86,3 +86,13 @@ def test_bfloat16_is_rounded_once(rows):
 def test_what_is_left_to_others(op, inputs, attrs, reason):
     with pytest.raises(AssertionError, match=reason):
         check_kernel(op, inputs, attrs, kernel=MATMUL if op == "matmul" else LINEAR)
+
+
+@pytest.mark.parametrize("rows", [3, 800])
+def test_sums_over_bfloat16_come_out_as_float32(rows):
+    x, w = arr(rows, 64, dtype="bfloat16"), arr(16, 64, dtype="bfloat16")
+    wide = {"dtype": "float32"}
+    check_kernel("linear", [x, w, arr(16)], wide, kernel=LINEAR, tol=1e-5)
+    check_kernel("linear", [x, w, arr(16)], kernel=LINEAR)
+    transposed = {"transpose_x": True, **wide}
+    check_kernel("matmul", [x, arr(rows, 9, dtype="bfloat16")], transposed, kernel=MATMUL, tol=1e-5)
