@@ -115,6 +115,8 @@ from noria.ops.criterion import (
     prob_cross_entropy,
     smooth_l1_loss,
 )
+from noria.ops.ctc import ctc_sequence_loss, ctc_sequence_loss_grad
+from noria.ops.ctc_loss import ctc_loss
 from noria.ops.elementwise import (
     abs,
     add,
@@ -382,6 +384,9 @@ __all__ = [
     "cos",
     "cosine_similarity",
     "cross_entropy",
+    "ctc_loss",
+    "ctc_sequence_loss",
+    "ctc_sequence_loss_grad",
     "cumsum",
     "dim_value",
     "div",

@@ -7,6 +7,7 @@ import noria.ops.compare
 import noria.ops.control
 import noria.ops.conv
 import noria.ops.create
+import noria.ops.ctc
 import noria.ops.elementwise
 import noria.ops.embedding
 import noria.ops.fused
@@ -36,6 +37,7 @@ FAMILIES = (
     "control",
     "conv",
     "create",
+    "ctc",
     "elementwise",
     "embedding",
     "fused",
