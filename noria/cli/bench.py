@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
-from rich.progress import BarColumn, Progress, TextColumn
 
-from noria.cli.console import console, heading, is_terminal, print_table
+from noria.cli.console import heading, print_table
 from noria.cli.precision import precision_option
+from noria.cli.progress import Stage, Tick, progress
 from noria.cli.sizes import parse_sizes, sample_feeds
 from noria.core.dims import symbols_of
 from noria.core.flags import flags
 from noria.ir.program import Value
 from noria.ir.save import load
 from noria.runtime.predictor import Predictor
-
-Tick = Callable[[float], None]  # called between runs with the share of the time that is over
-Stage = Callable[[str], Tick]
 
 
 @click.command()
@@ -70,7 +65,7 @@ def command(
     sizes = parse_sizes(size, fast.inputs)
     cases = [dict(zip(sizes, c, strict=True)) for c in itertools.product(*sizes.values())]
     rows = []
-    with _progress(len(cases) * len(predictors)) as stage:
+    with progress(len(cases) * len(predictors)) as stage:
         for case in cases:
             times = [_time(p, case, seconds, stage) for p in predictors]
             rows.append([*case.values(), *_cells(times, _samples(fast.inputs, case))])
@@ -142,37 +137,3 @@ def _cells(times: Sequence[Times], samples: int) -> list[str]:
     fast = times[0]
     cells = [f"{fast.median * 1e3:,.3f}", f"{fast.p90 * 1e3:,.3f}", f"{samples / fast.mean:,.0f}"]
     return [*cells, *(f"{fast.median / slow.median:.2%}" for slow in times[1:])]
-
-
-@contextmanager
-def _progress(stages: int) -> Iterator[Stage]:
-    """A bar on standard error, drawn between runs (no thread competes with what is timed)."""
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        console=console(sys.stderr),
-        auto_refresh=False,
-        transient=True,
-        disable=not is_terminal(sys.stderr),
-    )
-    task = bar.add_task("", total=stages)
-    done = -1
-    due = 0.0
-
-    def stage(label: str) -> Tick:
-        nonlocal done, due
-        done, due = done + 1, 0.0
-        bar.update(task, description=label)
-
-        def tick(share: float) -> None:
-            nonlocal due
-            if (now := time.perf_counter()) >= due:
-                due = now + 0.1
-                bar.update(task, completed=done + min(share, 1.0))
-                bar.refresh()
-
-        tick(0.0)
-        return tick
-
-    with bar:
-        yield stage

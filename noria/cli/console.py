@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TextIO
 
 from rich import box
@@ -15,6 +17,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from noria.core.errors import NoriaError
+from noria.core.tables import aligned
 
 _THEME = Theme(
     {
@@ -36,9 +39,22 @@ class _ProgramHighlighter(RegexHighlighter):
     ]
 
 
+_plain: ContextVar[bool] = ContextVar("noria_plain", default=False)  # within `plain`
+
+
+@contextmanager
+def plain(wanted: bool = True) -> Iterator[None]:
+    """Within it everything is printed as into a pipe, if it is wanted."""
+    token = _plain.set(wanted)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
 def is_terminal(file: TextIO) -> bool:
     """Is somebody looking? Asked of the stream itself, so that a pipe is always plain."""
-    return file.isatty() and os.environ.get("TERM") != "dumb"
+    return file.isatty() and os.environ.get("TERM") != "dumb" and not _plain.get()
 
 
 def console(file: TextIO | None = None) -> Console:
@@ -72,8 +88,7 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[object]], caption
     if is_terminal(sys.stdout):
         _print_rich(names, right, cells)
     else:
-        for line in _plain([names, *cells], right):
-            print(line)
+        print(*aligned(titles, cells), sep="\n")
     if caption:
         console().print(Text(caption, style="dim"))
 
@@ -85,18 +100,6 @@ def _print_rich(names: list[str], right: list[bool], cells: list[list[str]]) -> 
     for row in cells:
         table.add_row(*map(Text, row))
     console().print(table, soft_wrap=False)
-
-
-def _plain(rows: list[list[str]], right: list[bool]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            c.rjust(w) if flush else c.ljust(w)
-            for c, w, flush in zip(row, widths, right, strict=True)
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines
 
 
 def print_error(error: BaseException, kind: str = "error") -> None:

@@ -138,6 +138,8 @@ class OpDef:
         self.decompose_fn: Callable[..., Any] | None = None
         self.shortcut_fn: Callable[..., Any] | None = None
         self.for_test_fn: Callable[..., Any] | None = None
+        self.work_fn: Callable[..., Any] | None = None
+        self.work_params: tuple[str, ...] = ()
         self.__doc__ = inspect.getdoc(fn)
         self.__name__ = self.name
         self.__wrapped__ = fn
@@ -190,6 +192,22 @@ class OpDef:
     def for_test(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         """What becomes of the op at test time: `fn(*inputs, **attrs)` emits the replacement."""
         self.for_test_fn = fn
+        return fn
+
+    def work(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """What the op costs: parameters by name, of inputs, outputs and attributes.
+
+        Operands come with their real `shape`, `size` and `nbytes`. Returns arithmetic operations,
+        or a pair of them and the bytes touched, where these are not all the operands' bytes.
+        """
+        self.work_params = tuple(inspect.signature(fn).parameters)
+        known = {*self.names, *self.attrs, *self.outputs}
+        for p in self.work_params:
+            if p not in known:
+                raise ProgramError(
+                    f"the work of '{self.name}' asks for '{p}'", hint=nearest(p, known)
+                )
+        self.work_fn = fn
         return fn
 
     # ---- use -----------------------------------------------------------------------------------

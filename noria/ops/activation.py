@@ -78,6 +78,11 @@ def _(xp, x, weight):
     return xp.where(x > 0, x, x * weight.reshape(_channel_shape(x, weight)))
 
 
+@prelu.work
+def _(x):
+    return 2.0 * x.size
+
+
 @prelu.grad
 def _(x, weight, g):
     shape = _channel_shape(x, weight)
@@ -303,6 +308,11 @@ def _shifted(xp: Any, x: Any, axis: int) -> Any:
     return x - xp.max(x, axis=axis, keepdims=True, initial=-xp.inf)
 
 
+@softmax.work
+def _(x):
+    return 24.0 * x.size  # an exp counts 20
+
+
 @softmax.grad
 def _(out, g, axis):
     d = o.mul(g, out)
@@ -320,6 +330,11 @@ def log_softmax(x, *, axis=-1):
 def _(xp, x, axis):
     shifted = _shifted(xp, x, axis)
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
+
+
+@log_softmax.work
+def _(x):
+    return 24.0 * x.size  # an exp counts 20
 
 
 @log_softmax.grad

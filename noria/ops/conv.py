@@ -13,6 +13,7 @@ accumulated in float32.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from noria.core.dims import Size
@@ -96,6 +97,10 @@ def _define_conv(n: int) -> OpDef:
         windows = slide(x.shape[2:], weight.shape[2:], stride, padding, dilation)
         return _with_bias(conv_compute.forward(xp, x, weight, windows, groups), bias)
 
+    @conv.work
+    def _(weight, out):
+        return 2.0 * out.size * prod(weight.shape[1:])
+
     @conv.grad
     def _(x, weight, bias, g, stride, padding, dilation, groups):
         how = _attrs(stride, padding, dilation, groups)
@@ -130,6 +135,10 @@ def _define_input_grad(n: int) -> OpDef:
         windows = slide(sizes, weight.shape[2:], stride, padding, dilation)
         return conv_compute.input_grad(xp, grad, weight, windows, groups, sizes)
 
+    @input_grad.work
+    def _(grad, weight):
+        return 2.0 * grad.size * prod(weight.shape[1:])
+
     @input_grad.grad
     def _(grad, weight, g, stride, padding, dilation, groups):
         how = _attrs(stride, padding, dilation, groups)
@@ -161,6 +170,10 @@ def _define_weight_grad(n: int) -> OpDef:
     def _(xp, x, grad, kernel, stride, padding, dilation, groups):
         windows = slide(x.shape[2:], kernel, stride, padding, dilation)
         return conv_compute.weight_grad(xp, x, grad, windows, groups)
+
+    @weight_grad.work
+    def _(grad, out):
+        return 2.0 * grad.size * prod(out.shape[1:])
 
     @weight_grad.grad
     def _(x, grad, g, stride, padding, dilation, groups):
@@ -236,6 +249,10 @@ def _define_transpose(n: int) -> OpDef:
         sizes = _transpose_sizes(x.shape[2:], kernel, stride, padding, output_padding, dilation)
         windows = slide(sizes, kernel, stride, padding, dilation)
         return _with_bias(conv_compute.input_grad(xp, x, weight, windows, groups, sizes), bias)
+
+    @conv_transpose.work
+    def _(x, weight):
+        return 2.0 * x.size * prod(weight.shape[1:])
 
     @conv_transpose.grad
     def _(x, weight, bias, g, stride, padding, dilation, groups):

@@ -64,6 +64,11 @@ def _checked(ids: np.ndarray, rows: int) -> np.ndarray:
     return ids
 
 
+@embedding.work
+def _(ids, out):
+    return 0.0, ids.nbytes + 2.0 * out.nbytes  # of the table only the rows that are asked for
+
+
 @embedding.grad
 def _(table, ids, g, padding_idx, sparse):
     if padding_idx is not None:

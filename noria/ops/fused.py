@@ -7,6 +7,7 @@ result. `fused` is one loop: its block is read element by element.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 from noria.core.dtypes import itemsize
@@ -210,6 +211,11 @@ def _(xp, x, weight, bias, activation):
     return _activated(xp, lookup("linear").run(xp, [x, weight, bias], {})[0], activation)
 
 
+@fused_linear.work
+def _(x, out):
+    return 2.0 * out.size * x.shape[-1]
+
+
 @fused_linear.grad
 def _(op, gs, vjp):
     return by_decomposition(op, gs, vjp)
@@ -255,6 +261,11 @@ def fused_conv2d(
 def _(xp, x, weight, bias, residual, activation, **how):
     out = lookup("conv2d").run(xp, [x, weight, bias], how)[0]
     return _activated(xp, out if residual is None else out + residual, activation)
+
+
+@fused_conv2d.work
+def _(weight, out):
+    return 2.0 * out.size * prod(weight.shape[1:])
 
 
 @fused_conv2d.grad

@@ -37,6 +37,11 @@ def _(xp, x, ids, axis):
     return xp.take(x, in_range(xp, ids, x.shape[axis]), axis=axis)
 
 
+@gather.work
+def _(ids, out):
+    return 0.0, ids.nbytes + 2.0 * out.nbytes
+
+
 @gather.grad
 def _(x, ids, g, axis):
     at = axis_of(axis, x.ndim)
@@ -63,6 +68,11 @@ def gather_nd(x, ids):
 @gather_nd.compute
 def _(xp, x, ids):
     return x[nd_index(xp, x, ids)]
+
+
+@gather_nd.work
+def _(ids, out):
+    return 0.0, ids.nbytes + 2.0 * out.nbytes
 
 
 @gather_nd.grad
@@ -93,6 +103,11 @@ def take_along_axis(x, ids, *, axis):
 @take_along_axis.compute
 def _(xp, x, ids, axis):
     return xp.take_along_axis(x, in_range(xp, ids, x.shape[axis]), axis=axis)
+
+
+@take_along_axis.work
+def _(ids, out):
+    return 0.0, ids.nbytes + 2.0 * out.nbytes
 
 
 @take_along_axis.grad

@@ -58,6 +58,11 @@ def _(xp, x, y, transpose_x, transpose_y):
     return xp.matmul(x, _swap_last(xp, y) if transpose_y else y)
 
 
+@matmul.work
+def _(x, out, transpose_x):
+    return 2.0 * out.size * x.shape[-2 if transpose_x and len(x.shape) > 1 else -1]
+
+
 @matmul.grad
 def _(x, y, g, transpose_x, transpose_y):
     g = cast_like(g, x)
@@ -128,6 +133,11 @@ def linear(x, weight, bias=None, *, dtype=None):
 def _(xp, x, weight, bias):
     out = xp.matmul(x, weight.T)
     return out if bias is None else (out + bias).astype(out.dtype)
+
+
+@linear.work
+def _(x, out):
+    return 2.0 * out.size * x.shape[-1]
 
 
 @linear.grad

@@ -99,6 +99,11 @@ def _(xp, logits, labels, axis, soft, ignore_index, label_smoothing):
     return losses, log_prob
 
 
+@softmax_cross_entropy.work
+def _(logits):
+    return 25.0 * logits.size  # an exp counts 20
+
+
 @softmax_cross_entropy.grad
 def _(labels, log_prob, g_out, g_log_prob, axis, soft, ignore_index, label_smoothing, op):
     g_logits = g_labels = None
@@ -133,6 +138,11 @@ def _(xp, log_prob, labels, grad, axis, soft, ignore_index, label_smoothing):
     mass = xp.sum(target, axis=axis, keepdims=True)
     spread = xp.expand_dims(grad, axis_of(axis, log_prob.ndim)).astype(log_prob.dtype)
     return (xp.exp(log_prob) * mass - target) * spread
+
+
+@softmax_cross_entropy_grad.work
+def _(log_prob):
+    return 23.0 * log_prob.size  # an exp counts 20
 
 
 @softmax_cross_entropy_grad.grad

@@ -75,6 +75,11 @@ def _(xp, x, scale, bias, axes, epsilon):
     return out.astype(x.dtype), mean.astype(wide.dtype), inv_std.astype(wide.dtype)
 
 
+@layer_norm.work
+def _(x):
+    return 8.0 * x.size
+
+
 @layer_norm.grad
 def _(x, scale, bias, mean, inv_std, gs, axes, op, vjp):
     g = gs[0]
@@ -151,6 +156,11 @@ def _(x, mean, inv_std, grad, scale=None, *, axes=-1):
     return gx, *(cast_like(s, scale) for s in sums)
 
 
+@layer_norm_grad.work
+def _(x):
+    return 12.0 * x.size
+
+
 @layer_norm_grad.grad
 def _(gs, op, vjp):
     return by_decomposition(op, gs, vjp)
@@ -210,6 +220,11 @@ def _per_channel(x: Any, scale: Any, bias: Any) -> Any:
 
     x = x if scale is None else o.mul(x, spread(scale))
     return x if bias is None else o.add(x, spread(bias))
+
+
+@group_norm.work
+def _(x):
+    return 8.0 * x.size
 
 
 @group_norm.grad

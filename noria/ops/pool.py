@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,10 @@ def _define_max(n: int) -> OpDef:
         windows = pool_windows(x.shape[2:], **how)
         return functools.reduce(xp.maximum, _views(xp, x, windows))
 
+    @max_pool.work
+    def _(out, kernel):
+        return float(out.size) * prod(per_axis(kernel, n, "kernel"))
+
     @max_pool.grad
     def _(x, out, g, op):
         return lookup(f"max_pool{n}d_grad")(x, out, g, **op.attrs)
@@ -125,6 +130,10 @@ def _define_max_grad(n: int) -> OpDef:
         for tap, hit in zip(taps(windows), _hits(xp, x, pooled, windows), strict=True):
             total = add_at(xp, total, (..., *tap), xp.where(hit, grad, 0))
         return unpadded(total, windows, x.shape[2:]).astype(x.dtype)
+
+    @max_pool_grad.work
+    def _(pooled, kernel):
+        return float(pooled.size) * prod(per_axis(kernel, n, "kernel"))
 
     @max_pool_grad.grad
     def _(x, pooled, g, op):
@@ -155,6 +164,10 @@ def _define_max_pick(n: int) -> OpDef:
         for tap, hit in zip(taps(windows), _hits(xp, x, pooled, windows), strict=True):
             picked = xp.where(hit, around[(..., *tap)], picked)
         return picked
+
+    @max_pool_pick.work
+    def _(pooled, kernel):
+        return float(pooled.size) * prod(per_axis(kernel, n, "kernel"))
 
     @max_pool_pick.grad
     def _(x, pooled, g, op):
@@ -195,6 +208,10 @@ def _define_avg(n: int) -> OpDef:
         total = functools.reduce(xp.add, [around[(..., *tap)] for tap in taps(windows)])
         return total / xp.asarray(_counts(windows, x.shape[2:], count_include_pad), x.dtype)
 
+    @avg_pool.work
+    def _(out, kernel):
+        return float(out.size) * prod(per_axis(kernel, n, "kernel"))
+
     @avg_pool.grad
     def _(x, g, op):
         return lookup(f"avg_pool{n}d_grad")(g, sizes=x.shape[2:], **op.attrs)
@@ -223,6 +240,10 @@ def _define_avg_grad(n: int) -> OpDef:
         for tap in taps(windows):
             total = add_at(xp, total, (..., *tap), share)
         return unpadded(total, windows, sizes)
+
+    @avg_pool_grad.work
+    def _(grad, kernel):
+        return float(grad.size) * prod(per_axis(kernel, n, "kernel"))
 
     @avg_pool_grad.grad
     def _(g, op):

@@ -281,6 +281,11 @@ def _(xp, x, axis, keepdims):
     return kept if keepdims else kept.squeeze(axes)
 
 
+@logsumexp.work
+def _(x):
+    return 23.0 * x.size  # an exp counts 20
+
+
 @logsumexp.grad
 def _(x, out, g, axis, keepdims):
     total = _kept(out, x, axis, keepdims)

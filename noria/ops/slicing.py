@@ -42,6 +42,11 @@ def _(xp, x, axes, starts, stops, steps):
     return x[_index(x.ndim, axes, starts, stops, steps)]
 
 
+@slice.work
+def _(out):
+    return 0.0, 2.0 * out.nbytes
+
+
 @slice.grad
 def _(x, g, axes, starts, stops, steps):
     return o.unslice(g, shape=x.shape, axes=axes, starts=starts, stops=stops, steps=steps)

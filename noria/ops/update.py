@@ -10,7 +10,7 @@ only the rows named change, parameter and state alike ("lazy").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from noria.core.errors import ArgumentError, ShapeError
@@ -51,6 +51,15 @@ def _check_fractions(**numbers: float) -> None:
             raise ArgumentError(f"{name} lies in [0, 1)", got=repr(value))
 
 
+def _work_of_rows(states: int, operations: int) -> Callable[[Any, Any], tuple[float, float]]:
+    """Of an update that changes only the rows named: they are read and written in each state."""
+
+    def work(ids: Any, rows: Any) -> tuple[float, float]:
+        return float(operations * rows.size), ids.nbytes + rows.nbytes * (1.0 + 2.0 * states)
+
+    return work
+
+
 # ---- SGD ---------------------------------------------------------------------------------------
 
 
@@ -71,6 +80,9 @@ def sgd_update_rows(param, ids, rows, lr):
     """`sgd_update` of the rows that ids name."""
     _check_rows(param, ids, rows, lr)
     return param
+
+
+sgd_update_rows.work(_work_of_rows(1, 2))
 
 
 @sgd_update_rows.compute
@@ -101,6 +113,9 @@ def momentum_update_rows(param, ids, rows, velocity, lr, *, momentum=0.9, nester
     return param, velocity
 
 
+momentum_update_rows.work(_work_of_rows(2, 4))
+
+
 @momentum_update_rows.compute
 def _(xp, param, ids, rows, velocity, lr, **how):
     return rules.applied_to_rows(xp, rules.momentum, ids, rows, (param, velocity), lr=lr, **how)
@@ -126,6 +141,9 @@ def adagrad_update_rows(param, ids, rows, moment, lr, *, epsilon=1e-10):
     """`adagrad_update` of the rows that ids name."""
     _check_rows(param, ids, rows, lr, moment=moment)
     return param, moment
+
+
+adagrad_update_rows.work(_work_of_rows(2, 8))
 
 
 @adagrad_update_rows.compute
@@ -165,6 +183,9 @@ def adam_update_rows(
     _check_fractions(beta1=beta1, beta2=beta2)
     _check_rows(param, ids, rows, lr, step=step, m=m, v=v)
     return param, m, v
+
+
+adam_update_rows.work(_work_of_rows(3, 12))
 
 
 @adam_update_rows.compute
@@ -226,6 +247,9 @@ def rmsprop_update_rows(
     _check_fractions(rho=rho)
     _check_rows(param, ids, rows, lr, square=square, mean=mean, velocity=velocity)
     return param, square, mean, velocity
+
+
+rmsprop_update_rows.work(_work_of_rows(4, 12))
 
 
 @rmsprop_update_rows.compute

@@ -21,6 +21,8 @@ from noria.runtime.memory import Buffer, check_plan, peak_bytes, place
 from noria.runtime.operands import Operands
 from noria.runtime.plan import Plan, Step
 from noria.runtime.prepare import NONE, Choice, Preparation
+from noria.runtime.timing import Action, Span, told
+from noria.runtime.work import Work, work_of
 from noria.runtime.workspace import Kept, Piece
 
 
@@ -62,8 +64,8 @@ class Bound:
             how = Emission(plan, operands, self.memory, self.arena, threads, blocks)
             actions = [how.actions([item]) for item in prologue]
             self.prologue = list(zip(pieces, actions, strict=True))
-            self.actions = (how.timed if flags.debug >= 2 else how.actions)(self.items)
-        self._begin = how.begin
+            self._how = how
+            self.actions = self._told() if flags.debug >= 2 else how.actions(self.items)
         self._offer(how)
 
     def _place(self) -> tuple[list[Item], list[list[Piece]]]:
@@ -206,13 +208,37 @@ class Bound:
 
     def run(self) -> None:
         """One step on what lies in the feeds' memory. Fetch before `commit`."""
-        self._begin()
+        self._how.begin()
         for action in self.actions:
             action()
+
+    def timed(self) -> Callable[[], list[Span]]:
+        """A function like `run` that tells when each row of the tape and each Python step ran."""
+        with parallel.team(self.threads):
+            parts = self._how.timed(self.items)
+
+        def run() -> list[Span]:
+            self._how.begin()
+            return [span for part in parts for span in part()]
+
+        return run
+
+    def work(self, item: Item) -> Work:
+        """What an item computes, and the bytes it reads and writes."""
+        return work_of(item, self.array, self.sizes)
+
+    def _told(self) -> list[Action]:
+        """The actions of NORIA_DEBUG=2."""
+        return [told(part, lambda i: self.work(i).nbytes) for part in self._how.timed(self.items)]
 
     def fetch(self, name: str) -> np.ndarray:
         """A copy of an output."""
         return np.array(self.outputs[name](), order="C")
+
+    @property
+    def commit_bytes(self) -> int:
+        """What `commit` copies."""
+        return sum(new.nbytes for _, new, _ in self._commits)
 
     def commit(self) -> None:
         """Write the new values of state that were not computed in its own memory."""

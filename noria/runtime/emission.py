@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -19,10 +19,10 @@ from noria.runtime.memory import Buffer
 from noria.runtime.operands import Operands, array_at
 from noria.runtime.plan import Plan
 from noria.runtime.tape import RowFailed, Tape
-from noria.runtime.timing import timed
+from noria.runtime.timing import Action, TimedAction, timed_step, timed_tape
 from noria.runtime.validate import check_step
 
-Action = Callable[[], None]
+T = TypeVar("T")
 Emitted = list[Call] | Action
 BlockFunctions = Callable[
     [Operator, Mapping[str, int], int, frozenset[str]], dict[str, Callable[..., Any]]
@@ -87,7 +87,22 @@ class Emission:
 
     def actions(self, items: Sequence[Item]) -> list[Action]:
         """Tapes of native calls, with Python steps between them."""
-        actions: list[Action] = []
+        return [
+            got if callable(got) else self._explained(Tape(got, *self._how(makers)).run, makers)
+            for got, makers in self._stretches(items)
+        ]
+
+    def timed(self, items: Sequence[Item]) -> list[TimedAction]:
+        """The same, telling when each row ran."""
+        return [
+            timed_step(got, makers[0])
+            if callable(got)
+            else self._explained(timed_tape(Tape(got, *self._how(makers)), makers), makers)
+            for got, makers in self._stretches(items)
+        ]
+
+    def _stretches(self, items: Sequence[Item]) -> Iterator[tuple[Emitted, list[Item]]]:
+        """Native calls up to the next Python step, or that step; and the item behind each."""
         calls: list[Call] = []
         makers: list[Item] = []
         emit = self._validated if flags.validate else self._emit
@@ -98,35 +113,26 @@ class Emission:
                 makers += [item] * len(got)
                 continue
             if calls:
-                actions.append(self._tape(calls, makers))
+                yield calls, makers
                 calls, makers = [], []
-            actions.append(got)
+            yield got, [item]
         if calls:
-            actions.append(self._tape(calls, makers))
-        return actions
+            yield calls, makers
 
-    def timed(self, items: Sequence[Item]) -> list[Action]:
-        """Each item by itself, telling its time."""
-        found = []
-        for item in items:
-            actions = self.actions([item])
-            if actions:
-                values = [*item.step.op.operands, *item.outputs]
-                arrays = [self.operands.array(v) for v in values if v in self.memory.of]
-                found.append(timed(item, arrays, actions))
-        return found
+    def _how(self, makers: Sequence[Item]) -> tuple[int, list[Callable[[], str]]]:
+        """What a tape of such rows is made with besides its calls."""
+        return self.threads, [item.step.op.where for item in makers]
 
-    def _tape(self, calls: list[Call], makers: list[Item]) -> Action:
-        """makers: the item behind each call"""
-        tape = Tape(calls, self.threads, [item.step.op.where for item in makers])
+    def _explained(self, run: Callable[[], T], makers: Sequence[Item]) -> Callable[[], T]:
+        """Runs a tape; a row that fails is explained. makers: the item behind each row."""
 
-        def run() -> None:
+        def explained() -> T:
             try:
-                tape.run()
+                return run()
             except RowFailed as failure:
                 self._explain(makers[failure.row], failure)
 
-        return run
+        return explained
 
     def _explain(self, item: Item, failure: RowFailed) -> NoReturn:
         """Kernels fail with a number. What is wrong with the inputs the reference tells, as it does
@@ -166,7 +172,8 @@ class Emission:
         if callable(got) or not got or item.pack is not None or item.kernel is None:
             return got
         op, name = item.step.op, item.kernel.name
-        run = self._tape(got, [item] * len(got))
+        makers = [item] * len(got)
+        run = self._explained(Tape(got, *self._how(makers)).run, makers)
         ins = [None if v is None else self.view(v) for v in item.inputs]
         outs = [self.view(v) for v in item.outputs]
 

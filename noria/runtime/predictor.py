@@ -105,6 +105,14 @@ class Predictor:
         finally:
             self._idle.append(space)
 
+    def bound(self, feeds: Mapping[str, Any]) -> Bound:
+        """A Bound for the sizes of these feeds, nobody else's: for looking at its plan and memory.
+
+        Raises MissingError, ShapeError or DTypeError.
+        """
+        arrays = self._feeds.arrays(feeds)
+        return self._prepared(Workspace(), tuple([a.shape for a in arrays]), arrays)
+
     def _take(self, key: Hashable) -> Workspace[Bound]:
         """An idle workspace, if possible one that knows these sizes."""
         try:

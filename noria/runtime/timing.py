@@ -1,44 +1,101 @@
-"""NORIA_DEBUG=2: each step of a bound plan with its time, the bytes it touches, and GB/s."""
+"""When each row of a bound plan ran: what the profiler and NORIA_DEBUG=2 are made of."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
-from noria.kernels.registry import Array
 from noria.runtime.buffers import Item
+from noria.runtime.tape import Tape
 
 Action = Callable[[], None]
 
 
-def timed(item: Item, arrays: Sequence[Array], actions: Sequence[Action]) -> Action:
-    """The actions of an item as one that prints a line to standard error.
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One row of the tape, or one Python step: what it is called, and when it ran.
 
-    arrays: its operands and results. The time includes some microseconds for starting each action,
-    because nothing else runs on the tape with it.
+    start, end: nanoseconds of `time.perf_counter_ns`
     """
-    label, nbytes = _label(item), sum(a.nbytes for a in arrays)
 
-    def step() -> None:
+    item: Item
+    name: str
+    start: int
+    end: int
+
+    @property
+    def nanoseconds(self) -> int:
+        return self.end - self.start
+
+
+TimedAction = Callable[[], list[Span]]
+
+
+def timed_tape(tape: Tape, makers: Sequence[Item]) -> TimedAction:
+    """A tape that tells the times of its rows. makers: the item behind each row."""
+
+    def run() -> list[Span]:
+        times = tape.run_timed().tolist()
+        calls = zip(makers, tape.calls, times, strict=True)
+        return [Span(item, call.name, *when) for item, call, when in calls]
+
+    return run
+
+
+def timed_step(action: Action, item: Item) -> TimedAction:
+    """A Python step that tells its time."""
+
+    def run() -> list[Span]:
         start = time.perf_counter_ns()
-        for action in actions:
-            action()
-        print(line(time.perf_counter_ns() - start, nbytes, label), file=sys.stderr)
+        action()
+        return [Span(item, engine_of(item), start, time.perf_counter_ns())]
 
-    return step
+    return run
 
 
-def line(nanoseconds: int, nbytes: int, label: str) -> str:
+def told(action: TimedAction, nbytes: Callable[[Item], float]) -> Action:
+    """NORIA_DEBUG=2: a line on standard error for each item that ran.
+
+    nbytes: what an item reads and writes
+    """
+
+    def run() -> None:
+        for item, nanoseconds in by_item(action()):
+            print(line(nanoseconds, nbytes(item), label(item)), file=sys.stderr)
+
+    return run
+
+
+def by_item(spans: Iterable[Span]) -> list[tuple[Item, int]]:
+    """Nanoseconds of each item, whose rows follow one another."""
+    groups = groupby(spans, attrgetter("item"))
+    return [(item, sum(s.nanoseconds for s in rows)) for item, rows in groups]
+
+
+def line(nanoseconds: int, nbytes: float, label: str) -> str:
     """Microseconds, MB, GB/s and what ran."""
     speed = nbytes / max(nanoseconds, 1)
     return f"{nanoseconds / 1e3:>11,.1f} us {nbytes / 1e6:>9.3f} MB {speed:>7.1f} GB/s  {label}"
 
 
-def _label(item: Item) -> str:
-    engine = item.kernel.name if item.kernel is not None else "reference"
-    engine = "copy" if item.reorders else engine
+def label(item: Item) -> str:
+    """Kernel, operator, results."""
     if item.pack is not None:
         return f"{'pack':<22} {item.pack[1].name} for {item.step.op.type}"
     results = ", ".join(f"{v.name}: {v}" for v in item.outputs)
-    return f"{engine:<22} {item.step.op.type} -> {results}"
+    return f"{engine_of(item):<22} {item.step.op.type} -> {results}"
+
+
+def engine_of(item: Item) -> str:
+    """Who runs an item at these sizes."""
+    if item.pack is not None:
+        return "pack"
+    if item.reorders:
+        return "copy"
+    if item.step.view:
+        return "view"
+    return item.kernel.name if item.kernel is not None else "reference"

@@ -1,0 +1,95 @@
+"""To which part of a model a step of a plan belongs: its phase and its layer, read off the Program.
+
+A Program is flat: what made an operator is not written on it. But the data flow tells: what the
+fetched outputs need is the forward part, what makes the new values of state is the update, the rest
+of a training step lies between. A layer is known by its parameters; an operator without any belongs
+where its first operand was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from noria.ir.program import Operator, Program, Value, needed
+from noria.runtime.buffers import Item
+
+FORWARD, BACKWARD, UPDATE, REORDER, PACK, ENGINE = (
+    "forward",
+    "backward",
+    "update",
+    "reorder",
+    "pack",
+    "engine",
+)
+PHASES = (FORWARD, BACKWARD, UPDATE, REORDER, PACK, ENGINE)
+
+
+def phases(program: Program, operators: Iterable[Operator]) -> dict[Operator, str]:
+    """The phase of each operator of a plan (whose inputs may be reordered copies)."""
+    outputs = list(program.outputs.values())
+    wanted = {v for op in needed(program.block, outputs) for v in op.outputs}
+    updated, derived = set(program.updates.values()), set[Value]()
+    trains = any(program.state[n].trainable for n in program.updates)
+    found = {}
+    for op in operators:
+        if _derived(op) or not derived.isdisjoint(op.operands):
+            derived.update(op.outputs)
+        late = bool(op.outputs) and updated.issuperset(op.outputs)
+        if outputs:
+            forward = any(v in wanted for v in op.outputs)
+        else:  # nothing is fetched: what does not come from differentiation
+            forward = derived.isdisjoint(op.outputs) and not late
+        found[op] = FORWARD if forward or not trains else UPDATE if late else BACKWARD
+    return found
+
+
+def _derived(op: Operator) -> bool:
+    """Was it, or part of it, made by differentiation?"""
+    if op.made_by == "grad":
+        return True
+    return any(_derived(inner) for block in op.blocks.values() for inner in block.operators)
+
+
+def phase_of(item: Item, of: dict[Operator, str]) -> str:
+    """The phase of an item: copies are phases of their own."""
+    if item.pack is not None:
+        return PACK
+    return REORDER if item.reorders else of[item.step.op]
+
+
+def layers(program: Program, operators: Iterable[Operator]) -> dict[Operator, str]:
+    """The layer of each operator, named as its parameters are: `layer1.0.conv2`."""
+    steps = list(operators)
+    owner = {s.value: _layer(n, program) for n, s in program.state.items()}
+    ends = _ends(program, steps)
+    made: dict[Value, str] = {}
+    found: dict[Operator, str] = {}
+    for op in steps:
+        parameters = [v for v in op.operands if v in owner and program.state[v.name].trainable]
+        own = [owner[v] for v in (*parameters, *op.operands) if v in owner]
+        goes = [ends[v] for v in op.outputs if v in ends]
+        came = [made[v] for v in op.operands if made.get(v)]
+        found[op] = next(iter([*own, *goes, *came]), "")
+        made.update(dict.fromkeys(op.outputs, found[op]))
+    return found
+
+
+def _ends(program: Program, steps: list[Operator]) -> dict[Value, str]:
+    """Value -> layer, for new state and for gradients that only the update of one layer reads."""
+    found = {v: _layer(n, program) for n, v in program.updates.items()}
+    made_anew = set(found)
+    readers: dict[Value, list[Operator]] = {}
+    for op in steps:
+        for v in op.operands:
+            readers.setdefault(v, []).append(op)
+    for v, ops in readers.items():
+        names = {found[out] for op in ops for out in op.outputs if out in made_anew}
+        if len(ops) == 1 and len(names) == 1:
+            found[v] = names.pop()
+    return found
+
+
+def _layer(state: str, program: Program) -> str:
+    """`conv1.weight` -> `conv1`; what an optimiser keeps is named behind the parameter."""
+    head = state.rpartition(".")[0]
+    return _layer(head, program) if head in program.state else head or state

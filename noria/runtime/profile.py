@@ -1,0 +1,182 @@
+"""`noria.profile`: where the time of a step goes, and where it could not go below.
+
+The same rows of the same tape run as without it; between them a clock is read (20 ns a row). Runs
+with and without the clock take turns, so that the sum of the steps can be held against the whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from noria.core.errors import ArgumentError
+from noria.runtime.bind import Bound
+from noria.runtime.buffers import Item
+from noria.runtime.executor import Executor
+from noria.runtime.peaks import Peaks, peaks
+from noria.runtime.predictor import Predictor
+from noria.runtime.profile_rows import Row, engine_rows, step_rows
+from noria.runtime.profile_text import report
+from noria.runtime.timing import Span
+
+WARM = 2  # runs that are not counted
+EXCEEDED = 1.1  # times the peak: more cannot be
+Tick = Callable[[float], None]  # called between runs with the share that is done
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What was measured.
+
+    name, sizes: of the Program and its symbols; threads: of each kernel
+    rows:    the steps in the order of running
+    wholes:  seconds of each whole step, measured without a clock inside
+    peaks:   what the machine can do at best
+    spans:   when each row of the tape ran, in the last run
+    bound:   what ran
+    """
+
+    name: str
+    sizes: Mapping[str, int]
+    threads: int
+    rows: Sequence[Row]
+    wholes: Sequence[float]
+    peaks: Peaks
+    spans: Sequence[Span]
+    bound: Bound
+
+    @property
+    def seconds(self) -> float:
+        """The median of the whole step."""
+        return float(np.median(self.wholes))
+
+    @property
+    def accounted(self) -> float:
+        """The sum of all rows."""
+        return sum(row.seconds for row in self.rows)
+
+    @property
+    def floor(self) -> float:
+        """Seconds nothing can beat, if the steps stay what they are."""
+        return sum(row.floor for row in self.rows)
+
+    def print(self, **how: Any) -> None:
+        """The tables of `noria profile`, as plain text; see `profile_text.report` for options."""
+        print(report(self, **how))
+
+
+def profile(
+    target: Executor | Predictor,
+    feeds: Mapping[str, Any],
+    fetch: Sequence[str] | None = None,
+    *,
+    steps: int = 10,
+    tick: Tick = lambda share: None,
+) -> Profile:
+    """Run some steps and tell where their time goes.
+
+    target: its plan is profiled as it is; an Executor's state is what it was before, afterwards
+    feeds:  name -> array; fetch: output names, default all
+    steps:  runs with the clock, and as many without it; times are medians
+    Raises MissingError, ShapeError or DTypeError for feeds that do not fit.
+    """
+    if steps < 1:
+        raise ArgumentError("a profile needs a step", expected="steps >= 1", got=str(steps))
+    names, bound, run = _chosen(target, feeds, fetch)
+    before = {name: target.scope[name] for name in target.program.updates}
+    best = peaks(bound.threads)
+    clock = _Clock(bound, [feeds[v.name] for v in bound.plan.program.block.inputs], names)
+    wholes: list[float] = []
+    try:
+        for i in range(-WARM, steps):
+            start = time.perf_counter()
+            run()
+            whole = time.perf_counter() - start
+            clock.step(target, counts=i >= 0)
+            if i >= 0:
+                wholes.append(whole)
+            tick((i + 1 + WARM) / (steps + WARM))
+    finally:
+        for key, array in before.items():
+            target.scope[key] = array
+    rows = _rows(clock, names, best)
+    if any(r.rate > EXCEEDED * best.operations(r.dtype) for r in rows):
+        best = peaks(bound.threads, fresh=True)  # something disturbed the measurement
+        rows = _rows(clock, names, best)
+    name = bound.plan.program.name
+    return Profile(name, bound.sizes, bound.threads, rows, wholes, best, clock.spans, bound)
+
+
+def _rows(clock: _Clock, names: Sequence[str], best: Peaks) -> list[Row]:
+    rows = step_rows(clock.bound, *clock.items(), best)
+    return [*rows, *engine_rows(clock.bound, names, clock.around(), len(rows))]
+
+
+def _chosen(
+    target: Executor | Predictor, feeds: Mapping[str, Any], fetch: Sequence[str] | None
+) -> tuple[tuple[str, ...], Bound, Callable[[], object]]:
+    """(names of the outputs, what runs, a whole step of it)."""
+    if isinstance(target, Executor):
+        names = tuple(target.program.outputs if fetch is None else fetch)
+        return names, target.bound(feeds, names), lambda: target.run(feeds, names)
+    if fetch is not None:
+        raise ArgumentError("a Predictor's outputs are chosen when it is made", got=str(fetch))
+    return target.names, target.bound(feeds), lambda: target.run(feeds)
+
+
+class _Clock:
+    """Runs steps of a Bound with a clock inside."""
+
+    def __init__(self, bound: Bound, feeds: Sequence[Any], names: Sequence[str]) -> None:
+        self.bound, self.feeds, self.names = bound, feeds, names
+        self.run = bound.timed()
+        self.spans: list[Span] = []
+        self._runs: list[list[Span]] = []
+        self._around: dict[str, list[float]] = {"feeds": [], "fetch": [], "commit": []}
+
+    def step(self, target: Executor | Predictor, *, counts: bool) -> None:
+        """As `Executor.run` does it."""
+        with target.scope.lock:
+            times = [time.perf_counter()]
+            for view, array in zip(self.bound.feeds, self.feeds, strict=True):
+                view[...] = array
+            times.append(time.perf_counter())
+            if self.bound.epoch != self.bound.kept.epoch:
+                self.bound.run_prologue()
+            spans = self.run()
+            times.append(time.perf_counter())
+            for name in self.names:
+                self.bound.fetch(name)
+            times.append(time.perf_counter())
+            self.bound.commit()
+            times.append(time.perf_counter())
+            if self.bound.plan.program.updates:
+                target.scope.version += 1
+                self.bound.kept.version = target.scope.version
+        if counts:
+            self.spans = spans
+            self._runs.append(spans)
+            for i, name in zip((0, 2, 3), self._around, strict=True):
+                self._around[name].append(times[i + 1] - times[i])
+
+    def items(self) -> tuple[list[Item], list[list[float]]]:
+        """(the items that ran, seconds of each in each run)."""
+        order: list[Item] = []
+        found: dict[Item, list[float]] = {}
+        for spans in self._runs:
+            for item, rows in groupby(spans, attrgetter("item")):
+                if item not in found:
+                    order.append(item)
+                    found[item] = []
+                found[item].append(sum(s.nanoseconds for s in rows) / 1e9)
+        return order, [found[item] for item in order]
+
+    def around(self) -> dict[str, list[float]]:
+        """Seconds, in each run, of what the engine does before and after the steps."""
+        return self._around
