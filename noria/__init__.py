@@ -21,7 +21,7 @@ from noria.kernels import library as _library
 from noria.passes.for_test import for_test
 from noria.runtime.executor import Executor
 from noria.runtime.predictor import Predictor
-from noria.runtime.profile import Profile, profile
+from noria.runtime.profiling.profile import Profile, profile
 from noria.runtime.scope import Scope
 from noria.train.trainer import Trainer
 

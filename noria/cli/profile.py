@@ -9,7 +9,8 @@ import click
 import numpy as np
 from click.shell_completion import CompletionItem
 
-from noria.cli.console import console, heading, plain, print_table
+from noria.cli.console import console, heading, note, plain, print_table
+from noria.cli.precision import precision_option
 from noria.cli.progress import progress
 from noria.cli.sizes import one_each, parse_sizes, sample_feeds
 from noria.core.errors import MissingError, nearest
@@ -18,12 +19,14 @@ from noria.ir.save import load
 from noria.passes.for_test import for_test
 from noria.runtime.executor import Executor
 from noria.runtime.predictor import Predictor
-from noria.runtime.profile import Profile, profile
-from noria.runtime.profile_text import GROUPS, SORTS, summary, tables
+from noria.runtime.profiling.profile import Profile, profile
+from noria.runtime.profiling.text import GROUPS, SORTS, summary, tables
 from noria.runtime.scope import Scope
 from noria.zoo.samples import SAMPLES
 
 State = Mapping[str, np.ndarray]
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 class _Target(click.Path):
@@ -56,6 +59,7 @@ _HELP = "\n".join(
         "\b",
         "Examples:",
         "  noria profile resnet50 --size N=16 --steps 5",
+        "  noria profile resnet50 --trace step.json --memory memory.svg",
         "  noria profile best.noria --size N=64 --group layer",
         "  noria profile resnet50 --test --size N=1 --sort time --top 10",
     ]
@@ -67,6 +71,7 @@ _HELP = "\n".join(
 @click.option("--size", multiple=True, metavar="N=16", help="Sizes; default the sample's, or 1.")
 @click.option("--fetch", multiple=True, metavar="NAME", help="Outputs to compute, default all.")
 @click.option("--test", is_flag=True, help="The test form of a training Program.")
+@precision_option
 @click.option("--threads", type=click.IntRange(1), help="Default: one per core.")
 @click.option("--steps", type=click.IntRange(1), default=10, show_default=True, help="Runs.")
 @click.option(
@@ -76,6 +81,10 @@ _HELP = "\n".join(
     "--sort", type=click.Choice(list(SORTS)), default="lost", show_default=True, help="By what."
 )
 @click.option("--group", type=click.Choice(list(GROUPS)), help="Add up steps by this.")
+@click.option("--trace", type=_FILE, metavar="FILE.json", help="A timeline for Perfetto.")
+@click.option("--memory", type=_FILE, metavar="FILE.svg", help="A chart of memory over the step.")
+@click.option("--picture", type=_FILE, metavar="FILE.svg", help="The step at one glance.")
+@click.option("--json", "numbers", type=_FILE, metavar="FILE.json", help="All numbers.")
 @click.option("--color/--no-color", default=True, help="Colours on a terminal (default).")
 def command(
     target: Path,
@@ -87,6 +96,10 @@ def command(
     top: int,
     sort: str,
     group: str | None,
+    trace: Path | None,
+    memory: Path | None,
+    picture: Path | None,
+    numbers: Path | None,
     color: bool,
 ) -> None:
     program, state, usual = _load(target)
@@ -102,6 +115,16 @@ def command(
         found = profile(runner, feeds, names, steps=steps, tick=stage(str(target)))
     with plain(not color):
         _show(found, top, sort, group)
+    written = (
+        (trace, "timeline, to be opened at https://ui.perfetto.dev", found.to_chrome_trace),
+        (memory, "memory over the step", found.memory_chart),
+        (picture, "the step at one glance", found.picture),
+        (numbers, "all numbers", found.to_json),
+    )
+    for path, what, write in written:
+        if path is not None:
+            write(path)
+            note(f"{path}: {what}")
 
 
 def _load(target: Path) -> tuple[Program, State, Mapping[str, int]]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from noria.core.flags import flags
-from noria.runtime import peaks as module
-from noria.runtime.peaks import Peaks, measure, peaks
+from noria.runtime.profiling import peaks as module
+from noria.runtime.profiling.peaks import Peaks, measure, peaks
 
 SMALL = Peaks("a machine", 1, {"float32": 1e9, "bfloat16": 2e9}, {1000: 8e9, 100_000: 2e9})
 

@@ -1,34 +1,18 @@
 """Profiles of training and of inference: what is in them, and what they leave alone."""
 
+import json
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
 from noria.core.errors import ArgumentError, MissingError
-from noria.ir.opdef import vocabulary as o
-from noria.ir.trace import spec, trace
-from noria.nn.layers import Linear, ReLU
-from noria.nn.module import Sequential
-from noria.optim.optimizer import Adam
-from noria.runtime.executor import Executor
 from noria.runtime.predictor import Predictor
-from noria.runtime.profile import profile
-from tests.runtime.profiling import machine  # noqa: F401
+from noria.runtime.profiling.profile import profile
+from tests.runtime.profiling.machine import FEEDS, training
 from tests.runtime.programs import floats, mlp
 
 pytestmark = pytest.mark.usefixtures("machine")
-
-
-def training():
-    net = Sequential(Linear(4, 8), ReLU(), Linear(8, 3))
-
-    def step(x, y):
-        return {"loss": o.reduce_mean(o.softmax_cross_entropy(net(x), y)[0]), "logits": net(x)}
-
-    forward = trace(step, name="small", x=spec("N", 4), y=spec("N", dtype="int64"))
-    return Executor(Adam(0.1).minimize(forward), threads=1)
-
-
-FEEDS = {"x": floats(5, 4), "y": np.zeros(5, np.int64)}
 
 
 def test_every_step_that_runs_has_a_row_and_so_have_feeds_and_fetches():
@@ -113,3 +97,29 @@ def test_it_prints_itself(capsys):
     text = capsys.readouterr().out
     assert text.startswith("small: N=5; 1 thread; medians of 1 runs\nstep ")
     assert "steps by time" in text and "by kernel" in text
+
+
+def test_all_numbers_can_be_written(tmp_path):
+    found = profile(training(), FEEDS, steps=2)
+    found.to_json(tmp_path / "p.json")
+    about = json.loads((tmp_path / "p.json").read_text())
+    assert about["program"] == "small" and about["sizes"] == {"N": 5}
+    assert len(about["rows"]) == len(found.rows) and len(about["step_seconds"]) == 2
+    assert about["rows"][0]["seconds"] == found.rows[0].seconds
+    assert about["peak_bytes"] == found.memory.peak_bytes > 0
+
+
+def test_the_pictures_are_well_formed(tmp_path):
+    found = profile(training(), FEEDS, steps=1)
+    found.memory_chart(tmp_path / "m.svg")
+    found.picture(tmp_path / "p.svg", title="a <title>")
+    for name, words in (("m.svg", "memory over a step"), ("p.svg", "a <title>")):
+        root = ElementTree.parse(tmp_path / name).getroot()
+        assert words in "".join(root.itertext())
+
+
+def test_items_that_do_nothing_begin_where_the_next_does():
+    found = profile(training(), FEEDS, steps=1)
+    starts, end = found.starts()
+    assert len(starts) == len(found.bound.items) and starts == sorted(starts)
+    assert starts[0] == 0 and starts[-1] < end

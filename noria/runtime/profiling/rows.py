@@ -11,8 +11,8 @@ import numpy as np
 from noria.ir.program import Value
 from noria.runtime.bind import Bound
 from noria.runtime.buffers import Item
-from noria.runtime.peaks import Peaks
-from noria.runtime.phases import ENGINE, layers, phase_of, phases
+from noria.runtime.profiling.peaks import Peaks
+from noria.runtime.profiling.phases import ENGINE, layers, phase_of, phases
 from noria.runtime.timing import engine_of
 from noria.runtime.work import Work
 

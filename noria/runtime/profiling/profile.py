@@ -6,23 +6,31 @@ with and without the clock take turns, so that the sum of the steps can be held 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from noria.core.errors import ArgumentError
+from noria.core.files import atomic_write
 from noria.runtime.bind import Bound
 from noria.runtime.buffers import Item
 from noria.runtime.executor import Executor
-from noria.runtime.peaks import Peaks, peaks
 from noria.runtime.predictor import Predictor
-from noria.runtime.profile_rows import Row, engine_rows, step_rows
-from noria.runtime.profile_text import report
+from noria.runtime.profiling.chart import svg
+from noria.runtime.profiling.memory import MemoryProfile, memory_profile
+from noria.runtime.profiling.peaks import Peaks, peaks
+from noria.runtime.profiling.picture import picture
+from noria.runtime.profiling.rows import Row, engine_rows, step_rows
+from noria.runtime.profiling.text import report, sizes_text
+from noria.runtime.profiling.trace import chrome_trace
 from noria.runtime.timing import Span
 
 WARM = 2  # runs that are not counted
@@ -38,7 +46,7 @@ class Profile:
     rows:    the steps in the order of running
     wholes:  seconds of each whole step, measured without a clock inside
     peaks:   what the machine can do at best
-    spans:   when each row of the tape ran, in the last run
+    runs:    when each row of the tape ran, in each run
     bound:   what ran
     """
 
@@ -48,7 +56,7 @@ class Profile:
     rows: Sequence[Row]
     wholes: Sequence[float]
     peaks: Peaks
-    spans: Sequence[Span]
+    runs: Sequence[Sequence[Span]]
     bound: Bound
 
     @property
@@ -66,8 +74,71 @@ class Profile:
         """Seconds nothing can beat, if the steps stay what they are."""
         return sum(row.floor for row in self.rows)
 
+    @cached_property
+    def memory(self) -> MemoryProfile:
+        """What lies in memory at each step."""
+        return memory_profile(self.bound)
+
+    def to_chrome_trace(self, path: str | Path, *, last: int = 2) -> None:
+        """Write the timeline of the last runs as JSON for https://ui.perfetto.dev."""
+        trace = chrome_trace(
+            self.name, self.rows, self.runs[-last:], self.memory, {"noria": self._about()}
+        )
+        atomic_write(path, json.dumps(trace).encode())
+
+    def memory_chart(self, path: str | Path) -> None:
+        """Write the memory over the step as an SVG picture."""
+        starts, end = self.starts()
+        title = f"{self.name}, {sizes_text(self.sizes)}: memory over a step"
+        atomic_write(path, svg(self.memory, starts, end, title).encode())
+
+    def picture(self, path: str | Path, *, title: str = "") -> None:
+        """Write the step at one glance as an SVG picture. title: default the name and the sizes."""
+        heading = title or f"{self.name}, {sizes_text(self.sizes)}"
+        atomic_write(path, picture(self, heading).encode())
+
+    def to_json(self, path: str | Path) -> None:
+        """Write all numbers: what it was, the machine, and a row for each step."""
+        rows = [
+            {**asdict(r), "seconds": r.seconds, "lost": r.lost, "rate": r.rate,
+             "bandwidth": r.bandwidth}
+            for r in self.rows
+        ]  # fmt: skip
+        atomic_write(path, json.dumps({**self._about(), "rows": rows}, indent=1).encode())
+
+    def starts(self) -> tuple[list[float], float]:
+        """(seconds at which each item began in the last run, seconds of all of it).
+
+        Items that do nothing begin where the next one does.
+        """
+        spans = self.runs[-1]
+        if not spans:
+            return [0.0] * len(self.bound.items), 0.0
+        origin, end = spans[0].start, spans[-1].end
+        begun: dict[int, int] = {}
+        for s in spans:
+            begun.setdefault(id(s.item), s.start)
+        starts: list[float] = []
+        following = end
+        for item in reversed(self.bound.items):
+            following = begun.get(id(item), following)
+            starts.append((following - origin) / 1e9)
+        return starts[::-1], (end - origin) / 1e9
+
+    def _about(self) -> dict[str, Any]:
+        return {
+            "program": self.name,
+            "sizes": dict(self.sizes),
+            "threads": self.threads,
+            "step_seconds": list(self.wholes),
+            "floor_seconds": self.floor,
+            "peak_bytes": self.memory.peak_bytes,
+            "arena_bytes": self.bound.arena_bytes,
+            "machine": asdict(self.peaks),
+        }
+
     def print(self, **how: Any) -> None:
-        """The tables of `noria profile`, as plain text; see `profile_text.report` for options."""
+        """The tables of `noria profile`, as plain text; see `text.tables` for options."""
         print(report(self, **how))
 
 
@@ -110,7 +181,7 @@ def profile(
         best = peaks(bound.threads, fresh=True)  # something disturbed the measurement
         rows = _rows(clock, names, best)
     name = bound.plan.program.name
-    return Profile(name, bound.sizes, bound.threads, rows, wholes, best, clock.spans, bound)
+    return Profile(name, bound.sizes, bound.threads, rows, wholes, best, clock.runs, bound)
 
 
 def _rows(clock: _Clock, names: Sequence[str], best: Peaks) -> list[Row]:
@@ -136,8 +207,7 @@ class _Clock:
     def __init__(self, bound: Bound, feeds: Sequence[Any], names: Sequence[str]) -> None:
         self.bound, self.feeds, self.names = bound, feeds, names
         self.run = bound.timed()
-        self.spans: list[Span] = []
-        self._runs: list[list[Span]] = []
+        self.runs: list[list[Span]] = []
         self._around: dict[str, list[float]] = {"feeds": [], "fetch": [], "commit": []}
 
     def step(self, target: Executor | Predictor, *, counts: bool) -> None:
@@ -160,8 +230,7 @@ class _Clock:
                 target.scope.version += 1
                 self.bound.kept.version = target.scope.version
         if counts:
-            self.spans = spans
-            self._runs.append(spans)
+            self.runs.append(spans)
             for i, name in zip((0, 2, 3), self._around, strict=True):
                 self._around[name].append(times[i + 1] - times[i])
 
@@ -169,7 +238,7 @@ class _Clock:
         """(the items that ran, seconds of each in each run)."""
         order: list[Item] = []
         found: dict[Item, list[float]] = {}
-        for spans in self._runs:
+        for spans in self.runs:
             for item, rows in groupby(spans, attrgetter("item")):
                 if item not in found:
                     order.append(item)

@@ -2,12 +2,15 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from noria.core.errors import ArgumentError
-from noria.runtime.profile_rows import Row
-from noria.runtime.profile_text import ms, report, summary, tables
-from tests.runtime.profiling import MACHINE
+from noria.runtime.profiling.memory import MemoryProfile
+from noria.runtime.profiling.profile import profile
+from noria.runtime.profiling.rows import Row
+from noria.runtime.profiling.text import ms, report, summary, tables
+from tests.runtime.profiling.machine import FEEDS, MACHINE, training
 
 ROWS = [
     Row(0, "conv2d", "onednn:conv", [4e-3], 1e6, 2e9, 2e-3, "jit:avx512", layer="a",
@@ -24,6 +27,7 @@ ROWS = [
 PROFILE = SimpleNamespace(
     name="small", sizes={"N": 2}, threads=2, rows=ROWS, wholes=[1e-2, 1e-2], peaks=MACHINE,
     seconds=1e-2, accounted=9e-3, floor=4.9e-3,
+    memory=MemoryProfile([], np.zeros((5, 0), np.int64), [], [], 0),
 )  # fmt: skip
 
 
@@ -33,11 +37,12 @@ def column(table, title):
 
 
 def test_the_summary_holds_the_sum_against_the_whole_and_the_floor():
-    one, step, floor, machine = summary(PROFILE)
+    one, step, floor, memory, best = summary(PROFILE)
+    assert memory.split() == ["memory", "0", "B"]
     assert one == "small: N=2; 2 threads; medians of 2 runs"
     assert "10.000 ms" in step and "9.000 ms (90.0%)" in step and "forward 8.000" in step
     assert "4.900 ms (49.0% of the step); lost 5.100 ms" in floor
-    assert "float32 1,000 GF/s" in machine and "memory 10.0 GB/s" in machine
+    assert "float32 1,000 GF/s" in best and "memory 10.0 GB/s" in best
 
 
 def test_the_largest_loss_is_on_top():
@@ -115,3 +120,9 @@ def test_the_report_is_all_of_it_as_text():
 
 def test_milliseconds_keep_the_digits_that_count():
     assert [ms(1.23456), ms(0.0123456), ms(2e-6)] == ["1,234.6", "12.346", "0.002"]
+
+
+def test_the_summary_tells_where_most_memory_is_needed(machine):
+    found = profile(training(), FEEDS, steps=1)
+    text = summary(found)[3]
+    assert " at " in text and "parameters and state" in text and "█" in text

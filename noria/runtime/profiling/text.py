@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from noria.core.errors import ArgumentError, nearest
 from noria.core.tables import aligned
-from noria.runtime.phases import PACK, PHASES, REORDER
-from noria.runtime.profile_rows import Row
+from noria.runtime.profiling.chart import byte_text, sparkline
+from noria.runtime.profiling.memory import CATEGORIES, MemoryProfile
+from noria.runtime.profiling.phases import PACK, PHASES, REORDER
+from noria.runtime.profiling.rows import Row
 
 if TYPE_CHECKING:
-    from noria.runtime.profile import Profile
+    from noria.runtime.profiling.profile import Profile
 
 SORTS: Mapping[str, Callable[[Row], float]] = {
     "lost": lambda r: -r.lost,
@@ -69,7 +71,7 @@ def tables(
 def summary(profile: Profile) -> list[str]:
     """What it was, how long it took, and the least it could take."""
     whole, accounted, best = profile.seconds, profile.accounted, profile.peaks
-    sizes = ", ".join(f"{k}={v}" for k, v in sorted(profile.sizes.items())) or "fixed sizes"
+    sizes = sizes_text(profile.sizes)
     parts = {p: sum(r.seconds for r in profile.rows if r.phase == p) for p in PHASES}
     spread = ", ".join(f"{p} {ms(t)}" for p, t in parts.items() if t)
     products = ", ".join(f"{d} {r / 1e9:,.0f} GF/s" for d, r in best.products.items())
@@ -82,9 +84,24 @@ def summary(profile: Profile) -> list[str]:
         f"({accounted / whole:.1%}): {spread}",
         f"floor     {ms(profile.floor)} ms ({profile.floor / whole:.1%} of the step); "
         f"lost {ms(lost)} ms",
+        f"memory    {_memory(profile.memory)}",
         f"machine   {best.machine}: {products}; memory {best.memory / 1e9:,.1f} GB/s, "
         f"caches up to {caches / 1e9:,.0f} GB/s",
     ]
+
+
+def _memory(memory: MemoryProfile) -> str:
+    """The course of it, and where most is needed."""
+    if not memory.items:
+        return byte_text(memory.peak_bytes)
+    after = memory.items[memory.peak :]
+    op = next((i for i in after if i.pack is None and not i.reorders), after[0]).step.op
+    alive = ", ".join(
+        f"{name} {byte_text(n)}"
+        for name, n in zip(CATEGORIES, memory.totals[:, memory.peak], strict=True)
+        if n
+    )
+    return f"{byte_text(memory.peak_bytes)} in {op.where()}: {alive}\n          {sparkline(memory)}"
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -172,6 +189,11 @@ def _refused(profile: Profile) -> Table:
 
 
 # ---- cells ---------------------------------------------------------------------------------------
+
+
+def sizes_text(sizes: Mapping[str, int]) -> str:
+    """`N=16, T=35`."""
+    return ", ".join(f"{k}={v}" for k, v in sorted(sizes.items())) or "fixed sizes"
 
 
 def ms(seconds: float) -> str:

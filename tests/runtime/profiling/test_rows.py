@@ -3,10 +3,10 @@
 import pytest
 
 from noria.ir.opdef import vocabulary as o
-from noria.runtime.peaks import Peaks
-from noria.runtime.profile_rows import Row, dtype_of, engine_rows, step_rows
+from noria.runtime.profiling.peaks import Peaks
+from noria.runtime.profiling.rows import Row, dtype_of, engine_rows, step_rows
 from tests.runtime.binding import bind
-from tests.runtime.profiling import MACHINE
+from tests.runtime.profiling.machine import MACHINE
 from tests.runtime.programs import N, build, floats, value
 
 
@@ -39,7 +39,7 @@ def test_a_row_tells_what_its_item_is():
     assert list(found.outputs) == ["linear: float32[3, 7]"]
     assert found.operations == 2 * 3 * 5 * 7 and found.nbytes == 4 * (15 + 35 + 21)
     assert found.floor == pytest.approx(max(284 / 1e11, 210 / 1e12))
-    assert "programs.py" not in found.source and "test_profile_rows.py" in found.source
+    assert "profiling/test_rows.py:" in found.source
 
 
 @pytest.mark.usefixtures("fast_kernels")

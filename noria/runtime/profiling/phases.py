@@ -3,7 +3,7 @@
 A Program is flat: what made an operator is not written on it. But the data flow tells: what the
 fetched outputs need is the forward part, what makes the new values of state is the update, the rest
 of a training step lies between. A layer is known by its parameters; an operator without any belongs
-where its first operand was made.
+where the last of its operands was made.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ def layers(program: Program, operators: Iterable[Operator]) -> dict[Operator, st
     steps = list(operators)
     owner = {s.value: _layer(n, program) for n, s in program.state.items()}
     ends = _ends(program, steps)
-    made: dict[Value, str] = {}
+    made: dict[Value, tuple[int, str]] = {}
     found: dict[Operator, str] = {}
-    for op in steps:
+    for i, op in enumerate(steps):
         parameters = [v for v in op.operands if v in owner and program.state[v.name].trainable]
         own = [owner[v] for v in (*parameters, *op.operands) if v in owner]
         goes = [ends[v] for v in op.outputs if v in ends]
-        came = [made[v] for v in op.operands if made.get(v)]
-        found[op] = next(iter([*own, *goes, *came]), "")
-        made.update(dict.fromkeys(op.outputs, found[op]))
+        _, came = max((made[v] for v in op.operands if v in made), default=(0, ""))
+        found[op] = next(iter([*own, *goes]), came)
+        made.update(dict.fromkeys(op.outputs, (i, found[op])))
     return found
 
 

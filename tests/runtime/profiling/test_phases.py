@@ -8,8 +8,8 @@ from noria.nn.layers import BatchNorm2d, Conv2d, Flatten, Linear, ReLU
 from noria.nn.module import Sequential
 from noria.optim.optimizer import Adam
 from noria.passes.pipeline import optimize
-from noria.runtime.phases import BACKWARD, FORWARD, UPDATE, layers, phases
 from noria.runtime.plan import make_plan
+from noria.runtime.profiling.phases import BACKWARD, FORWARD, UPDATE, layers, phases
 from tests.runtime.programs import mlp
 
 

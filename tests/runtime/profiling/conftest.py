@@ -1,0 +1,1 @@
+from tests.runtime.profiling.machine import machine as machine
