@@ -9,18 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from noria.core.errors import MissingError, nearest
+from noria.core import dtypes
+from noria.core.dims import evaluate
+from noria.core.errors import ArgumentError, MissingError, nearest
 from noria.ir.program import Program
 from noria.ir.save import load
 from noria.ir.verify import verify
 from noria.kernels.numba.parallel import checked_count, thread_count
 from noria.passes.for_test import for_test
 from noria.passes.pipeline import checked_precision, optimize
+from noria.passes.rows import mixed_rows
 from noria.runtime.bind import Bound
 from noria.runtime.feeds import Feeds
 from noria.runtime.nested import block_functions
 from noria.runtime.plan import make_plan
 from noria.runtime.scope import Scope
+from noria.runtime.streams import Cut, Streams, checked_cut
 from noria.runtime.summary import announce
 from noria.runtime.workspace import Kept, Workspace
 
@@ -38,6 +42,12 @@ class Predictor:
     outputs: names to compute, default all; inputs they do not need are dropped
     threads: threads per call, default all of the affinity mask
     precision: "float32" or "bf16" (`ops/precision.py`), default the flag `precision`
+    streams: into so many parts the threads are divided; each runs slices of the batch by itself,
+             whose activations stay in its cache (`runtime/streams.py`). "auto": what is fastest,
+             found by trying at the first call of each size, which then takes some seconds
+    rows:    of the batch in a slice, default an equal share for each stream
+
+    Raises ArgumentError where streams are asked for and rows of the batch may be mixed.
     """
 
     def __init__(
@@ -48,6 +58,8 @@ class Predictor:
         outputs: Sequence[str] | None = None,
         threads: int | None = None,
         precision: str | None = None,
+        streams: int | str = 1,
+        rows: int | None = None,
     ) -> None:
         verify(program)
         self.precision = checked_precision(precision)
@@ -66,6 +78,16 @@ class Predictor:
         self._kept = Kept()
         self._idle: list[Workspace[Bound]] = []
         self._lock = threading.Lock()
+        cut = checked_cut(streams, self.threads, rows)
+        self._streams = None if cut == Cut(1) else self._cut(cut)
+
+    def _cut(self, cut: Cut | None) -> Streams:
+        mixed = mixed_rows(self.program)
+        if mixed is not None:
+            raise ArgumentError(
+                f"the batch of Program '{self.program.name}' cannot be cut into streams", got=mixed
+            )
+        return Streams(self._call, self._empty, self.threads, cut, self._idle.clear)
 
     @classmethod
     def load(
@@ -75,10 +97,13 @@ class Predictor:
         outputs: Sequence[str] | None = None,
         threads: int | None = None,
         precision: str | None = None,
+        streams: int | str = 1,
+        rows: int | None = None,
     ) -> Predictor:
         """From a saved model. Raises FormatError if the file is not one."""
         program, state = load(path)
-        return cls(program, state, outputs=outputs, threads=threads, precision=precision)
+        how: dict[str, Any] = {"precision": precision, "streams": streams, "rows": rows}
+        return cls(program, state, outputs=outputs, threads=threads, **how)
 
     def __call__(self, **feeds: Any) -> Any:
         """`predictor(x=array)`: the output, or a dict of them if there are several."""
@@ -91,17 +116,33 @@ class Predictor:
         Raises MissingError, ShapeError or DTypeError.
         """
         arrays = self._feeds.arrays(feeds)
-        key = tuple([a.shape for a in arrays])
+        if self._streams is None:
+            return self._call(arrays, self.threads)
+        self._feeds.sizes(arrays)  # before anything is cut
+        return self._streams.run(arrays)
+
+    def _call(
+        self,
+        arrays: Sequence[np.ndarray],
+        threads: int,
+        into: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Outputs, as new arrays or written where `into` says."""
+        key = (threads, *[a.shape for a in arrays])
         space = self._take(key)
         try:
             bound = space.bounds.get(key)
             kept = self._kept
             if bound is None or bound.epoch != kept.epoch or kept.version != self.scope.version:
-                bound = self._prepared(space, key, arrays)
+                bound = self._prepared(space, key, arrays, threads)
             for view, array in zip(bound.feeds, arrays, strict=True):
                 view[...] = array
             bound.run()
-            return {n: bound.fetch(n) for n in self.names}
+            if into is None:
+                return {n: bound.fetch(n) for n in self.names}
+            for name, array in into.items():
+                array[...] = bound.outputs[name]()
+            return dict(into)
         finally:
             self._idle.append(space)
 
@@ -111,7 +152,15 @@ class Predictor:
         Raises MissingError, ShapeError or DTypeError.
         """
         arrays = self._feeds.arrays(feeds)
-        return self._prepared(Workspace(), tuple([a.shape for a in arrays]), arrays)
+        return self._prepared(Workspace(), None, arrays, self.threads)
+
+    def _empty(self, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """Arrays for the outputs of these inputs."""
+        sizes = self._feeds.sizes(arrays)
+        return {
+            n: np.empty([evaluate(d, sizes) for d in v.shape], dtypes.to_numpy(v.dtype))
+            for n, v in self.program.outputs.items()
+        }
 
     def _take(self, key: Hashable) -> Workspace[Bound]:
         """An idle workspace, if possible one that knows these sizes."""
@@ -127,7 +176,7 @@ class Predictor:
         return space
 
     def _prepared(
-        self, space: Workspace[Bound], key: Hashable, arrays: Sequence[np.ndarray]
+        self, space: Workspace[Bound], key: Hashable, arrays: Sequence[np.ndarray], threads: int
     ) -> Bound:
         """The Bound for these sizes; what all Bounds share is written by one at a time."""
         with self._lock:
@@ -138,7 +187,7 @@ class Predictor:
                     self.plan,
                     self._feeds.sizes(arrays),
                     self.scope.arrays,
-                    self.threads,
+                    threads,
                     block_functions,
                     room=space.room,
                     kept=self._kept,
