@@ -46,6 +46,13 @@ from noria.ops.adaptive_pool import (
     adaptive_max_pool3d_grad,
     adaptive_max_pool3d_pick,
 )
+from noria.ops.attention import (
+    attention,
+    attention_grad,
+    scaled_dot_product_attention,
+    self_attention,
+    self_attention_grad,
+)
 from noria.ops.batch_norm import (
     batch_norm,
     batch_norm_grad,
@@ -343,6 +350,8 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "attention",
+    "attention_grad",
     "auc",
     "auc_from_histograms",
     "auc_update",
@@ -513,10 +522,13 @@ __all__ = [
     "roll",
     "round",
     "rsqrt",
+    "scaled_dot_product_attention",
     "scan",
     "scatter_elements",
     "scatter_nd",
     "scatter_rows",
+    "self_attention",
+    "self_attention_grad",
     "selu",
     "sequence_end",
     "sequence_expand",

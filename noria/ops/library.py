@@ -2,6 +2,7 @@
 
 import noria.ops.activation
 import noria.ops.adaptive_pool
+import noria.ops.attention
 import noria.ops.batch_norm
 import noria.ops.compare
 import noria.ops.control
@@ -32,6 +33,7 @@ import noria.ops.update
 FAMILIES = (
     "activation",
     "adaptive_pool",
+    "attention",
     "batch_norm",
     "compare",
     "control",
