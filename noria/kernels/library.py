@@ -1,5 +1,6 @@
 """Every kernel of noria, in the order they are asked. Importing this module registers them."""
 
+from noria.kernels.numba import attention as _attention
 from noria.kernels.numba import copy as _copy
 from noria.kernels.numba import ctc as _ctc
 from noria.kernels.numba import elementwise as _elementwise
@@ -19,3 +20,4 @@ from noria.kernels.onednn import linalg as _linalg
 __all__: list[str] = []
 _modules = (_copy, _linear, _linalg, _conv, _elementwise, _reduce, _loss, _norm, _pool, _random)
 _tables = (_metric, _ctc, _embedding, _rows, _row_updates)
+_transformers = (_attention,)

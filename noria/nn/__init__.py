@@ -1,6 +1,7 @@
 """Modules and layers, for users: `from noria import nn`."""
 
 from noria.nn import init
+from noria.nn.attention import MultiheadAttention, TransformerEncoderLayer
 from noria.nn.layers import (
     GELU,
     AdaptiveAvgPool2d,
@@ -52,6 +53,7 @@ __all__ = [
     "MaxPool2d",
     "Module",
     "ModuleList",
+    "MultiheadAttention",
     "Parameter",
     "RNNCell",
     "Ragged",
@@ -61,5 +63,6 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "TransformerEncoderLayer",
     "init",
 ]
