@@ -1,7 +1,7 @@
 """Scaled dot-product attention: each query's weighted mean of values, weighted by how well the keys
 fit it.
 
-    out = softmax(scale * q @ k.T + mask) @ v                                  (Vaswani et al., 2017)
+    out = softmax(scale * q @ k.T + mask) @ v                               (Vaswani et al., 2017)
 
 The gradient computes the weights again from `log_sum`, the logarithm of what each softmax was
 divided by, so the matrix of queries times keys need never lie in memory (Dao et al., 2022).
@@ -200,8 +200,8 @@ def attention(q, k, v, mask=None, *, causal=False, scale=None, layout="nhtd"):
 
 @attention.compute
 def _(xp, q, k, v, mask, causal, scale, layout):
-    parts = _swapped(xp, layout, *map(widen, (q, k, v)))
-    out, log_sum = _attend(xp, *parts, widen(mask), causal, scale)
+    a, b, c = _swapped(xp, layout, *map(widen, (q, k, v)))
+    out, log_sum = _attend(xp, a, b, c, widen(mask), causal, scale)
     return _swapped(xp, layout, out.astype(q.dtype))[0], log_sum
 
 
@@ -220,8 +220,8 @@ def _needs_more(op: Operator, gs: Sequence[Any], wanted: Sequence[bool], place: 
 
 @attention.decompose
 def _(q, k, v, mask=None, *, causal=False, scale=None, layout="nhtd"):
-    parts = _apart(layout, *map(single, (q, k, v)))
-    out, log_sum = _emit_attend(*parts, _single_mask(mask), causal, scale)
+    a, b, c = _apart(layout, *map(single, (q, k, v)))
+    out, log_sum = _emit_attend(a, b, c, _single_mask(mask), causal, scale)
     return cast_like(_apart(layout, out)[0], q), log_sum
 
 
@@ -263,10 +263,12 @@ def _(gs, op, vjp):
 # ---- all of one product ------------------------------------------------------------------------
 
 
-def _three(qkv: Spec) -> list[Spec]:
+def _packed_specs(qkv: Spec, mask: Spec | None) -> tuple[Spec, Spec]:
+    """As `_specs`."""
     need_rank(qkv, 5, what="qkv")
     require_equal(3, qkv.shape[2], "3 and the third size of qkv")
-    return [Spec((*qkv.shape[:2], *qkv.shape[3:]), qkv.dtype)] * 3
+    one = Spec((*qkv.shape[:2], *qkv.shape[3:]), qkv.dtype)
+    return _specs(one, one, one, mask, "nthd")
 
 
 def _parts(qkv: Any) -> list[Any]:
@@ -284,13 +286,13 @@ def _emit_parts(qkv: Any) -> list[Any]:
 def self_attention(qkv, mask=None, *, causal=False, scale=None):
     """`attention` of queries, keys and values that lie side by side, as one linear layer gives
     them: qkv [N, T, 3, heads, d]; out [N, T, heads, d], log_sum [N, heads, T]."""
-    return _specs(*_three(qkv), mask, "nthd")
+    return _packed_specs(qkv, mask)
 
 
 @self_attention.compute
 def _(xp, qkv, mask, causal, scale):
-    parts = _swapped(xp, "nthd", *_parts(widen(qkv)))
-    out, log_sum = _attend(xp, *parts, widen(mask), causal, scale)
+    q, k, v = _swapped(xp, "nthd", *_parts(widen(qkv)))
+    out, log_sum = _attend(xp, q, k, v, widen(mask), causal, scale)
     return xp.transpose(out, SWAP).astype(qkv.dtype), log_sum
 
 
@@ -303,7 +305,8 @@ def _(qkv, mask, out, log_sum, gs, op, vjp, wanted):
 
 @self_attention.decompose
 def _(qkv, mask=None, *, causal=False, scale=None):
-    out, log_sum = _emit_attend(*_emit_parts(qkv), _single_mask(mask), causal, scale)
+    q, k, v = _emit_parts(qkv)
+    out, log_sum = _emit_attend(q, k, v, _single_mask(mask), causal, scale)
     return cast_like(o.transpose(out, perm=SWAP), qkv), log_sum
 
 
@@ -313,7 +316,7 @@ def self_attention_grad(qkv, result, log_sum, grad, mask=None, *, causal=False, 
 
     result, log_sum: what `self_attention` gives; grad: of the shape of result.
     """
-    _check_grad(result, log_sum, _specs(*_three(qkv), mask, "nthd"), grad)
+    _check_grad(result, log_sum, _packed_specs(qkv, mask), grad)
     return qkv
 
 

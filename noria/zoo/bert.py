@@ -30,6 +30,11 @@ def _table(rows: int, size: int) -> Embedding:
     return table
 
 
+def _first(table: Embedding, count: Any) -> Any:
+    """Its first rows."""
+    return o.slice(table.weight, axes=(0,), starts=(0,), stops=(count,))
+
+
 class Embeddings(Module):
     """The sum of what a word, its position and its type are, normalised."""
 
@@ -40,9 +45,9 @@ class Embeddings(Module):
         self.LayerNorm = LayerNorm(size, epsilon=EPSILON)
 
     def __call__(self, ids: Any, types: Any) -> Any:
-        kind = self.token_type_embeddings
-        kind = kind.weight[0] if types is None else kind(types)
-        place = o.add(self.position_embeddings.weight[: ids.shape[1]], kind)
+        table = self.token_type_embeddings
+        kind = _first(table, 1) if types is None else table(types)
+        place = o.add(_first(self.position_embeddings, ids.shape[1]), kind)
         return self.LayerNorm(o.add(self.word_embeddings(ids), place))
 
 

@@ -43,7 +43,8 @@ class TransformerLM(Module):
         time, most = ids.shape[1], self.position.weight.shape[0]
         if known_ge(most, time) is False:
             raise ShapeError("the text is too long", expected=f"T <= {most}", got=str(time))
-        x = o.add(self.token(ids), self.position.weight[:time])  # [N, T, size]
+        places = o.slice(self.position.weight, axes=(0,), starts=(0,), stops=(time,))
+        x = o.add(self.token(ids), places)  # [N, T, size]
         for layer in self.layers:
             x = layer(x, causal=True)
         return self.head(self.norm(x))

@@ -1,9 +1,8 @@
-"""Attention, forward and backward, block by block: the scores of QUERIES x KEYS at a time stay in the
-cache, the matrix of all scores never exists (Dao et al., 2022; Rabe and Staats, 2021).
+"""Attention, forward and backward, block by block: the scores of QUERIES x KEYS at a time stay in
+the cache, the matrix of all scores never exists (Dao et al., 2022; Rabe and Staats, 2021).
 
 A thread takes blocks of queries (forward) or whole heads (backward). Products run in register tiles
-(`gemm.py`) on packed keys and values; A may lie in memory in any strides, so heads are read where the
-linear layer before left them.
+(`gemm.py`) on packed keys and values; heads are read where the linear layer before left them.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from dataclasses import dataclass
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import gemm
-from noria.kernels.numba.attention_source import BACKWARD, FORWARD, PITCH, QUERIES, block_bytes
+from noria.kernels.numba.attention_source import BACKWARD, FORWARD, block_bytes
 from noria.kernels.numba.launch import float_bits, launch, need
 from noria.kernels.numba.parallel import thread_count
-from noria.kernels.registry import Array, BoundOp, Declined, Kernel, Prepared, register
+from noria.kernels.registry import Array, BoundOp, Kernel, Prepared, register
 
 BYTES = 4  # of a float32
 
@@ -59,8 +58,9 @@ class _Shape:
         return 2.0 * scores * (self.inner + self.width)
 
 
-def _apart(q: Array, k: Array, v: Array, layout: str) -> _Shape:
-    """Of separate operands of a layout."""
+def _apart(operands: Sequence[Array], layout: str) -> _Shape:
+    """Of operands that begin with q, k and v, apart, in a layout."""
+    q, k, v = operands[:3]
     heads, time = (1, 2) if layout == "nhtd" else (2, 1)
 
     def view(a: Array, last: int) -> _View:
@@ -109,8 +109,7 @@ class Attention(Kernel):
         packed = bound.op.type.startswith("self_")
         arrays = [a for a in bound.inputs if a is not None]
         mask = arrays.pop() if _has_mask(bound.op) else None
-        first: Sequence[Array] = arrays[:1] if packed else arrays[:3]
-        shape = _packed(*first) if packed else _apart(*first, bound.attrs["layout"])
+        shape = _packed(arrays[0]) if packed else _apart(arrays, bound.attrs["layout"])
         scale = bound.attrs["scale"]
         scale = shape.inner**-0.5 if scale is None else scale
         how = [float_bits(scale), int(bound.attrs["causal"])]
@@ -133,9 +132,7 @@ class Attention(Kernel):
                 table += [*out.of(outs[0]), outs[1]]
             table += [*_mask(mask, ins[-1]), *shape.sizes, *how, scratch, room]
             count = int(shape.work * (2.5 if backward else 1) / 8)  # of vectors' lanes
-            call = launch(
-                self.name, source, "attend", table, threads=bound.threads, ops=8 * count
-            )
+            call = launch(self.name, source, "attend", table, threads=bound.threads, ops=8 * count)
             return [call]
 
         work = shape.work * (2.5 if backward else 1)

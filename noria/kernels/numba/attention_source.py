@@ -248,7 +248,8 @@ def attend(args):
     rows_q = rows_k + panels_k * {4 * PANEL * KEYS}
     rows_g = rows_q + panels_k * {4 * PANEL * QUERIES}
     team = team_size()
-    for head in range(batch * heads * thread_id() // team, batch * heads * (thread_id() + 1) // team):
+    first = batch * heads * thread_id() // team
+    for head in range(first, batch * heads * (thread_id() + 1) // team):
         n = head // heads
         h = head - n * heads
         for k0 in range(0, keys, {KEYS}):
