@@ -5,6 +5,7 @@ from noria.kernels.numba import copy as _copy
 from noria.kernels.numba import ctc as _ctc
 from noria.kernels.numba import elementwise as _elementwise
 from noria.kernels.numba import embedding as _embedding
+from noria.kernels.numba import layer_norm as _layer_norm
 from noria.kernels.numba import linear as _linear
 from noria.kernels.numba import loss as _loss
 from noria.kernels.numba import metric as _metric
@@ -20,4 +21,4 @@ from noria.kernels.onednn import linalg as _linalg
 __all__: list[str] = []
 _modules = (_copy, _linear, _linalg, _conv, _elementwise, _reduce, _loss, _norm, _pool, _random)
 _tables = (_metric, _ctc, _embedding, _rows, _row_updates)
-_transformers = (_attention,)
+_transformers = (_attention, _layer_norm)

@@ -46,7 +46,7 @@ def _normalised(x: Spec, axes: Axes) -> tuple[Spec, Spec]:
     return Spec(x.shape[found[0] :], x.dtype), statistics
 
 
-@op(outputs=("out", "mean", "inv_std"))
+@op(outputs=("out", "mean", "inv_std"), overwrites=((0, 0),))
 def layer_norm(x, scale=None, bias=None, *, axes=-1, epsilon=1e-5):
     """(x - mean) * inv_std * scale + bias, with mean and inv_std over `axes`, the last ones of x.
     (Ba, Kiros & Hinton, 2016)
@@ -105,7 +105,7 @@ def _(x, scale=None, bias=None, *, axes=-1, epsilon=1e-5):
     return cast_like(out, x), mean, inv_std
 
 
-@op(outputs=("gx", "g_scale", "g_bias"))
+@op(outputs=("gx", "g_scale", "g_bias"), overwrites=((0, 0), (0, 3)))
 def layer_norm_grad(x, mean, inv_std, grad, scale=None, *, axes=-1):
     """Gradients of layer_norm in x, scale and bias, from that of its out; without a scale only
     that in x.
