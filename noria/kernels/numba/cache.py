@@ -24,7 +24,17 @@ from noria.kernels.numba.loader import ObjectCode, cpu
 
 _MAGIC = b"noria object 1\n"
 # The modules whose text decides what code a source becomes.
-_GENERATORS = ("expr", "intrinsics", "loader", "loops", "lower", "math", "math_float32", "tiles")
+_GENERATORS = (
+    "expr",
+    "intrinsics",
+    "loader",
+    "loops",
+    "lower",
+    "math",
+    "math_float32",
+    "tile_sizes",
+    "tiles",
+)
 
 
 def directory() -> Path:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from noria.kernels.numba import jit
 from noria.kernels.numba.jit import NativeFunction
-from noria.kernels.numba.tiles import PANEL, ROWS, VECTORS, WIDTH
+from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
 
 # Fields of the table of a product; strides in bytes. The tiles read from A_ROW to ACCUMULATE.
 A, B, B_PANEL, C, M, N, A_ROW, A_STEP, B_ROW, C_ROW, K, ACCUMULATE = range(12)

@@ -22,14 +22,7 @@ from numba.core import types
 
 from noria.kernels.numba.expr import F32, I32, I64, declare
 from noria.kernels.numba.intrinsics import fixed
-from noria.kernels.numba.loader import cpu
-
-# 16 lanes: 6 x 4 accumulators, 4 vectors of B and a broadcast fit 32 registers; 8: 6 x 2 fit 16.
-WIDE = "+avx512f" in cpu()[1]
-WIDTH = 16 if WIDE else 8
-VECTORS = 4 if WIDE else 2
-ROWS = 6
-PANEL = WIDTH * VECTORS
+from noria.kernels.numba.tile_sizes import ROWS, VECTORS, WIDTH
 
 _LANES = ir.VectorType(F32, WIDTH)
 _MASK = ir.VectorType(ir.IntType(1), WIDTH)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from noria.kernels.numba import jit, lower
-from noria.kernels.numba.tiles import NAMESPACE, PANEL, ROWS, VECTORS, WIDTH
+from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
+from noria.kernels.numba.tiles import NAMESPACE
 
 ONE = """
 def one(args):
