@@ -33,7 +33,7 @@ def _others(x: Any, axis: int) -> tuple[int, ...]:
     return tuple(i for i in range(x.ndim) if i != axis % x.ndim)
 
 
-@op(outputs=BATCH_NORM)
+@op(outputs=BATCH_NORM, overwrites=((0, 0), (3, 3), (4, 4)))
 def batch_norm(x, scale, bias, mean, var, *, training=False, momentum=0.1, epsilon=1e-5, axis=1):
     """(x - mean) / sqrt(var + epsilon) * scale + bias, per channel.  (Ioffe & Szegedy, 2015)
 
@@ -148,7 +148,7 @@ def _(x, scale, bias, mean, var, *, training=False, momentum=0.1, epsilon=1e-5, 
     return out, single(mean), o.rsqrt(o.add(single(var), epsilon)), mean, var
 
 
-@op(outputs=("gx", "g_scale", "g_bias"))
+@op(outputs=("gx", "g_scale", "g_bias"), overwrites=((0, 0), (0, 4)))
 def batch_norm_grad(x, scale, mean, inv_std, grad, *, axis=1):
     """Gradients of batch_norm(training=True) in x, scale and bias, from that of its out.
 

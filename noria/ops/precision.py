@@ -49,6 +49,8 @@ FOLLOWS: Mapping[str, Positions] = {
     "avg_pool2d_grad": (0,),
     "batch_norm": (0,),
     "batch_norm_grad": (0, 4),
+    "batch_norm_relu": (0, 5),
+    "batch_norm_relu_grad": (0, 4, 5, 6),
 }
 """op -> the inputs that are halves if the first of them comes from a product; so are then the
 outputs of that size, while scale, bias and statistics stay float32."""

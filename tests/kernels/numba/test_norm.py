@@ -67,6 +67,31 @@ def test_nan_and_infinities_stay_in_their_channel():
     check_kernel("batch_norm", [x, scale, bias, mean, var], {"training": True}, kernel=NAME)
 
 
+@pytest.mark.parametrize("shape", [(5, 7), (65, 3), (4, 3, 5, 7), (2, 64, 9, 9), (1, 17, 1, 1)])
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_relu_and_a_residual_go_along(shape, residual):
+    inputs = [arr(*shape), *vectors(shape[1]), *([arr(*shape)] if residual else [])]
+    symbolic = {0: {0: "N"}, 5: {0: "N"}} if residual else BATCH
+    check_kernel("batch_norm_relu", inputs, kernel=NAME, wide=True, symbolic=symbolic)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (65, 3), (4, 3, 5, 7), (2, 64, 9, 9), (1, 17, 1, 1)])
+@pytest.mark.parametrize("gradients", [1, 2])
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_gradient_is_masked_on_the_way(shape, gradients, residual):
+    c = shape[1]
+    inputs = [arr(*shape), arr(c), arr(c), arr(c, low=0.5), *[arr(*shape)] * (1 + gradients)]
+    check_kernel("batch_norm_relu_grad", inputs, {"residual": residual}, kernel=NAME, wide=True)
+
+
+def test_nan_passes_through_the_relu_as_in_the_reference():
+    x = arr(12, 4).make((1,))
+    x[3, 1], x[5, 2] = np.nan, np.inf
+    residual = arr(12, 4).make((2,))
+    residual[0, 0] = np.nan
+    check_kernel("batch_norm_relu", [x, *vectors(4), residual], kernel=NAME)
+
+
 def test_it_serves_no_other_form():
     x, vs = arr(4, 3, 5), vectors(3)
     with pytest.raises(AssertionError, match="the test form"):
@@ -87,6 +112,16 @@ def test_bfloat16_beside_float32_statistics(shape):
     forward(x, symbolic=BATCH, tol=8e-3)
     inputs = [x, *(arr(channels, low=0.5) for _ in range(3)), arr(*shape, dtype="bfloat16")]
     check_kernel("batch_norm_grad", inputs, kernel=NAME, wide=True, tol=8e-3)
+
+
+# Of one row nothing would be left to compare: the gradient, rounded to bfloat16, cancels itself.
+@pytest.mark.parametrize("shape", [(65, 17), (4, 3, 5, 7), (2, 64, 3, 3)])
+def test_bfloat16_with_a_relu(shape):
+    x = y = arr(*shape, dtype="bfloat16")
+    check_kernel("batch_norm_relu", [x, *vectors(shape[1]), y], kernel=NAME, wide=True, tol=8e-3)
+    inputs = [x, *(arr(shape[1], low=0.5) for _ in range(3)), y, y, y]
+    how = {"residual": True}
+    check_kernel("batch_norm_relu_grad", inputs, how, kernel=NAME, wide=True, tol=1e-2)
 
 
 def test_nan_of_bfloat16_stays_in_its_channel():
