@@ -30,6 +30,7 @@ SUPPORT = {
     "common",
     "conv_compute",
     "fused",
+    "fused_norm",
     "getitem",
     "library",
     "loop_grad",
