@@ -1,0 +1,5 @@
+"""BERT in ONNX Runtime."""
+
+from bench.rivals.ort.common import makers
+
+MAKERS = makers("attention")

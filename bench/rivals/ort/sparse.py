@@ -1,0 +1,5 @@
+"""DeepFM in ONNX Runtime."""
+
+from bench.rivals.ort.common import makers
+
+MAKERS = makers("sparse")

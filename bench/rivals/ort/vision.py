@@ -1,0 +1,5 @@
+"""Convolutional networks in ONNX Runtime."""
+
+from bench.rivals.ort.common import makers
+
+MAKERS = makers("vision")

@@ -1,0 +1,5 @@
+"""BERT in OpenVINO."""
+
+from bench.rivals.ov.common import makers
+
+MAKERS = makers("attention")

@@ -1,0 +1,5 @@
+"""Perceptrons in OpenVINO."""
+
+from bench.rivals.ov.common import makers
+
+MAKERS = makers("dense")

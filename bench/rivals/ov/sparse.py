@@ -1,0 +1,5 @@
+"""DeepFM in OpenVINO."""
+
+from bench.rivals.ov.common import makers
+
+MAKERS = makers("sparse")

@@ -1,0 +1,5 @@
+"""Convolutional networks in OpenVINO."""
+
+from bench.rivals.ov.common import makers
+
+MAKERS = makers("vision")
