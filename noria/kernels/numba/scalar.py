@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -146,15 +147,22 @@ def _adam(
     epsilon: float,
     weight_decay: float,
 ) -> tuple[Term, ...]:
-    grad = cast(grad, wide_dtype(param.dtype))
+    dtype = wide_dtype(param.dtype)
+    grad, lr, count = cast(grad, dtype), cast(lr, dtype), cast(step, dtype)
     m = m * beta1 + grad * (1 - beta1)
     v = v * beta2 + grad * (1 - beta2) * grad
-    count = cast(step, lr.dtype)
-    rate = cast(lr / (1.0 - call("pow", lr.like(beta1), count)), param.dtype)
-    fix = cast(call("sqrt", 1.0 - call("pow", lr.like(beta2), count)), param.dtype)
+    rate = lr / _one_minus_power(beta1, count)
+    fix = call("sqrt", _one_minus_power(beta2, count))
     if weight_decay:
-        param = param - cast(lr, param.dtype) * weight_decay * param
+        param = param - lr * weight_decay * param
     return param - rate * m / (call("sqrt", v) / fix + epsilon), m, v
+
+
+def _one_minus_power(beta: float, count: Term) -> Term:
+    """1 - beta^count, accurate where beta is nearly 1."""
+    if beta == 0:
+        return count.like(1.0)
+    return -call("expm1", count * math.log(beta))
 
 
 def _rmsprop(

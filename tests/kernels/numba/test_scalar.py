@@ -213,6 +213,7 @@ UPDATE_CASES = [
     ("adagrad_update", 1, {"epsilon": 1e-6}),
     ("adam_update", 2, {"weight_decay": 0.1}),
     ("adam_update", 2, {"beta1": 0.5}),
+    ("adam_update", 2, {"beta1": 0.0}),
     ("rmsprop_update", 3, {}),
     ("rmsprop_update", 3, {"momentum": 0.9, "centered": True}),
 ]
@@ -227,10 +228,17 @@ def test_updates_follow_their_formulas(name, states, attrs, dtypes):
     if attrs.get("centered"):
         kept[1] = kept[1] / 4  # the square of a mean is below the mean of squares
     inputs = [param, grad, *kept, RATE, *([STEP] if name == "adam_update" else [])]
-    # adam's corrections are powers in the learning rate's float32, whatever the parameter is
-    check(
-        name, inputs, ulps=2**30 if (name, dtypes[0]) == ("adam_update", "float64") else 8, **attrs
-    )
+    check(name, inputs, ulps=8, **attrs)
+
+
+@pytest.mark.parametrize("step", [1, 2, 10, 1000, 10**6])
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.9999), (0.999999, 0.9999999)])
+def test_the_corrections_of_adam_are_accurate_at_every_step(step, betas):
+    rng = np.random.default_rng(step)
+    param, grad, m = (rng.standard_normal(333).astype("f") for _ in range(3))
+    v = rng.uniform(1, 2, 333).astype("f")
+    inputs = [param, grad, m, v, RATE, np.array(step)]
+    check("adam_update", inputs, ulps=4, beta1=betas[0], beta2=betas[1])
 
 
 def test_updates_in_float32_are_the_references_to_the_last_bit():
