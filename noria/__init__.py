@@ -19,6 +19,7 @@ from noria.ir.trace import spec, trace
 from noria.ir.verify import verify
 from noria.kernels import library as _library
 from noria.passes.for_test import for_test
+from noria.passes.recompute import recomputed
 from noria.runtime.executor import Executor
 from noria.runtime.predictor import Predictor
 from noria.runtime.profiling.profile import Profile, profile
@@ -53,6 +54,7 @@ __all__ = [
     "optim",
     "parse",
     "profile",
+    "recomputed",
     "same",
     "save",
     "spec",

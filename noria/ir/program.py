@@ -199,6 +199,8 @@ class Program:
     state:   name -> State; the state's value may be used by any operator of the main block
     outputs: name a user fetches -> Value
     updates: state name -> Value, all committed together when a step ends
+    recomputed: values of one part each, not to be kept for the backward part; for the optimiser,
+             and not saved with the Program
     """
 
     name: str = "program"
@@ -206,6 +208,7 @@ class Program:
     state: dict[str, State] = field(default_factory=dict)
     outputs: dict[str, Value] = field(default_factory=dict)
     updates: dict[str, Value] = field(default_factory=dict)
+    recomputed: list[frozenset[Value]] = field(default_factory=list)
 
     @property
     def inputs(self) -> dict[str, Value]:
@@ -218,9 +221,8 @@ class Program:
         return self.block.operators
 
     def copy(self) -> Program:
-        return Program(
-            self.name, self.block.copy(), dict(self.state), dict(self.outputs), dict(self.updates)
-        )
+        tables = dict(self.state), dict(self.outputs), dict(self.updates)
+        return Program(self.name, self.block.copy(), *tables, list(self.recomputed))
 
     def roots(self) -> list[Value]:
         """What a step must produce: outputs and updates."""

@@ -171,6 +171,26 @@ def _():
     return None
 
 
+@op(views={0: 0})
+def later(x, after):
+    """x, in the same memory, but not before `after` is known.
+
+    What is computed from it is neither merged with what is computed from x, nor computed as early:
+    so `passes/recompute.py` says when to compute something again.
+    """
+    return x
+
+
+@later.compute
+def _(xp, x, after):
+    return x
+
+
+@later.grad
+def _(g):
+    return g, None
+
+
 # ---- composed ----------------------------------------------------------------------------------
 
 

@@ -21,6 +21,8 @@ from noria.ir.program import Program, State, Value
 from noria.ir.sparse import SparseGrad
 from noria.ops.update import clip_by_global_norm
 from noria.optim.schedules import Schedule
+from noria.passes.recompute import Budget
+from noria.passes.recompute import recompute as recomputing
 
 
 def _rate(lr: float | Schedule) -> float | Schedule:
@@ -73,12 +75,19 @@ class Optimizer:
         self.name = name
 
     def minimize(
-        self, program: Program, loss: str = "loss", wrt: Sequence[str] | None = None
+        self,
+        program: Program,
+        loss: str = "loss",
+        wrt: Sequence[str] | None = None,
+        *,
+        recompute: Budget | None = None,
     ) -> Program:
         """The training Program: `program`, its backward, and an update of each parameter.
 
         loss: name of a scalar output; wrt: names of parameters, default all trainable ones. Those
         that the loss does not depend on stay as they are.
+        recompute: bytes for the values of a step; what does not fit is computed again when the
+        backward part needs it, as is what was traced within `noria.recomputed()`.
         Raises MissingError if there is no such output; ArgumentError if it is no scalar, for an
         unknown name in `wrt`, and if the Program updates a parameter already or has an optimiser of
         this name; ProgramError if nothing that can be learned leads to the loss.
@@ -96,7 +105,7 @@ class Optimizer:
                 grads = dict(zip(names, clipped, strict=True))
             for name, grad in grads.items():
                 self._one(builder, out.state[name], grad, rate, count)
-        return out
+        return recomputing(out, len(program.operators), recompute)
 
     def _rate_value(self, builder: Builder, step: Value) -> Value:
         if callable(self.lr):

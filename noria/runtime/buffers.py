@@ -121,6 +121,8 @@ class Buffers:
             for v in item.inputs:
                 if v is not None:
                     last.setdefault(v, t)
+            if item.reorders and not self._is_nothing(item):
+                continue
             for o, i in item.shares().items():
                 source = item.inputs[i]
                 assert source is not None

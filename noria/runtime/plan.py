@@ -23,6 +23,7 @@ from noria.kernels.registry import (
     Array,
     Choice,
     Kernel,
+    Layouts,
     choose,
     enabled_engines,
 )
@@ -215,7 +216,8 @@ class _Planner:
     def add(self, op: Operator) -> None:
         once = op in self.once
         if lookup(op.type).views:
-            self._append(Step(op, None, view=True, once=once), *_all_plain(op))
+            step = Step(op, None, view=True, once=once)
+            self._append(step, *(self._as_given(op) or _all_plain(op)))
             return
         controls = bool(op.blocks) and op.type != "fused"
         choice = Choice(None, []) if controls else choose(op, self.engines)
@@ -228,6 +230,13 @@ class _Planner:
             step.others = [k for k in choice.others if k.layout(op, given) == layout]
             self._append(step, *layout)
             self._compare(step)
+
+    def _as_given(self, op: Operator) -> Layouts | None:
+        """The layouts of a view that is another name of its first input, in whatever layout."""
+        same = op.inputs[0] is not None and op.inputs[0].shape == op.outputs[0].shape
+        if not same or len(op.outputs) > 1:
+            return None
+        return [None] * len(op.inputs), [self.layouts[op.operands[0]]]
 
     def add_dynamic(self, op: Operator, checks: list[Check]) -> None:
         """An operator whose sizes are known only when it runs; the reference takes any memory."""

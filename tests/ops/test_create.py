@@ -81,6 +81,8 @@ CASES = [
     Case("identity", [arr(3, 2)], expect=lambda x: x, symbolic=ROWS),
     Case("identity", [ints()], expect=lambda x: x),
     Case("identity", [arr(0, 2, dtype="float16")]),
+    Case("later", [arr(3, 2), arr(4)], expect=lambda x, after: x, symbolic=ROWS),
+    Case("later", [ints(), arr()], expect=lambda x, after: x),
     Case("stop_gradient", [arr(3, 2)], expect=lambda x: x, symbolic=ROWS, grad=False),  # has none
     Case("stop_gradient", [arr()], expect=lambda x: x, grad=False),  # has none
 ]
