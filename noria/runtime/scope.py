@@ -14,7 +14,7 @@ from noria.core.dims import symbols_of
 from noria.core.errors import DTypeError, MissingError, ProgramError, ShapeError, nearest
 from noria.ir.opdef import lookup
 from noria.ir.program import Program, State
-from noria.runtime.arena import Arena
+from noria.runtime.arena import Arena, give_back
 
 RANDOM = "random"  # the state that holds (seed, step) of the Program's random numbers
 
@@ -78,6 +78,7 @@ class Scope:
             elif name not in self.arrays:
                 self._allocate(state)
                 self._write(name, initial_value(state, seed))
+        give_back()
         return self
 
     def _allocate(self, state: State) -> None:

@@ -1,13 +1,15 @@
 """Zeroed aligned memory, views that stay inside and alive."""
 
+import ctypes
 import gc
+import mmap
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 from noria.core.errors import ArgumentError, EngineError
-from noria.runtime.arena import ALIGNMENT, Arena
+from noria.runtime.arena import ALIGNMENT, Arena, give_back
 
 
 @pytest.mark.parametrize("nbytes", [0, 1, 63, 4096, 100_000, (2 << 20) - 1, 2 << 20, 5_000_001])
@@ -117,3 +119,20 @@ def test_more_than_there_is_is_an_engine_error(nbytes):
 def test_a_negative_size_is_refused():
     with pytest.raises(ArgumentError):
         Arena(-1)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="another C library")
+def test_freed_memory_is_given_back():
+    """Small arrays, of which the C library makes no mappings of their own."""
+
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * mmap.PAGESIZE
+
+    arrays = [np.ones(8000, np.uint8) for _ in range(8000)]
+    keep = arrays[::100]  # so that the heap cannot simply become shorter
+    full = resident()
+    del arrays
+    give_back()
+    assert resident() < full - (40 << 20)
+    assert all(a.all() for a in keep)
