@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from noria.core.dims import known_ge, product
+from noria.core.dims import known_ge
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
@@ -77,9 +77,7 @@ def _(table, ids, g, padding_idx, sparse):
         g = o.where(o.unsqueeze(padding, axis=behind) if behind else padding, 0.0, g)
     if not sparse:
         return o.scatter_rows(ids, g, shape=table.shape), None
-    n = product(ids.shape)
-    rows = o.reshape(g, shape=(n, *table.shape[1:]))
-    return SparseGrad(o.reshape(ids, shape=(n,)), rows, table.shape), None
+    return SparseGrad(ids, g, table.shape), None
 
 
 def embedding_bag(

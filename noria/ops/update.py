@@ -4,8 +4,9 @@ Every op returns the new parameter and the new state it keeps; nothing is change
 planner may give an output its input's memory). lr: float [], the learning rate; step: int64 [], the
 number of the step, from 1. The formulas are PyTorch's; halves are computed in float32.
 
-`<op>_rows` takes a sparse gradient, ids [n] and rows [n, ...]: rows of the same id are added, and
-only the rows named change, parameter and state alike ("lazy").
+`<op>_rows` takes a sparse gradient, ids [..., *per] and rows [..., *param.shape[1:]]: rows[i]
+belongs to every id of ids[i]. Rows of the same id are added, and only the rows named change,
+parameter and state alike ("lazy").
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from noria.core.dims import product
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
-from noria.ir.program import Spec
+from noria.ir.program import Shape, Spec
 from noria.ir.sparse import SparseGrad
 from noria.ops import update_rules as rules
-from noria.ops.common import need_float, need_integer, need_rank, require_equal, require_same_shape
+from noria.ops.common import need_float, need_integer, require_same_shape
 from noria.ops.numeric import cast_like
 
 
@@ -38,11 +40,18 @@ def _check_rows(param: Spec, ids: Spec, rows: Spec, lr: Spec, **others: Any) -> 
     """As `_check`, for a sparse gradient."""
     if param.ndim == 0:
         raise ShapeError("a scalar has no rows", got=str(param))
+    _check_pair(ids, rows, param.shape[1:])
+    _check(param, lr, **others)
+
+
+def _check_pair(ids: Spec, rows: Spec, row: Shape) -> None:
+    """ids [..., *per] and rows [..., *row]."""
     need_float(rows)
     need_integer(ids)
-    need_rank(ids, 1, what="ids")
-    require_same_shape(Spec((*ids.shape, *param.shape[1:]), rows.dtype), rows, "rows")
-    _check(param, lr, **others)
+    lead = rows.ndim - len(row)
+    if not 0 <= lead <= ids.ndim:
+        raise ShapeError("rows belong to ids", expected=f"{ids}, rows {list(row)}", got=str(rows))
+    require_same_shape(Spec((*ids.shape[:lead], *row), rows.dtype), rows, "rows")
 
 
 def _check_fractions(**numbers: float) -> None:
@@ -262,31 +271,29 @@ def _(xp, param, ids, rows, square, mean, velocity, lr, **how):
 
 
 @op(outputs=("unique", "total"))
-def merge_rows(ids, rows, *, count):
-    """A sparse gradient of a table of `count` rows with each id once: (ids, rows), as long as
-    before.
+def merge_rows(ids, rows, *, shape):
+    """A sparse gradient of a table of `shape` with each id once: ids [n], rows [n, *shape[1:]],
+    where n is the number of all ids.
 
-    Ids rise, rows of one id are added; places left over have the id `count` and rows of zeros.
+    Ids rise, rows of one id are added; places left over have the id shape[0] and rows of zeros.
     """
-    need_integer(ids)
-    need_float(rows)
-    need_rank(ids, 1, what="ids")
-    if rows.ndim == 0:
-        raise ShapeError("rows need an axis of rows", got=str(rows))
-    require_equal(ids.shape[0], rows.shape[0], "the number of ids and of rows")
-    return ids, rows
+    if not shape:
+        raise ShapeError("a scalar has no rows", got="a table []")
+    _check_pair(ids, rows, shape[1:])
+    n = product(ids.shape)
+    return Spec((n,), ids.dtype), Spec((n, *shape[1:]), rows.dtype)
 
 
 @merge_rows.compute
-def _(xp, ids, rows, count):
-    unique, total = rules.merged(xp, ids, rows, count)
+def _(xp, ids, rows, shape):
+    unique, total = rules.merged(xp, ids, rows, shape)
     return unique, total.astype(rows.dtype)
 
 
 def _squared_norm(grad: Any) -> Any:
     rows = grad
     if isinstance(grad, SparseGrad):
-        _, rows = o.merge_rows(grad.ids, grad.rows, count=grad.shape[0])
+        _, rows = o.merge_rows(grad.ids, grad.rows, shape=grad.shape)
     return o.reduce_sum(o.square(o.cast(rows, dtype="float32")))
 
 

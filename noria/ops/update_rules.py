@@ -116,10 +116,10 @@ def applied_to_rows(
     left out).
     """
     count = arrays[0].shape[0]
-    if ids.shape[0] == 0 or count == 0:
+    if ids.size == 0 or count == 0:
         check_rows(xp, ids, count)
         return tuple(arrays)
-    unique, total = merged(xp, ids, rows, count)
+    unique, total = merged(xp, ids, rows, arrays[0].shape)
     if xp is np:
         named = unique < count
         unique, total = unique[named], total[named]
@@ -137,13 +137,19 @@ def _replaced(xp: Any, array: Any, at: Any, rows: Any) -> Any:
     return out
 
 
-def merged(xp: Any, ids: Any, rows: Any, count: int) -> tuple[Any, Any]:
-    """(ids in rising order, each once; their rows, added up), both as long as before: places left
-    over have the id `count` and rows of zeros. Sums of halves are float32.
+def merged(xp: Any, ids: Any, rows: Any, shape: Sequence[Any]) -> tuple[Any, Any]:
+    """(ids in rising order, each once; their rows, added up), both as long as there are ids: places
+    left over have the id shape[0] and rows of zeros. Sums of halves are float32.
 
-    Rows are added in the order they stand in. Raises ArgumentError for an id that is no row.
+    rows[i] belongs to all of ids[i]; shape: of the table. Rows are added in the order of their ids.
+    Raises ArgumentError for an id that is no row.
     """
+    count, row = shape[0], tuple(shape[1:])
     check_rows(xp, ids, count)
+    between = (1,) * (ids.ndim + len(row) - rows.ndim)
+    rows = rows.reshape(*rows.shape[: rows.ndim - len(row)], *between, *row)
+    rows = xp.broadcast_to(rows, (*ids.shape, *row)).reshape(ids.size, *row)
+    ids = ids.reshape(-1)
     if xp is not np:  # jax would count a negative id from the end
         ids = xp.where(ids < 0, count, ids)
     order = xp.argsort(ids, stable=True)

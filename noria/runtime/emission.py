@@ -137,8 +137,8 @@ class Emission:
     def _explain(self, item: Item, failure: RowFailed) -> NoReturn:
         """Kernels fail with a number. What is wrong with the inputs the reference tells, as it does
         without fast kernels; if it finds nothing, the kernel is at fault."""
-        if item.pack is None and not item.reorders:
-            inputs = [self.reader(v)() for v in item.inputs]
+        if not item.reorders:
+            inputs = [self.reader(v)() for v in item.step.op.inputs]
             try:
                 with np.errstate(all="ignore"):
                     run_operator(item.step.op, inputs, dict(self.sizes))

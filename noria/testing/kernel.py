@@ -257,9 +257,7 @@ class _Run:
         known = Feeds(self.program)
         sizes = known.sizes([feeds[v.name] for v in known.inputs])
         with parallel.always():
-            bound = Bound(self.plan, sizes, self.arrays, self.situation.threads, block_functions)
-        bound.run_prologue()
-        return bound
+            return Bound(self.plan, sizes, self.arrays, self.situation.threads, block_functions)
 
     def run(self, bound: Bound, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One step in memory full of garbage, with feeds that are not contiguous."""
@@ -267,6 +265,8 @@ class _Run:
         memory[...] = GARBAGE
         for v, view in zip(self.program.block.inputs, bound.feeds, strict=True):
             view[...] = strided(feeds[v.name])
+        if bound.epoch < 0:  # the first time; what never changes may be refused too
+            bound.run_prologue()
         bound.run()
         outside = np.ones(bound.arena_bytes, bool)
         for b in bound.memory.all:

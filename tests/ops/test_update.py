@@ -72,6 +72,8 @@ def each_row(name, how):
     """The formula for the rows named, after those of one id were added."""
 
     def apply(param, ids, rows, *rest):
+        per = ids.size // max(len(rows), 1)
+        ids, rows = ids.ravel(), rows.repeat(max(per, 1), axis=0)
         arrays = [np.array(a, np.float64) for a in (param, *rest[: STATES[name]])]
         for i in sorted(set(ids.tolist())):
             total = rows[ids == i].astype(np.float64).sum(0)
@@ -127,7 +129,7 @@ IDS = np.array([4, 0, 4, 2, 4, 0])
 
 
 def sparse(name, shape=(5, 3), ids=IDS, dtype="float32", **how):
-    rows = arr(len(ids), *shape[1:], dtype=dtype)
+    rows = arr(len(ids), *shape[1:], dtype=dtype)  # one row for all ids of ids[i]
     inputs = [
         arr(*shape, dtype=dtype),
         ids,
@@ -146,6 +148,7 @@ CASES = [
     *(dense(name, dtype="float64", symbolic=False) for name in STATES),
     *(sparse(name) for name in STATES),
     *(sparse(name, ids=np.zeros(0, int)) for name in STATES),
+    *(sparse(name, ids=IDS.reshape(2, 3)) for name in STATES),
     *(sparse(name, shape=(5,), ids=IDS.astype(np.int32)) for name in STATES),
     *(sparse(name, shape=(5, 2, 2), dtype="bfloat16") for name in STATES),
     dense("momentum", momentum=0.5, nesterov=True),
@@ -169,20 +172,29 @@ CASES = [
     Case(
         "merge_rows",
         [ints(6, high=4), arr(6, 2)],
-        {"count": 4},
+        {"shape": (4, 2)},
         symbolic={i: {0: "K"} for i in (0, 1)},
     ),
     Case(
         "merge_rows",
         [IDS, arr(6, 2)],
-        {"count": 5},
+        {"shape": (5, 2)},
         expect=lambda i, r: (
             np.array([0, 2, 4, 5, 5, 5]),
             np.stack([r[1] + r[5], r[3], r[0] + r[2] + r[4], *[0 * r[0]] * 3]),
         ),
     ),
-    Case("merge_rows", [np.zeros(0, int), arr(0, 2)], {"count": 5}),
-    Case("merge_rows", [IDS, arr(6, dtype="bfloat16")], {"count": 7}),
+    Case("merge_rows", [np.zeros(0, int), arr(0, 2)], {"shape": (5, 2)}),
+    Case("merge_rows", [IDS, arr(6, dtype="bfloat16")], {"shape": (7,)}),
+    Case(
+        "merge_rows",
+        [IDS.reshape(2, 3), arr(2, 2)],
+        {"shape": (5, 2)},
+        expect=lambda i, r: (
+            np.array([0, 2, 4, 5, 5, 5]),
+            np.stack([r[0] + r[1], r[1], 2 * r[0] + r[1], *[0 * r[0]] * 3]),
+        ),
+    ),
 ]
 
 
@@ -294,12 +306,16 @@ def test_shapes_that_differ_are_named():
         update.adam_update(p, p, p, p, lr, np.array([1]))
     with pytest.raises(ShapeError, match="rows"):
         update.sgd_update_rows(p, np.array([0]), np.ones((2, 3)), lr)
-    with pytest.raises(ShapeError, match="ids"):
-        update.sgd_update_rows(p, np.array([[0]]), np.ones((1, 1, 3)), lr)
+    with pytest.raises(ShapeError, match="rows belong to ids"):
+        update.sgd_update_rows(p, np.array([0]), np.ones((1, 1, 3)), lr)
+    with pytest.raises(ShapeError, match="rows"):
+        update.sgd_update_rows(p, np.array([[0, 1]]), np.ones((2, 3)), lr)
     with pytest.raises(ShapeError, match="no rows"):
         update.sgd_update_rows(np.float32(1), np.array([0]), np.ones(1), lr)
-    with pytest.raises(ShapeError, match="number of ids"):
-        update.merge_rows(np.array([0]), np.ones((2, 3)), count=3)
+    with pytest.raises(ShapeError, match="rows"):
+        update.merge_rows(np.array([0]), np.ones((2, 3)), shape=(3, 3))
+    with pytest.raises(ShapeError, match="no rows"):
+        update.merge_rows(np.array([0]), np.ones(1), shape=())
 
 
 def test_dtypes_and_numbers_out_of_range_are_refused():

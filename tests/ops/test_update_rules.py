@@ -11,19 +11,19 @@ LR = np.float32(0.5)
 def test_merging_adds_rows_of_one_id_in_rising_order():
     ids = np.array([3, 1, 3, 0, 3])
     rows = np.array([[1.0], [10], [2], [100], [4]])
-    unique, total = rules.merged(np, ids, rows, 5)
+    unique, total = rules.merged(np, ids, rows, (5, 1))
     assert unique.tolist() == [0, 1, 3, 5, 5]
     assert total.ravel().tolist() == [100, 10, 7, 0, 0]
 
 
 def test_merging_many_halves_is_added_up_in_float32():
     rows = np.ones((3000, 1), np.float16)
-    _, total = rules.merged(np, np.zeros(3000, int), rows, 1)
+    _, total = rules.merged(np, np.zeros(3000, int), rows, (1, 1))
     assert total.dtype == np.float32 and total[0] == 3000  # float16 stops counting at 2048
 
 
 def test_merging_nothing_gives_nothing():
-    unique, total = rules.merged(np, np.zeros(0, int), np.ones((0, 2)), 4)
+    unique, total = rules.merged(np, np.zeros(0, int), np.ones((0, 2)), (4, 2))
     assert unique.shape == (0,) and total.shape == (0, 2)
 
 

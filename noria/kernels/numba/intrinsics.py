@@ -8,6 +8,8 @@ LLVM has to assume that any two pointers overlap. A kernel whose iterations do n
 another says so with `independent()` in the body of its innermost loop, as C compilers have
 `#pragma ivdep`: iteration i may read and write element i of several equal pointers (in-place use),
 but must not read what another iteration writes.
+`together()` says the same of a loop whose few iterations are a constant, such as that over a short
+row of a table, and that they shall run as vectors.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from noria.kernels.numba.expr import (
     truncate,
 )
 
-INDEPENDENT = "noria.independent"  # a mark in the IR, gone after compilation
+MARKS = {"noria.independent": False, "noria.together": True}  # in the IR, gone after compilation
 _HALF = ir.HalfType()
 Emit = Callable[[ir.IRBuilder, list[ir.Value]], ir.Value | None]
 _Resolve = Callable[..., tuple[types.Type, list[types.Type], Emit] | None]
@@ -146,8 +148,11 @@ def _round_bfloat16(x: Value) -> Value:
     return truncate(select(x.is_nan(), high | 0x40, rounded), I16)
 
 
-def _independent(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
-    builder.call(declare(builder.module, INDEPENDENT, ir.VoidType(), []), [])
+def _mark(name: str) -> Emit:
+    def emit(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
+        builder.call(declare(builder.module, name, ir.VoidType(), []), [])
+
+    return emit
 
 
 def _call(builder: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
@@ -220,7 +225,7 @@ def _all() -> dict[str, Any]:
     i64, void = types.int64, types.void
     table = {f"load_{d}": _load(d) for d in ELEMENTS} | {f"store_{d}": _store(d) for d in ELEMENTS}
     for name, result, count, emit in (
-        ("independent", void, 0, _independent),
+        *((name.split(".")[1], void, 0, _mark(name)) for name in MARKS),
         ("call1", i64, 2, _call),
         ("call4", i64, 5, _call),
         ("thread_id", i64, 0, _openmp("omp_get_thread_num")),

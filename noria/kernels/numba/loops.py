@@ -8,7 +8,7 @@ what in-place use needs and what `noalias` would not promise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from llvmlite import ir
 
@@ -25,31 +25,40 @@ class _Node:
         return f"!{self.number}"
 
 
-def annotate(function: ir.Function, mark: str) -> str:
-    """Marks every innermost loop that calls `mark`, and removes the calls.
+def annotate(function: ir.Function, marks: Mapping[str, bool]) -> str:
+    """Marks every innermost loop that calls one of the `marks`, and removes the calls.
+
+    marks: name -> whether the loop must not be unrolled (LLVM else unrolls loops of a few turns
+           before it looks for vectors, and then finds none)
 
     Returns the metadata definitions to append to the text of the module.
     """
     loops = _loops(function)
     lines: list[str] = []
     for block in function.blocks:
-        calls = [i for i in block.instructions if _calls(i, mark)]
+        calls = [i for i in block.instructions if _callee(i) in marks]
         if calls:
             block.instructions = [i for i in block.instructions if i not in calls]
             around = [h for h, (body, _) in loops.items() if block in body]
             if around:
                 header = min(around, key=lambda h: len(loops[h][0]))
                 if not any(h is not header and h in loops[header][0] for h in loops):
-                    lines += _make_parallel(*loops.pop(header), _FIRST_NODE + len(lines))
+                    whole = any(marks[_callee(c)] for c in calls)
+                    number = _FIRST_NODE + len(lines)
+                    lines += _make_parallel(*loops.pop(header), whole, number)
     return "\n".join(lines)
 
 
-def _calls(instruction: ir.Instruction, name: str) -> bool:
-    return isinstance(instruction, ir.CallInstr) and instruction.callee.name == name
+def _callee(instruction: ir.Instruction) -> str:
+    """The function it calls; '' for other instructions."""
+    return str(instruction.callee.name) if isinstance(instruction, ir.CallInstr) else ""
 
 
-def _make_parallel(body: set[ir.Block], latches: list[ir.Block], number: int) -> list[str]:
-    group, loop, accesses = (_Node(number + k) for k in range(3))
+def _make_parallel(
+    body: set[ir.Block], latches: list[ir.Block], whole: bool, number: int
+) -> list[str]:
+    group, loop, accesses, unroll = (_Node(number + k) for k in range(4))
+    more = f", !{unroll.number}" if whole else ""
     for block in body:
         for instruction in block.instructions:
             if getattr(instruction, "element", False):
@@ -58,8 +67,9 @@ def _make_parallel(body: set[ir.Block], latches: list[ir.Block], number: int) ->
         latch.terminator.set_metadata("llvm.loop", loop)
     return [
         f"!{group.number} = distinct !{{}}",
-        f"!{loop.number} = distinct !{{!{loop.number}, !{accesses.number}}}",
+        f"!{loop.number} = distinct !{{!{loop.number}, !{accesses.number}{more}}}",
         f'!{accesses.number} = !{{!"llvm.loop.parallel_accesses", !{group.number}}}',
+        f'!{unroll.number} = !{{!"llvm.loop.unroll.disable"}}',
     ]
 
 

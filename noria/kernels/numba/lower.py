@@ -223,7 +223,7 @@ def _front_end(function: Any, symbol: str) -> tuple[_Library, str]:
     (module,) = library.modules
     kernel = module.globals[description.llvm_func_name]
     module.globals[description.env_name].linkage = "internal"  # for Python objects; goes unused
-    nodes = loops.annotate(kernel, intrinsics.INDEPENDENT)
+    nodes = loops.annotate(kernel, intrinsics.MARKS)
     _add_entry(module, kernel, symbol)
     return library, f"{module}\n{nodes}\n"
 

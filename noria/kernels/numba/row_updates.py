@@ -1,7 +1,7 @@
 """Optimiser updates of the rows that a sparse gradient names, where parameter and state lie.
 
-Every row is updated by the thread that owns its id (see `rows.py`), after all ids were looked at:
-an id outside the table fails before anything is written.
+Every row is updated by the thread that owns its id (see `rows.py`), in one pass with the sum of its
+gradient. All ids were looked at before: one outside the table fails before anything is written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.embedding import IDS
 from noria.kernels.numba.launch import float_bits, launch, need
-from noria.kernels.numba.rows import TABLE, Sort, by_row
+from noria.kernels.numba.rows import TABLE, Rows, by_row
 from noria.kernels.registry import BoundOp, Kernel, Prepared, register
 
 
@@ -86,7 +86,7 @@ def numbers(attrs: Numbers) -> dict[str, float]:
     return given | {f"rest_{k}": 1 - v for k, v in given.items()}
 
 
-# Where the new value does not take the old one's memory, all rows are copied first.
+# Where a new value does not take the old one's memory, all rows are copied first.
 _NEW = """\
     old_NAME = load_int64(args, AT)
     new_NAME = load_int64(args, AT + 1)
@@ -96,25 +96,25 @@ _NEW = """\
         copy_bytes(new_NAME + skip, old_NAME + skip, stop - skip)"""
 
 
-def update_source(kind: str, ids: str, width: int, attrs: Numbers) -> str:
-    """After the sort's part the table has lr, step, the numbers, and for the parameter and each
-    state the old and the new address."""
+def update_source(kind: str, sizes: Rows, attrs: Numbers) -> str:
+    """After what all kernels have, the table has lr, step, the numbers, and for the parameter and
+    each state the old and the new address."""
     formula, known = _FORMULAS[kind](attrs), list(numbers(attrs))
     names = ("p", *formula.state)
     places = {n: TABLE + 2 + len(known) + 2 * k for k, n in enumerate(names)}
-    before = "\n".join(_NEW.replace("AT", str(at)).replace("NAME", n) for n, at in places.items())
-    soon = [f"prefetch(new_{n} + soon * WIDTH * 4)" for n in names]
     once = [f"lr = load_float32(load_int64(args, {TABLE}), 0)"]
     if "step" in lookup(kind).names:
         once.append(f"step = float64(load_int64(load_int64(args, {TABLE + 1}), 0))")
     for k, n in enumerate(known):
         once += [f"wide_{n} = load_float64(args, {TABLE + 2 + k})", f"{n} = float32(wide_{n})"]
-    element = ["independent()", "at = row * WIDTH + c", "g = load_float32(grad, c)"]
+    before = [_NEW.replace("AT", str(at)).replace("NAME", n) for n, at in places.items()]
+    before += ["    barrier()", _indented([*once, *formula.once], 4)]
+    soon = [f"prefetch(new_{n} + soon * WIDTH * 4)" for n in names]
+    element = ["together()", "at = row * WIDTH + c", "g = load_float32(grad, c)"]
     element += [f"{n} = load_float32(new_{n}, at)" for n in names]
     element += [*formula.element, *(f"store_float32(new_{n}, at, {n})" for n in names)]
-    each = _indented([*once, *formula.once], 4) + "\nEACH\n        for c in range(WIDTH):\n"
-    each += _indented(element, 12) + "\n    return 0\n"
-    return by_row(kind, ids, width, each, before, _indented(soon, 8))
+    each = f"        for c in range(WIDTH):\n{_indented(element, 12)}\n    return 0"
+    return by_row(kind, sizes, each, "\n".join(before), _indented(soon, 8))
 
 
 def _indented(lines: Sequence[str], spaces: int) -> str:
@@ -137,23 +137,23 @@ class UpdateRows(Kernel):
     def bind(self, bound: BoundOp) -> Prepared:
         kind, threads = bound.op.type, bound.threads
         names = lookup(kind).names
-        param, ids, rows = bound.inputs[:3]
-        assert param is not None and ids is not None and rows is not None
-        sort = Sort(bound, ids, rows, param.shape[0])
-        source = update_source(kind, ids.dtype, sort.width, bound.attrs)
+        param, _, rows = bound.inputs[:3]
+        assert param is not None and rows is not None
+        sizes = Rows(bound, 1, len(param.shape) - 1, param.shape[0])
+        source = update_source(kind, sizes, bound.attrs)
         known = [float_bits(x) for x in numbers(bound.attrs).values()]
         kept = [i for i, n in enumerate(names) if n not in ("ids", "rows", "lr", "step")]
-        moved = rows.nbytes * (2 + 2 * len(kept)) + 64 * ids.size
+        moved = rows.nbytes + 4 * sizes.count * sizes.width * (1 + 2 * len(kept))
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             given = dict(zip(names, ins, strict=True))
-            table = sort.table(given["ids"], given["rows"], scratch)
+            table = sizes.table(packs[0], given["rows"], scratch)
             table += [given["lr"], given.get("step", 0), *known]
             for i, out in zip(kept, outs, strict=True):
                 table += [ins[i], out]
             return [launch(self.name, source, kind, table, threads=threads, bytes=moved)]
 
-        return Prepared(emit, sort.scratch, in_place=lookup(kind).overwrites)
+        return Prepared(emit, sizes.scratch, [sizes.pack()], lookup(kind).overwrites)
 
 
 register(UpdateRows())

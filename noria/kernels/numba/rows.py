@@ -1,41 +1,41 @@
-"""The rows of a sparse gradient by their ids: sorted once, then each id's rows summed.
+"""The rows of a sparse gradient by their ids: grouped once, then each id's rows summed.
 
-The ids are sorted with their places, by a stable radix sort of the whole team. Then each thread
-owns a range of distinct ids and sums the rows of each in the order of their places, as the
-reference does. So the result does not depend on the number of threads, and the cost is that of the
-rows named, not of the table.
+The ids are sorted with their places, by a stable radix sort of the whole team, and what comes out
+is kept as a pack of the ids: kernels that have the same ids, of several tables perhaps, share it.
+Then each thread owns a range of distinct ids and sums the rows of each in the order of their
+places, as the reference does. So the result does not depend on the number of threads, and the cost
+is that of the rows named, not of the table.
 """
 
 from __future__ import annotations
 
+import re
 from math import prod
 
 from noria.ir.program import Operator
 from noria.kernels.call import Call
-from noria.kernels.numba.embedding import AHEAD, IDS, width_text
+from noria.kernels.numba.embedding import AHEAD, IDS, constant_text
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.parallel import thread_count
-from noria.kernels.registry import Array, BoundOp, Declined, Kernel, Prepared, register
+from noria.kernels.registry import BoundOp, Declined, Kernel, Pack, Prepared, register
 
 DIGIT = 11  # bits sorted in one pass: the counters of a thread stay in its first cache
 BINS = 1 << DIGIT
 LINE = 64
-TABLE = 10  # where what follows the sort's own part of the table begins
+TABLE = 8  # where what follows the part of the table that all kernels here have begins
 
-# An entry is (id - lowest id) << 32 | place. In the end `order` holds all of them in order, and
-# this thread owns the ids whose first entry is one from `begin` up to `last`. Where a thread
-# returns before a barrier, all of them do.
+# An entry is (id - lowest id) << 32 | place. In the end `order` holds all of them in order. Where a
+# thread returns before a barrier, all of them do.
 _SORT = f"""
+def group(args):
     ids = load_int64(args, 0)
-    rows = load_int64(args, 1)
-    count = load_int64(args, 2)
-    width = load_int64(args, 3)
-    size = load_int64(args, 4)
-    order = load_int64(args, 5)
-    spare = load_int64(args, 6)
-    told = load_int64(args, 7)
-    counters = load_int64(args, 8)
-    room = load_int64(args, 9)
+    count = load_int64(args, 1)
+    size = load_int64(args, 2)
+    groups = load_int64(args, 3)
+    order = load_int64(args, 4)
+    spare = load_int64(args, 5)
+    told = load_int64(args, 6)
+    counters = load_int64(args, 7)
     team = team_size()
     me = thread_id()
     first = count * me // team
@@ -50,7 +50,6 @@ _SORT = f"""
         high = max(high, key)
     store_int64(told, me * 8, low)
     store_int64(told, me * 8 + 1, high)
-BEFORE
     barrier()
     for t in range(team):
         low = min(low, load_int64(told, t * 8))
@@ -88,102 +87,171 @@ BEFORE
         swap = order
         order = spare
         spare = swap
-    begin = first
-    if begin > 0:
-        key = load_int64(order, begin - 1) >> 32
-        while begin < last and load_int64(order, begin) >> 32 == key:
-            begin += 1
 """
 
-# What follows is done for each id of this thread: `row` is the id, `grad` where its sum lies. Lines
-# in place of SOON ask for what row `soon` will need.
-EACH = f"""
-    total = told + team * 64 + me * room
-    i = begin
-    while i < last:
-        entry = load_int64(order, min(i + {AHEAD}, count - 1))
-        prefetch(rows + (entry & 0xFFFFFFFF) * WIDTH * 4)
-        soon = (entry >> 32) + low
-SOON
-        entry = load_int64(order, i)
-        key = entry >> 32
-        row = key + low
-        grad = rows + (entry & 0xFFFFFFFF) * WIDTH * 4
-        i += 1
-        if i < count and load_int64(order, i) >> 32 == key:
-            copy_bytes(total, grad, WIDTH * 4)
-            grad = total
-            while i < count and load_int64(order, i) >> 32 == key:
-                ahead = load_int64(order, min(i + {AHEAD}, count - 1))
-                prefetch(rows + (ahead & 0xFFFFFFFF) * WIDTH * 4)
-                more = rows + (load_int64(order, i) & 0xFFFFFFFF) * WIDTH * 4
-                for c in range(WIDTH):
-                    independent()
-                    store_float32(total, c, load_float32(total, c) + load_float32(more, c))
-                i += 1
-"""
-
-_MERGE = """
-    unique = load_int64(args, 10)
-    merged = load_int64(args, 11)
+# The pack holds the number of distinct ids and, a line further, as int32: these ids in rising
+# order, where the places of each begin (and where those of the last end), and the places.
+_GROUP = f"""{_SORT}
     fresh = 0
-    for i in range(begin, last):
-        if i == 0 or load_int64(order, i) >> 32 != load_int64(order, i - 1) >> 32:
+    before = -1
+    if first > 0:
+        before = load_int64(order, first - 1) >> 32
+    for i in range(first, last):
+        key = load_int64(order, i) >> 32
+        if key != before:
             fresh += 1
+        before = key
     store_int64(told, me * 8 + 2, fresh)
     barrier()
     at = 0
-    used = 0
-    for t in range(team):
-        if t == me:
-            at = used
-        used += load_int64(told, t * 8 + 2)
-EACH
-        store_IDS(unique, at, row)
-        copy_bytes(merged + at * WIDTH * 4, grad, WIDTH * 4)
-        at += 1
-    for i in range(max(first, used), last):
-        store_IDS(unique, i, size)
-        fill_bytes(merged + i * WIDTH * 4, 0, WIDTH * 4)
+    for t in range(me):
+        at += load_int64(told, t * 8 + 2)
+    unique = groups + {LINE}
+    starts = unique + count * 4
+    places = starts + (count + 1) * 4
+    before = -1
+    if first > 0:
+        before = load_int64(order, first - 1) >> 32
+    for i in range(first, last):
+        entry = load_int64(order, i)
+        key = entry >> 32
+        store_int32(places, i, int32(entry & 0xFFFFFFFF))
+        if key != before:
+            store_int32(unique, at, int32(key + low))
+            store_int32(starts, at, int32(i))
+            at += 1
+        before = key
+    if me == team - 1:
+        store_int32(starts, at, int32(count))
+        store_int64(groups, 0, at)
     return 0
 """
 
+# Done for each id of this thread: `row` is the id, `grad` where the sum of its rows lies. A thread
+# owns the ids whose places begin in its share of all places. Lines in place of BEFORE come first;
+# those in place of SOON ask for what row `soon` will need. A row of the gradient belongs to PER
+# places, one after the other.
+_EACH = f"""
+    groups = load_int64(args, 0)
+    rows = load_int64(args, 1)
+    scratch = load_int64(args, 2)
+    room = load_int64(args, 3)
+    count = load_int64(args, 4)
+    size = load_int64(args, 5)
+    width = load_int64(args, 6)
+    per = load_int64(args, 7)
+    team = team_size()
+    me = thread_id()
+    distinct = load_int64(groups, 0)
+    unique = groups + {LINE}
+    starts = unique + count * 4
+    places = starts + (count + 1) * 4
+    total = scratch + me * room
+    begin = 0
+    end = 0
+    for bound in range(2):
+        begin = end
+        wanted = count * (me + bound) // team
+        low = 0
+        end = distinct
+        while low < end:
+            middle = (low + end) // 2
+            if int64(load_int32(starts, middle)) < wanted:
+                low = middle + 1
+            else:
+                end = middle
+BEFORE
+    for u in range(begin, end):
+        soon = int64(load_int32(unique, min(u + {AHEAD}, end - 1)))
+SOON
+        k = int64(load_int32(starts, u))
+        stop = int64(load_int32(starts, u + 1))
+        prefetch(rows + ROW(min(k + {AHEAD}, count - 1)) * WIDTH * 4)
+        row = int64(load_int32(unique, u))
+        grad = rows + ROW(k) * WIDTH * 4
+        k += 1
+        if k < stop:
+            copy_bytes(total, grad, WIDTH * 4)
+            grad = total
+            while k < stop:
+                prefetch(rows + ROW(min(k + {AHEAD}, count - 1)) * WIDTH * 4)
+                more = rows + ROW(k) * WIDTH * 4
+                for c in range(WIDTH):
+                    together()
+                    store_float32(total, c, load_float32(total, c) + load_float32(more, c))
+                k += 1
+"""
 
-def by_row(entry: str, ids: str, width: int, each: str, before: str = "", soon: str = "") -> str:
-    """The source of a kernel that sorts. It fails, before anything is changed, if an id is no row.
+_MERGE = """
+        store_IDS(unique_out, u, row)
+        copy_bytes(merged + u * WIDTH * 4, grad, WIDTH * 4)
+    left = count - distinct
+    for i in range(distinct + left * me // team, distinct + left * (me + 1) // team):
+        store_IDS(unique_out, i, size)
+        fill_bytes(merged + i * WIDTH * 4, 0, WIDTH * 4)
+    return 0
+"""
+_MERGE_TABLE = f"""\
+    unique_out = load_int64(args, {TABLE})
+    merged = load_int64(args, {TABLE + 1})"""
 
-    ids:    their dtype
-    each:   all that follows the sort, with EACH for the loop over the ids of this thread
-    before: lines done before the first barrier, while ids are looked at
+
+def by_row(entry: str, sizes: Rows, each: str, before: str = "", soon: str = "") -> str:
+    """The source of a kernel that does `each` for the ids of a thread.
+
+    each:   the rest of the body of the loop over ids, and what follows it
+    before: lines before the loop
     soon:   lines of the loop that ask for what row `soon` will need
     """
-    text = f"def {entry}(args):{_SORT}{each}".replace("EACH", EACH.strip("\n"))
+    text = f"def {entry}(args):{_EACH.rstrip()}\n{each.strip(chr(10))}\n"
     text = text.replace("BEFORE", before).replace("SOON", soon)
-    return text.replace("IDS", ids).replace("WIDTH", width_text(width))
+    text = re.sub(r"ROW\((.*?)\) \*", r"int64(load_int32(places, \1)) // PER *", text)
+    if sizes.per == 1:
+        text = text.replace(" // PER", "")
+    text = text.replace("PER", constant_text("per", sizes.per))
+    return text.replace("WIDTH", constant_text("width", sizes.width))
 
 
-class Sort:
-    """The sizes of a sort, and its scratch memory: entries twice; for each thread what it tells the
-    others, the sum of an id, and its counters.
+class Rows:
+    """The sizes of a sparse gradient, the pack of its ids grouped, and its part of a table.
 
-    ids, rows: a sparse gradient of a table of `size` rows
+    ids, rows: inputs `at` and `at` + 1 of the operator; rows[i] belongs to all ids of ids[i]
+    axes:      of a row; size: rows of the table
     """
 
-    def __init__(self, bound: BoundOp, ids: Array, rows: Array, size: int) -> None:
+    def __init__(self, bound: BoundOp, at: int, axes: int, size: int) -> None:
+        ids, rows = bound.inputs[at : at + 2]
+        assert ids is not None and rows is not None
         if max(size, ids.size) >> 31:
             raise Declined("ids or their places need more than 31 bits")
-        self.count, self.size, self.width = ids.size, size, prod(rows.shape[1:])
-        team = max(bound.threads, thread_count())
+        self.at, self.threads, self.dtype = at, bound.threads, ids.dtype
+        self.count, self.size = ids.size, size
+        self.width = prod(rows.shape[len(rows.shape) - axes :])
+        self.per = ids.size * self.width // rows.size
         self.room = _lines(4 * self.width)
-        self.spare = _lines(8 * self.count)
-        self.told = 2 * self.spare
-        self.counters = self.told + team * (LINE + self.room)
-        self.scratch = self.counters + team * 16 * BINS
+        self.scratch = self.room * max(bound.threads, thread_count())
 
-    def table(self, ids: int, rows: int, scratch: int) -> list[int]:
-        """The sort's own part of the table, from addresses."""
-        places = [scratch + k for k in (0, self.spare, self.told, self.counters)]
-        return [ids, rows, self.count, self.width, self.size, *places, self.room]
+    def pack(self) -> Pack:
+        """The ids grouped, and behind that the memory which grouping needs: entries twice; for each
+        thread what it tells the others, and its counters."""
+        team = max(self.threads, thread_count())
+        entries = LINE + _lines(4 * (3 * self.count + 1))
+        spare = entries + _lines(8 * self.count)
+        told = spare + _lines(8 * self.count)
+        counters = told + team * LINE
+        source = _GROUP.replace("IDS", self.dtype)
+
+        def emit(ids: int, groups: int) -> list[Call]:
+            table = [ids, self.count, self.size, groups]
+            table += [groups + k for k in (entries, spare, told, counters)]
+            how = {"threads": self.threads, "bytes": 100 * self.count}
+            return [launch("numba:group_ids", source, "group", table, **how)]
+
+        return Pack(self.at, ("group_ids", self.size), counters + team * 16 * BINS, emit)
+
+    def table(self, groups: int, rows: int, scratch: int) -> list[int]:
+        """The part of the table that all kernels have, from addresses."""
+        return [groups, rows, scratch, self.room, self.count, self.size, self.width, self.per]
 
 
 def _lines(nbytes: int) -> int:
@@ -201,17 +269,17 @@ class MergeRows(Kernel):
         need(op, ("float32",), (1,))
 
     def bind(self, bound: BoundOp) -> Prepared:
-        (ids, rows), threads = bound.inputs, bound.threads
-        assert ids is not None and rows is not None
-        sort, entry = Sort(bound, ids, rows, bound.attrs["count"]), self.ops[0]
-        source = by_row(entry, ids.dtype, sort.width, _MERGE)
-        moved = 3 * rows.nbytes + 64 * ids.size
+        total, threads = bound.outputs[1], bound.threads
+        sizes = Rows(bound, 0, len(total.shape) - 1, bound.attrs["shape"][0])
+        each = _MERGE.replace("IDS", sizes.dtype)
+        source = by_row("merge_rows", sizes, each, _MERGE_TABLE)
+        moved = 3 * total.nbytes
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
-            table = [*sort.table(ins[0], ins[1], scratch), *outs]
-            return [launch(self.name, source, entry, table, threads=threads, bytes=moved)]
+            table = [*sizes.table(packs[0], ins[1], scratch), *outs]
+            return [launch(self.name, source, "merge_rows", table, threads=threads, bytes=moved)]
 
-        return Prepared(emit, sort.scratch)
+        return Prepared(emit, sizes.scratch, [sizes.pack()])
 
 
 register(MergeRows())

@@ -102,3 +102,22 @@ def test_two_loops_of_one_kernel_are_marked_apart(table):
     y, expected = np.zeros_like(x), 2 * (x + z)
     jit.compile_source(text, "kernel")(table(x, y, z, 77).ctypes.data)
     np.testing.assert_array_equal(z, expected)
+
+
+def test_a_short_loop_marked_together_becomes_vectors():
+    def text(mark):
+        row = (
+            HEAD
+            + """
+    for r in range(n):
+        at = load_int64(z, r)
+        for j in range(16):
+            MARK
+            store_float32(y, at * 16 + j, float32(1) / sqrt(load_float32(x, r * 16 + j)))
+    return 0
+"""
+        )
+        return row.replace("MARK", mark)
+
+    assert re.search(r"call [a-z ]*<16 x float> @llvm.sqrt", ir(text("together()")))
+    assert "noria.together" not in ir(text("together()"))

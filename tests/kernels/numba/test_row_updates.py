@@ -109,3 +109,31 @@ def test_what_is_left_to_the_reference(at, given, reason):
     inputs[at] = given
     with pytest.raises(AssertionError, match=reason):
         check_kernel("adam_update_rows", inputs, kernel=NAME)
+
+
+@pytest.mark.usefixtures("fast_kernels")
+def test_tables_that_have_the_same_ids_group_them_once():
+    program = Program()
+    with Builder(program) as builder:
+        ids = builder.input("ids", (symbol("N"), 4), "int64")
+        wide = builder.input("wide", (symbol("N"), 4, 3))
+        bags = builder.input("bags", (symbol("N"), 1))
+        for name, width, rows in (("a", 3, wide), ("b", 1, bags)):
+            table = builder.state(name, (SIZE, width))
+            builder.update(name, o.sgd_update_rows(table, ids, rows, np.float32(0.5)))
+    executor = Executor(program)
+    rng = np.random.default_rng(0)
+    feeds = {
+        "ids": rng.integers(0, SIZE, (9, 4)),
+        "wide": rng.standard_normal((9, 4, 3), np.float32),
+        "bags": rng.standard_normal((9, 1), np.float32),
+    }
+    items = executor.bound(feeds).items
+    assert [i.kernel.name for i in items if i.pack is None] == [NAME, NAME]
+    assert len([i for i in items if i.pack is not None]) == 1
+    executor.run(feeds)
+    for name, width in (("a", 3), ("b", 1)):
+        want = np.zeros((SIZE, width), np.float32)
+        rows = feeds["wide"] if name == "a" else feeds["bags"][:, None].repeat(4, 1)
+        np.add.at(want, feeds["ids"], -0.5 * rows)
+        np.testing.assert_allclose(executor.scope[name], want, rtol=1e-5, atol=1e-6)

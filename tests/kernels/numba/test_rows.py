@@ -14,7 +14,7 @@ def check(ids, width=3, count=40, **options):
     check_kernel(
         "merge_rows",
         [ids, arr(n, width, low=-1e3, high=1e3)],
-        {"count": count},
+        {"shape": (count, width)},
         kernel=NAME,
         tol=0.0,
         same_bits=True,
@@ -35,7 +35,15 @@ def test_rows_have_any_length(width):
 
 def test_rows_have_any_rank():
     for shape in [(20,), (20, 2, 3)]:
-        check_kernel("merge_rows", [ints(20, high=7), arr(*shape)], {"count": 7}, kernel=NAME)
+        how = {"shape": (7, *shape[1:])}
+        check_kernel("merge_rows", [ints(20, high=7), arr(*shape)], how, kernel=NAME)
+
+
+@pytest.mark.parametrize(("bags", "per"), [(1, 26), (9, 5), (2, 70), (40, 1)])
+@pytest.mark.parametrize("width", [1, 16, 17])
+def test_a_row_belongs_to_all_ids_of_its_bag(bags, per, width):
+    inputs = [ints(bags, per, high=30), arr(bags, width)]
+    check_kernel("merge_rows", inputs, {"shape": (30, width)}, kernel=NAME, tol=0.0, same_bits=True)
 
 
 @pytest.mark.parametrize(
@@ -66,13 +74,16 @@ def test_ids_far_from_zero_are_sorted_by_what_they_differ_in():
 
 def test_nan_stays_with_its_id():
     rows = arr(30, 2)
-    check_kernel("merge_rows", [ints(30, high=9), rows], {"count": 9}, kernel=NAME, special=True)
+    check_kernel(
+        "merge_rows", [ints(30, high=9), rows], {"shape": (9, 2)}, kernel=NAME, special=True
+    )
 
 
 @pytest.mark.parametrize("wrong", [-1, 40, 2**40])
 def test_an_id_that_is_no_row_is_told_as_the_reference_does(wrong):
     ids = np.array([3, wrong, 0])
-    check_kernel("merge_rows", [ids, arr(3, 2)], {"count": 40}, kernel=NAME, raises=ArgumentError)
+    how = {"shape": (40, 2)}
+    check_kernel("merge_rows", [ids, arr(3, 2)], how, kernel=NAME, raises=ArgumentError)
 
 
 @pytest.mark.parametrize(
@@ -85,4 +96,5 @@ def test_an_id_that_is_no_row_is_told_as_the_reference_does(wrong):
 )
 def test_what_is_left_to_the_reference(ids, dtype, count, reason):
     with pytest.raises(AssertionError, match=reason):
-        check_kernel("merge_rows", [ids, arr(3, 2, dtype=dtype)], {"count": count}, kernel=NAME)
+        inputs, how = [ids, arr(3, 2, dtype=dtype)], {"shape": (count, 2)}
+        check_kernel("merge_rows", inputs, how, kernel=NAME)
