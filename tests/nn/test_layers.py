@@ -341,7 +341,8 @@ def test_sparse_gradients_name_the_rows():
     program = trace(lambda ids: {"loss": o.reduce_sum(layer(ids))}, ids=spec("N", 3, dtype="int64"))
     _, grads = append_backward(program)
     assert grads["weight"].shape == (6, 3)
-    assert grads["weight"].ids.ndim == 1
+    assert [int(n) for n in grads["weight"].rows.shape[1:]] == [3, 3]
+    assert grads["weight"].ids.ndim == 2
 
 
 @pytest.mark.parametrize("sparse", [False, True])
