@@ -37,6 +37,7 @@ from noria.kernels.numba.expr import (
     select,
     truncate,
 )
+from noria.kernels.numba.loader import X86
 
 MARKS = {"noria.independent": False, "noria.together": True}  # in the IR, gone after compilation
 _HALF = ir.HalfType()
@@ -179,6 +180,27 @@ def _barrier(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
     builder.call(declare(builder.module, "GOMP_barrier", ir.VoidType(), []), [])
 
 
+def _atomic_add(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
+    """Adds to an int64 that threads share; what was stored before is seen by who sees the sum."""
+    pointer = builder.inttoptr(args[0], I64.as_pointer())
+    builder.atomic_rmw("add", pointer, args[1], "acq_rel")
+
+
+def _load_shared(builder: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
+    """An int64 that other threads change, read anew each time."""
+    return builder.load_atomic(builder.inttoptr(args[0], I64.as_pointer()), "acquire", 8)
+
+
+def _pause(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
+    """Tells an x86 core that this thread only waits."""
+    if X86:
+        builder.call(declare(builder.module, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
+
+
+def _yield_thread(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
+    builder.call(declare(builder.module, "sched_yield", I32, []), [])
+
+
 def _run_team(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
     """libgomp's entry point behind `#pragma omp parallel`: (fn, argument, threads, flags)."""
     types_ = [I64, I64, I32, I32]
@@ -232,6 +254,10 @@ def _all() -> dict[str, Any]:
         ("team_size", i64, 0, _openmp("omp_get_num_threads")),
         ("set_team_size", void, 1, _set_team_size),
         ("barrier", void, 0, _barrier),
+        ("atomic_add", void, 2, _atomic_add),
+        ("load_shared", i64, 1, _load_shared),
+        ("pause", void, 0, _pause),
+        ("yield_thread", void, 0, _yield_thread),
         ("run_team", void, 3, _run_team),
         ("now", i64, 0, _now),
         ("prefetch", void, 1, _prefetch),

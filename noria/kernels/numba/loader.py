@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import platform
 import struct
 import threading
 from collections.abc import Iterable
@@ -30,6 +31,7 @@ define i32 @omp_get_num_threads() { ret i32 1 }
 define void @omp_set_num_threads(i32 %n) { ret void }
 define void @GOMP_barrier() { ret void }
 """
+X86 = platform.machine().lower() in ("x86_64", "amd64")
 SPIN = 1000  # turns of a waiting thread before it sleeps, some 10 us
 _lock = threading.Lock()
 

@@ -118,6 +118,11 @@ def _quota(file: str = "/sys/fs/cgroup/cpu.max") -> int:
         return unlimited
 
 
+def worthwhile(*, bytes: int = 0, ops: int = 0) -> bool:
+    """Whether a row of so much work, as `parallel` counts it, gets a team."""
+    return max(bytes / BYTES, ops / OPS) >= SERIAL_BELOW or _always.get()
+
+
 def parallel(call: Call, *, bytes: int = 0, ops: int = 0, threads: int | None = None) -> Call:
     """The row that runs a kernel's row on a team, or the row itself where that is faster.
 
@@ -129,8 +134,7 @@ def parallel(call: Call, *, bytes: int = 0, ops: int = 0, threads: int | None = 
     The row fails with the status of one of the threads that failed.
     """
     count = threads or thread_count()
-    work = max(bytes / BYTES, ops / OPS)
-    small = threads is None and work < SERIAL_BELOW and not _always.get()
+    small = threads is None and not worthwhile(bytes=bytes, ops=ops)
     if small or count == 1 or loader.openmp() is None:
         return call
     fork, member = jit.compile_many([(_FORK, "fork"), (_TEAM, "member")])

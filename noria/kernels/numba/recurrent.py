@@ -1,0 +1,298 @@
+"""LSTM, GRU and plain recurrent layers: `recurrent_source.py` bound to real sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from noria.ir.program import Operator
+from noria.kernels.call import Call
+from noria.kernels.numba import gemm, parallel
+from noria.kernels.numba import recurrent_cells as cells
+from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.recurrent_cells import Cell
+from noria.kernels.numba.recurrent_grid import choose_grid
+from noria.kernels.numba.recurrent_source import (
+    LINE,
+    NUMBERS,
+    arrays_of,
+    private_bytes,
+    source,
+    tile_columns,
+    units_of,
+)
+from noria.kernels.numba.tile_sizes import PANEL, WIDTH
+from noria.kernels.registry import BoundOp, Declined, Kernel, Pack, Prepared, register
+
+IDS = ("int64", "int32")
+
+# The weight [GATES * size, size] as the forward product reads it: for each block of units panels of
+# [size, PANEL], whose columns are the UNITS rows of gate 0, then those of gate 1 and so on.
+_PACK = """
+def pack(args):
+    weight = load_int64(args, 0)
+    packed = load_int64(args, 1)
+    size = load_int64(args, 2)
+    gates = load_int64(args, 3)
+    units = load_int64(args, 4)
+    tile = load_int64(args, 5)
+    blocks = (size + units - 1) // units
+    team = team_size()
+    for block in range(blocks * thread_id() // team, blocks * (thread_id() + 1) // team):
+        for column in range(0, gates * units, WIDTH):
+            unit = block * units + column % units
+            some = max(min(size - unit, WIDTH), 0)
+            source = weight + ((column // units) * size + unit) * size * 4
+            target = packed + block * tile * size * 4
+            target += (column // PANEL) * size * PANEL * 4 + (column % PANEL) * 4
+            whole = 0
+            if some == WIDTH:
+                whole = size - size % WIDTH
+            for k in range(0, whole, WIDTH):
+                transpose_tile(source + k * 4, size * 4, target + k * PANEL * 4, PANEL * 4)
+            for k in range(whole, size):
+                for j in range(some):
+                    store_float32(target, k * PANEL + j, load_float32(source, j * size + k))
+                for j in range(some, WIDTH):
+                    store_float32(target, k * PANEL + j, float32(0))
+    return 0
+"""
+
+# The same weight as the backward product reads it: for each slice of units panels of its columns.
+_PACK_BACKWARD = """
+def pack_backward(args):
+    weight = load_int64(args, 0)
+    packed = load_int64(args, 1)
+    size = load_int64(args, 2)
+    depth = load_int64(args, 3)
+    units = load_int64(args, 4)
+    slices = load_int64(args, 5)
+    blocks = (size + units - 1) // units
+    team = team_size()
+    me = thread_id()
+    number = 0
+    for slice in range(slices):
+        end = min(blocks * (slice + 1) // slices * units, size)
+        for u in range(blocks * slice // slices * units, end, PANEL):
+            if number % team == me:
+                some = min(PANEL, end - u)
+                for k in range(depth):
+                    at = packed + (number * depth + k) * PANEL * 4
+                    copy_bytes(at, weight + (k * size + u) * 4, some * 4)
+                    fill_bytes(at + some * 4, 0, (PANEL - some) * 4)
+            number += 1
+    return 0
+"""
+
+
+class _Layer:
+    """The sizes of a bound layer, and its kernel's memory.
+
+    arrays: what the cell reads and writes: name -> ("in" or "out", position), None if it is absent
+    """
+
+    def __init__(self, bound: BoundOp, cell: Cell, backward: bool, weight: int, splits: int):
+        matrix, row_splits = bound.inputs[weight], bound.inputs[splits]
+        assert matrix is not None and row_splits is not None
+        self.cell, self.backward, self.weight = cell, backward, weight
+        self.size, self.splits = matrix.shape[1], row_splits.dtype
+        self.total = bound.outputs[0].shape[0]
+        self.rows = row_splits.shape[0] - 1
+        if max(self.total, self.rows) >> 31:
+            raise Declined("rows or steps need more than 31 bits")
+        self.units = units_of(cell)
+        self.blocks = -(-self.size // self.units)
+        self.work = 2 * self.total * cell.gates * self.size**2
+        self.threads = bound.threads if parallel.worthwhile(ops=self.work) else 1
+        block_bytes = 4 * cell.gates * self.units * self.size
+        self.grid = choose_grid(self.rows, self.blocks, block_bytes, self.threads)
+        self.sweep = cell.backward if backward else cell.forward
+        self._place()
+
+    def _place(self) -> None:
+        """Offsets in the scratch memory."""
+        padded, room = self.blocks * self.units, self.rows // self.grid.groups + 1
+        slots, team = room * self.grid.groups, self.grid.groups * self.grid.slices
+        gates = self.cell.gates * self.size * slots * 4 if self.backward else 0
+        other = 0 if self.backward else 4 * slots * padded
+        self.private = private_bytes(self.cell, self.sweep)
+        sizes = {
+            "keys": 8 * self.rows,
+            "counters": LINE * self.grid.groups,
+            "lists": 24 * max(room * team, self.rows + 1),
+            "h": 4 * slots * padded,
+            "h_other": other,
+            "state": 4 * slots * padded,
+            "dz": gates,
+            "dz_other": gates,
+            "private": self.private * team,
+        }
+        self.offsets, at = {}, 0
+        for name, nbytes in sizes.items():
+            self.offsets[name] = at
+            at += -(-nbytes // LINE) * LINE
+        self.scratch = at
+
+    def pack(self) -> Pack:
+        """The weight as the product reads it."""
+        gates, grid = self.cell.gates, self.grid
+        if self.backward:
+            entry, text, key = (
+                "pack_backward",
+                _PACK_BACKWARD,
+                ("backward", self.units, grid.slices),
+            )
+            rest = [self.size, gates * self.size, self.units, grid.slices]
+            panels = sum(-(-n // PANEL) for n in self._slices())
+            nbytes = panels * PANEL * gates * self.size * 4
+        else:
+            entry, text, key = "pack", _PACK, ("forward", self.units, gates)
+            tile = tile_columns(self.cell)
+            rest = [self.size, gates, self.units, tile]
+            nbytes = self.blocks * tile * self.size * 4
+        text = text.replace("PANEL", str(PANEL)).replace("WIDTH", str(WIDTH))
+
+        def emit(address: int, copy: int) -> list[Call]:
+            table, name = [address, copy, *rest], f"numba:{entry}"
+            return [launch(name, text, entry, table, threads=self.threads, bytes=2 * nbytes)]
+
+        return Pack(self.weight, ("recurrent", *key), nbytes, emit)
+
+    def _slices(self) -> list[int]:
+        """Units of each slice."""
+        edges = [self.blocks * s // self.grid.slices * self.units for s in range(self.grid.slices)]
+        ends = [*edges[1:], self.size]
+        return [min(b, self.size) - a for a, b in zip(edges, ends, strict=True)]
+
+    def call(self, addresses: Mapping[str, int], scratch: int, reverse: bool, name: str) -> Call:
+        """addresses: of the cell's arrays and those of NUMBERS that are arrays"""
+        numbers = {
+            **dict.fromkeys(NUMBERS, 0),
+            **{n: scratch + at for n, at in self.offsets.items()},
+            "total": self.total,
+            "rows": self.rows,
+            "size": self.size,
+            "padded": self.blocks * self.units,
+            "reverse": int(reverse),
+            "groups": self.grid.groups,
+            "slices": self.grid.slices,
+            "private_size": self.private,
+            "product": gemm.product().address,
+            **addresses,
+        }
+        order = [*arrays_of(self.sweep), *NUMBERS]
+        text = source(self.cell, self.backward, self.splits)
+        table = [numbers[n] for n in order]
+        return launch(name, text, "recurrent", table, threads=self.threads, ops=self.work)
+
+
+class _Recurrent(Kernel):
+    """Binds an op: which of its operands is what."""
+
+    inputs: tuple[str, ...] = ()  # names in the kernel, in the order of the op's inputs
+    outputs: tuple[str, ...] = ()
+    in_place: tuple[tuple[int, int], ...] = ()
+    backward = False
+
+    def accepts(self, op: Operator) -> None:
+        at = self.inputs.index("splits")
+        floats = [i for i in range(len(op.inputs)) if i != at]
+        need(op, ("float32",), floats)
+        need(op, IDS, (at,))
+
+    def cell(self, bound: BoundOp) -> Cell:
+        raise NotImplementedError
+
+    def bind(self, bound: BoundOp) -> Prepared:
+        weight, splits = self.inputs.index("weight"), self.inputs.index("splits")
+        layer = _Layer(bound, self.cell(bound), self.backward, weight, splits)
+        given = [n for n, a in zip(self.inputs, bound.inputs, strict=False) if a is not None]
+        reverse = bool(bound.attrs["reverse"]) != self.backward
+
+        def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
+            known = dict(zip(self.inputs, ins, strict=False))
+            addresses = {n: known[n] for n in given}
+            addresses |= dict(zip(self.outputs, outs, strict=True))
+            addresses["weight"] = packs[0]
+            return [layer.call(addresses, scratch, reverse, self.name)]
+
+        grid = layer.grid
+        return Prepared(
+            emit,
+            layer.scratch,
+            [layer.pack()],
+            self.in_place,
+            float(layer.work),
+            f"{grid.groups} groups of rows x {grid.slices} slices of units",
+        )
+
+
+class Lstm(_Recurrent):
+    name = "numba:lstm"
+    ops = ("lstm",)
+    inputs = ("x", "weight", "splits", "first", "first_state")
+    outputs = ("out", "c", "gates")
+    in_place = ((2, 0),)
+
+    def cell(self, bound: BoundOp) -> Cell:
+        return cells.lstm()
+
+
+class LstmGrad(_Recurrent):
+    name = "numba:lstm_grad"
+    ops = ("lstm_grad",)
+    inputs = ("gates", "c", "weight", "splits", "grad", "grad_c", "first")
+    outputs = ("dx", "last", "last_state")
+    in_place = ((0, 0),)
+    backward = True
+
+    def cell(self, bound: BoundOp) -> Cell:
+        grad, grad_c = bound.inputs[4:6]
+        return cells.lstm(grad is not None, grad_c is not None)
+
+
+class Gru(_Recurrent):
+    name = "numba:gru"
+    ops = ("gru",)
+    inputs = ("x", "weight", "splits", "bias", "first")
+    outputs = ("out", "gates")
+
+    def cell(self, bound: BoundOp) -> Cell:
+        return cells.gru(bound.inputs[3] is not None)
+
+
+class GruGrad(_Recurrent):
+    name = "numba:gru_grad"
+    ops = ("gru_grad",)
+    inputs = ("gates", "hidden", "weight", "splits", "grad", "first")
+    outputs = ("dx", "da", "last")
+    backward = True
+
+    def cell(self, bound: BoundOp) -> Cell:
+        return cells.gru()
+
+
+class Rnn(_Recurrent):
+    name = "numba:rnn"
+    ops = ("rnn",)
+    inputs = ("x", "weight", "splits", "first")
+    outputs = ("out",)
+    in_place = ((0, 0),)
+
+    def cell(self, bound: BoundOp) -> Cell:
+        return cells.rnn(bound.attrs["activation"])
+
+
+class RnnGrad(_Recurrent):
+    name = "numba:rnn_grad"
+    ops = ("rnn_grad",)
+    inputs = ("hidden", "weight", "splits", "grad")
+    outputs = ("dx", "last")
+    in_place = ((0, 0), (0, 3))
+    backward = True
+
+    def cell(self, bound: BoundOp) -> Cell:
+        return cells.rnn(bound.attrs["activation"])
+
+
+for _kernel in (Lstm(), LstmGrad(), Gru(), GruGrad(), Rnn(), RnnGrad()):
+    register(_kernel)

@@ -1,0 +1,184 @@
+"""What one step of a recurrent cell computes, as lines of kernel source.
+
+The lines are the body of a loop over `l`, the UNITS lanes of a block of units. `gate(k)` of the
+forward step is block k of the recurrent product. Everything else is a slot: a pointer to the
+block's lanes in some array, at the present step of a row, in the present row, or in no row at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A pointer `p_NAME` to lanes of an array.
+
+    array: name of the address in the kernel's table; blocks: how many times H its rows have
+    block: which of them; at: "step" (its packed position), "before" (that of the step before, or
+    the first state of the row), "all" (one vector for all steps), "handed" (to the product)
+    """
+
+    name: str
+    array: str
+    blocks: int = 1
+    block: int = 0
+    at: str = "step"
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """One direction of a cell.
+
+    loads, stores: slots
+    lines: the arithmetic, with `LOAD(slot)`, `STORE(slot, value)`; `OUT(k, value)` is the gradient
+    of block k of the product. Besides its slots a sweep has `state` (c, or its gradient) and, the
+    forward one, `h` and `next` (h before and after the step), the backward one `dh`.
+    """
+
+    loads: tuple[Slot, ...]
+    stores: tuple[Slot, ...]
+    lines: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A kind of recurrent layer.
+
+    gates: blocks of the recurrent product
+    product: the array that holds the gradient of that product
+    adds: whether the backward product is added to what the lines left as the gradient of h
+    """
+
+    gates: int
+    forward: Sweep
+    backward: Sweep
+    product: str = "dx"
+    adds: bool = False
+
+
+def _blocks(name: str, array: str, count: int, total: int) -> tuple[Slot, ...]:
+    return tuple(Slot(f"{name}{k}", array, total, k) for k in range(count))
+
+
+def lstm(has_grad: bool = True, has_grad_c: bool = False) -> Cell:
+    """has_grad, has_grad_c: whether gradients of h and of c come in."""
+    forward = Sweep(
+        _blocks("x", "x", 4, 4),
+        (Slot("out", "out"), Slot("c", "c"), *_blocks("gate", "gates", 4, 4)),
+        """
+i = sigmoid(GATE(0) + LOAD(x0))
+f = sigmoid(GATE(1) + LOAD(x1))
+g = tanh(GATE(2) + LOAD(x2))
+o = sigmoid(GATE(3) + LOAD(x3))
+c = f * LOAD(state) + i * g
+h = o * tanh(c)
+STORE(state, c)
+STORE(next, h)
+STORE(out, h)
+STORE(c, c)
+STORE(gate0, i)
+STORE(gate1, f)
+STORE(gate2, g)
+STORE(gate3, o)
+""",
+    )
+    given = [Slot("c", "c"), Slot("before", "c", at="before")]
+    given += [Slot("grad", "grad")] if has_grad else []
+    given += [Slot("grad_c", "grad_c")] if has_grad_c else []
+    backward = Sweep(
+        (*_blocks("gate", "gates", 4, 4), *given),
+        _blocks("dx", "dx", 4, 4),
+        f"""
+i = LOAD(gate0)
+f = LOAD(gate1)
+g = LOAD(gate2)
+o = LOAD(gate3)
+t = tanh(LOAD(c))
+dh = LOAD(dh){" + LOAD(grad)" if has_grad else ""}
+dc = LOAD(state){" + LOAD(grad_c)" if has_grad_c else ""} + dh * o * (float32(1) - t * t)
+STORE(state, dc * f)
+OUT(0, dc * g * i * (float32(1) - i))
+OUT(1, dc * LOAD(before) * f * (float32(1) - f))
+OUT(2, dc * i * (float32(1) - g * g))
+OUT(3, dh * t * o * (float32(1) - o))
+""",
+    )
+    return Cell(4, forward, backward)
+
+
+def gru(has_bias: bool = True) -> Cell:
+    """has_bias: whether the recurrent product has one."""
+    bias = tuple(Slot(f"bias{k}", "bias", 3, k, at="all") for k in range(3)) if has_bias else ()
+    a, b, m = (f"GATE({k})" + (f" + LOAD(bias{k})" if has_bias else "") for k in range(3))
+    forward = Sweep(
+        (*_blocks("x", "x", 3, 3), *bias),
+        (Slot("out", "out"), *_blocks("gate", "gates", 4, 4)),
+        f"""
+m = {m}
+r = sigmoid(LOAD(x0) + ({a}))
+z = sigmoid(LOAD(x1) + ({b}))
+n = tanh(LOAD(x2) + r * m)
+h = (float32(1) - z) * n + z * LOAD(h)
+STORE(next, h)
+STORE(out, h)
+STORE(gate0, r)
+STORE(gate1, z)
+STORE(gate2, n)
+STORE(gate3, m)
+""",
+    )
+    backward = Sweep(
+        (
+            *_blocks("gate", "gates", 4, 4),
+            Slot("before", "hidden", at="before"),
+            Slot("grad", "grad"),
+        ),
+        (*_blocks("dx", "dx", 3, 3), *_blocks("da", "da", 3, 3)),
+        """
+r = LOAD(gate0)
+z = LOAD(gate1)
+n = LOAD(gate2)
+dh = LOAD(dh) + LOAD(grad)
+dn = dh * (float32(1) - z) * (float32(1) - n * n)
+dr = dn * LOAD(gate3) * r * (float32(1) - r)
+dz = dh * (LOAD(before) - n) * z * (float32(1) - z)
+STORE(dh, dh * z)
+STORE(dx0, dr)
+STORE(dx1, dz)
+STORE(dx2, dn)
+OUT(0, dr)
+OUT(1, dz)
+OUT(2, dn * r)
+""",
+    )
+    return Cell(3, forward, backward, product="da", adds=True)
+
+
+def rnn(activation: str) -> Cell:
+    """activation: "tanh" or "relu"."""
+    act = "tanh" if activation == "tanh" else "relu"
+    value = (
+        "tanh(GATE(0) + LOAD(x0))" if act == "tanh" else "maximum(GATE(0) + LOAD(x0), float32(0))"
+    )
+    forward = Sweep(
+        (Slot("x0", "x"),),
+        (Slot("out", "out"),),
+        f"""
+h = {value}
+STORE(next, h)
+STORE(out, h)
+""",
+    )
+    slope = (
+        "float32(1) - h * h" if act == "tanh" else "where(h > float32(0), float32(1), float32(0))"
+    )
+    backward = Sweep(
+        (Slot("h", "hidden"), Slot("grad", "grad")),
+        (Slot("dx0", "dx"),),
+        f"""
+h = LOAD(h)
+OUT(0, (LOAD(dh) + LOAD(grad)) * ({slope}))
+""",
+    )
+    return Cell(1, forward, backward)
