@@ -16,11 +16,12 @@ from noria.kernels.numba import recurrent as _recurrent
 from noria.kernels.numba import reduce as _reduce
 from noria.kernels.numba import row_updates as _row_updates
 from noria.kernels.numba import rows as _rows
+from noria.kernels.numba import sequence as _sequence
 from noria.kernels.onednn import conv as _conv
 from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
 _modules = (_copy, _linear, _linalg, _conv, _elementwise, _reduce, _loss, _norm, _pool, _random)
 _tables = (_metric, _embedding, _rows, _row_updates)
-_sequences = (_ctc, _recurrent)
+_sequences = (_ctc, _recurrent, _sequence)
 _transformers = (_attention, _layer_norm)

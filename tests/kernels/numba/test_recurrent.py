@@ -1,0 +1,109 @@
+"""Kernels of recurrent layers against the reference: sizes around those of vectors and panels."""
+
+import numpy as np
+import pytest
+
+from noria.core.errors import ArgumentError
+from noria.kernels.numba import recurrent_grid
+from noria.kernels.numba.recurrent_grid import Grid
+from noria.testing.case import arr
+from noria.testing.kernel import check_kernel
+
+SPLITS = np.array([0, 3, 3, 4, 9, 9])
+
+
+def gates(*shape):
+    return arr(*shape, low=0.05, high=0.95)
+
+
+def weight(rows, size):
+    """Small enough that rounding does not grow from step to step."""
+    return arr(rows, size, low=-0.3, high=0.3)
+
+
+def cases(splits, size, reverse, activation="tanh"):
+    """Every op, forward and backward: inputs and attributes."""
+    total, rows = int(splits[-1]), len(splits) - 1
+    steps, state, how = arr(total, size), arr(rows, size), {"reverse": reverse}
+    plain = {**how, "activation": activation}
+    w4, w3, w1 = (weight(k * size, size) for k in (4, 3, 1))
+    return [
+        ("lstm", [arr(total, 4 * size), w4, splits, state, state], how),
+        ("lstm_grad", [gates(total, 4 * size), steps, w4, splits, steps, steps, state], how),
+        ("gru", [arr(total, 3 * size), w3, splits, arr(3 * size), state], how),
+        ("gru_grad", [gates(total, 4 * size), steps, w3, splits, steps, state], how),
+        ("rnn", [steps, w1, splits, state], plain),
+        ("rnn_grad", [steps, w1, splits, steps], plain),
+    ]
+
+
+def check_all(splits, size, reverse=False, **how):
+    for op, inputs, attrs in cases(splits, size, reverse):
+        check_kernel(op, inputs, attrs, kernel=f"numba:{op}", **how)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("size", [1, 3, 7, 16, 17, 70, 130])
+def test_layers_of_any_size(size, reverse):
+    check_all(SPLITS, size, reverse)
+
+
+@pytest.mark.parametrize("grid", [Grid(1, 3), Grid(3, 1), Grid(1, 2), Grid(2, 1)], ids=str)
+def test_any_grid_computes_the_same(grid, monkeypatch):
+    monkeypatch.setattr("noria.kernels.numba.recurrent.choose_grid", lambda *sizes: grid)
+    check_all(np.array([0, 2, 2, 9, 11, 30, 31]), 40)
+
+
+def test_more_rows_than_a_tile_buffer_holds():
+    check_all(np.cumsum(np.arange(110) % 3), 5)
+
+
+@pytest.mark.parametrize("splits", [np.array([0, 6]), np.array([0, 0, 1]), np.arange(8)], ids=str)
+def test_one_row_and_rows_of_one_step(splits):
+    check_all(splits, 20)
+
+
+def test_absent_states_biases_and_gradients():
+    for op, inputs, attrs in cases(SPLITS, 7, False):
+        needed = {"lstm": 3, "gru": 3, "rnn": 3, "lstm_grad": 5, "gru_grad": 5, "rnn_grad": 4}
+        check_kernel(op, inputs[: needed[op]], attrs, kernel=f"numba:{op}")
+    _, inputs, attrs = cases(SPLITS, 7, False)[1]
+    inputs[4] = None
+    check_kernel("lstm_grad", inputs, attrs, kernel="numba:lstm_grad")
+
+
+def test_relu():
+    for op, inputs, attrs in cases(SPLITS, 9, False, "relu")[-2:]:
+        check_kernel(op, inputs, attrs, kernel=f"numba:{op}")
+
+
+def test_nan_stays_in_its_row():
+    x = arr(9, 4 * 7).make((1,))
+    x[3, 5], x[8, 2] = np.nan, np.inf
+    inputs = [x, weight(28, 7), SPLITS]
+    check_kernel("lstm", inputs, kernel="numba:lstm")
+    inputs = [x[:, :21], weight(21, 7), SPLITS]
+    check_kernel("gru", inputs, kernel="numba:gru")
+
+
+def test_splits_of_32_bits():
+    check_all(SPLITS.astype(np.int32), 7)
+
+
+@pytest.mark.parametrize("wrong", [[0, 5, 3, 9], [1, 5, 9], [0, 5, 8], [0, -1, 9]], ids=str)
+def test_wrong_splits_are_told_as_the_reference_does(wrong):
+    splits = np.array(wrong)
+    x, w = arr(9, 12), weight(12, 3)
+    check_kernel("lstm", [x, w, splits], kernel="numba:lstm", raises=ArgumentError)
+    steps = arr(9, 3)
+    inputs = [gates(9, 12), steps, w, splits, steps]
+    check_kernel("lstm_grad", inputs, kernel="numba:lstm_grad", raises=ArgumentError)
+
+
+def test_small_weights_are_shared_by_rows_and_large_ones_by_units():
+    choose = recurrent_grid.choose_grid
+    assert choose(64, 8, 4 * 64 * 128, 2) == Grid(2, 1)
+    assert choose(20, 41, 4 * 64 * 650, 2) == Grid(1, 2)
+    assert choose(1, 41, 4 * 64 * 650, 2) == Grid(1, 2)
+    assert choose(1, 1, 4 * 64 * 8, 2) == Grid(1, 1)
+    assert choose(64, 8, 4 * 64 * 128, 1) == Grid(1, 1)
