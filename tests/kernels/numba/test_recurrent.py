@@ -100,10 +100,13 @@ def test_wrong_splits_are_told_as_the_reference_does(wrong):
     check_kernel("lstm_grad", inputs, kernel="numba:lstm_grad", raises=ArgumentError)
 
 
-def test_small_weights_are_shared_by_rows_and_large_ones_by_units():
+def test_the_grid_gives_work_to_every_core_and_reads_little():
     choose = recurrent_grid.choose_grid
-    assert choose(64, 8, 4 * 64 * 128, 2) == Grid(2, 1)
     assert choose(20, 41, 4 * 64 * 650, 2) == Grid(1, 2)
     assert choose(1, 41, 4 * 64 * 650, 2) == Grid(1, 2)
+    assert choose(128, 32, 4 * 64 * 512, 2) == Grid(1, 2)
+    assert choose(64, 1, 4 * 64 * 16, 2) == Grid(2, 1)
     assert choose(1, 1, 4 * 64 * 8, 2) == Grid(1, 1)
     assert choose(64, 8, 4 * 64 * 128, 1) == Grid(1, 1)
+    many = choose(256, 8, 4 * 64 * 128, 16)
+    assert many.groups * many.slices == 16 and many.groups > 1
