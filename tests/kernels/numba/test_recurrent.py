@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from noria.core.errors import ArgumentError
-from noria.kernels.numba import recurrent_grid
 from noria.kernels.numba.recurrent_grid import Grid
 from noria.testing.case import arr
 from noria.testing.kernel import check_kernel
@@ -98,15 +97,3 @@ def test_wrong_splits_are_told_as_the_reference_does(wrong):
     steps = arr(9, 3)
     inputs = [gates(9, 12), steps, w, splits, steps]
     check_kernel("lstm_grad", inputs, kernel="numba:lstm_grad", raises=ArgumentError)
-
-
-def test_the_grid_gives_work_to_every_core_and_reads_little():
-    choose = recurrent_grid.choose_grid
-    assert choose(20, 41, 4 * 64 * 650, 2) == Grid(1, 2)
-    assert choose(1, 41, 4 * 64 * 650, 2) == Grid(1, 2)
-    assert choose(128, 32, 4 * 64 * 512, 2) == Grid(1, 2)
-    assert choose(64, 1, 4 * 64 * 16, 2) == Grid(2, 1)
-    assert choose(1, 1, 4 * 64 * 8, 2) == Grid(1, 1)
-    assert choose(64, 8, 4 * 64 * 128, 1) == Grid(1, 1)
-    many = choose(256, 8, 4 * 64 * 128, 16)
-    assert many.groups * many.slices == 16 and many.groups > 1
