@@ -14,9 +14,9 @@ Run = Callable[[int], None]
 Feeds = Mapping[str, np.ndarray]
 
 
-def training(program: Any, batches: Sequence[Feeds]) -> Run:
+def training(program: Any, batches: Sequence[Feeds], **how: Any) -> Run:
     """Steps of a training Program with an output `loss`, read once at the end of a run."""
-    executor = noria.Executor(program)
+    executor = noria.Executor(program, **how)
     turn = itertools.cycle(batches)
 
     def run(steps: int) -> None:
@@ -28,10 +28,10 @@ def training(program: Any, batches: Sequence[Feeds]) -> Run:
     return run
 
 
-def inference(program: Any, feeds: Feeds) -> Run:
+def inference(program: Any, feeds: Feeds, **how: Any) -> Run:
     """Calls of a Predictor, arrays in and arrays out."""
     scope = noria.Scope().initialize(program)
-    predictor = noria.Predictor(program, scope.state())
+    predictor = noria.Predictor(program, scope.state(), **how)
 
     def run(steps: int) -> None:
         for _ in range(steps):

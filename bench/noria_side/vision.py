@@ -25,21 +25,25 @@ def training_program(workload: str) -> Any:
     return method.minimize(forward)
 
 
-def train(workload: str) -> Run:
+def train(workload: str, **how: Any) -> Run:
     x, y = data.classified(workload)
-    return training(training_program(workload), [{"image": x, "label": y}])
+    return training(training_program(workload), [{"image": x, "label": y}], **how)
 
 
-def infer(workload: str) -> Run:
+def infer(workload: str, **how: Any) -> Run:
     x, _ = data.classified(workload)
     model = ResNet()
     program = noria.trace(lambda image: model(image), image=noria.spec("N", 3, 224, 224))
-    return inference(program, {"image": x})
+    return inference(program, {"image": x}, **how)
 
 
 MAKERS = {
     "lenet_train": partial(train, "lenet_train"),
     "resnet50_train_fp32": partial(train, "resnet50_train_fp32"),
     "resnet50_infer_bs1": partial(infer, "resnet50_infer_bs1"),
-    "resnet50_infer_bs16": partial(infer, "resnet50_infer_bs16"),
+    "resnet50_train_bf16": partial(train, "resnet50_train_bf16", precision="bf16"),
+    "resnet50_infer_bs16": partial(infer, "resnet50_infer_bs16", streams="auto"),
+    "resnet50_infer_bs16_bf16": partial(
+        infer, "resnet50_infer_bs16_bf16", streams="auto", precision="bf16"
+    ),
 }

@@ -191,9 +191,10 @@ class Flags:
     )
     fpmath = Flag(
         "NORIA_FPMATH",
-        _choice("strict", "bf16"),
+        _choice("strict", "bf16", "tf32", "any"),
         "strict",
-        "Arithmetic inside float32 matrix products: strict, or bf16 where the CPU has it.",
+        "What float32 inputs of oneDNN's products may be rounded to inside: strict (nothing), "
+        "tf32, bf16, or any; a CPU without such units keeps float32.",
     )
     precision = Flag(
         "NORIA_PRECISION",

@@ -10,13 +10,14 @@ from noria.core.errors import EngineError
 from noria.core.flags import flags
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Operator, Value
+from noria.ir.text import parse_program
 from noria.kernels import registry
 from noria.kernels.call import Call
 from noria.kernels.registry import Kernel, Prepared
 from noria.runtime.executor import Executor
 from noria.runtime.operands import array_at
 from noria.runtime.plan import REORDER
-from noria.runtime.validate import check_step, difference
+from noria.runtime.validate import check_step, difference, rounding_of
 from noria.testing.check import load_ops
 from tests.runtime.programs import N, build, floats
 
@@ -198,3 +199,26 @@ def test_all_numbers_may_be_nan():
     assert difference(nan, np.ones(3, np.float32), "float32") == (
         "3 of 3 elements differ in being finite"
     )
+
+
+def test_a_loop_with_halves_inside_has_their_tolerance():
+    program = parse_program("""
+    program p {
+      input x: bfloat16[N]
+      y: float32[N] = fused(x) {
+        body(x: bfloat16[N]) {
+          e: bfloat16[N] = exp(x)
+          y: float32[N] = cast(e, dtype="float32")
+          return y
+        }
+      }
+      z: float32[N] = cast(x, dtype="float32")
+      output y = y
+      output z = z
+    }""")
+    loop, cast = program.operators
+    assert rounding_of(loop, loop.outputs[0]) == "bfloat16"
+    assert rounding_of(cast, cast.outputs[0]) == "float32"
+    want = np.ones(3, np.float32)
+    assert difference(want * 1.005, want, "float32", rounding="bfloat16") is None
+    assert difference(want * 1.005, want, "float32")

@@ -54,7 +54,7 @@ PostOp = Eltwise | Sum | Binary
 class Attr:
     """How a primitive computes.
 
-    fpmath:   'strict', or what float32 inputs may be rounded to inside: 'bf16', 'f16', 'any'
+    fpmath:   'strict', or what float32 inputs may be rounded to inside (enums.FPMATH)
     post_ops: applied in this order to the result, in float32, before it is stored. The second
               source of a Binary at place i is the argument ARG.post_op(i).
 

@@ -79,7 +79,7 @@ REDUCTION = {
 }
 POOLING = {"max": 0x1FF, "avg_include": 0x2FF, "avg_exclude": 0x3FF}
 SOFTMAX = {"softmax": 0x30000, "log_softmax": 0x30001}
-FPMATH = {"strict": 0, "bf16": 1, "f16": 2, "any": 3}
+FPMATH = {"strict": 0, "bf16": 1, "f16": 2, "any": 3, "tf32": 4}
 
 CONVOLUTION_DIRECT = 0x1
 DECONVOLUTION_DIRECT = 0xA

@@ -74,7 +74,7 @@ class Peaks:
 
     def operations(self, dtype: str) -> float:
         """Operations a second for numbers of a dtype; float32's for those not measured."""
-        if dtype == "float32" and flags.fpmath == "bf16":
+        if dtype == "float32" and flags.fpmath in ("bf16", "any"):
             dtype = "bfloat16"
         return self.products.get(dtype, self.products["float32"])
 

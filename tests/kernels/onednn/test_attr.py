@@ -2,11 +2,15 @@ import numpy as np
 import pytest
 
 from noria.core.errors import ArgumentError, EngineError
+from noria.core.flags import flags
+from noria.ir.opdef import vocabulary as o
+from noria.ir.trace import spec, trace
 from noria.kernels.onednn import lib
 from noria.kernels.onednn.attr import PLAIN, Attr, Binary, Eltwise, Sum
 from noria.kernels.onednn.build_dense import matmul
 from noria.kernels.onednn.enums import ARG
 from noria.kernels.onednn.memory import MemDesc
+from noria.runtime.executor import Executor
 
 rng = np.random.default_rng(0)
 A = rng.standard_normal((9, 17)).astype("f")
@@ -113,3 +117,16 @@ def test_the_native_attributes_are_destroyed_on_leaving(monkeypatch):
     with Attr(post_ops=(Eltwise("relu"),)).native(lib.library()) as address:
         assert address == made[0]
     assert sorted(destroyed) == sorted(made) and len(made) == 2
+
+
+@pytest.mark.parametrize("mode", ["tf32", "bf16", "any"])
+def test_a_flag_allows_lower_precision_inside_float32_products(mode):
+    def product_of(x, w):
+        program = trace(lambda x, w: {"y": o.linear(x, w)}, x=spec("N", 64), w=spec(48, 64))
+        return Executor(program).run({"x": x, "w": w})["y"]
+
+    x, w = (rng.standard_normal(s).astype("f") for s in ((40, 64), (48, 64)))
+    exact = product_of(x, w)
+    with flags.set(fpmath=mode):
+        np.testing.assert_allclose(product_of(x, w), exact, rtol=0.1, atol=0.2)
+    assert Attr(mode) != PLAIN
