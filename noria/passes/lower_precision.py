@@ -133,6 +133,8 @@ class _Lowering:
         halves = [v in self.halves for v in takes]
         if kind in ("fill", "broadcast_to") and not any(halves):
             self.spread.update(operator.outputs)
+        if kind == "later":
+            return self.wait(operator)
         if operator.full_precision:
             return self.keep(operator, "marked to stay float32")
         if kind in PRODUCTS:
@@ -151,6 +153,13 @@ class _Lowering:
             self.report.declined.append((operator.where(), reason))
         moved = {v: self.form(v, v.dtype) for v in operator.operands}
         self.out.append(operator.with_inputs({v: w for v, w in moved.items() if v is not w}))
+
+    def wait(self, operator: Operator) -> None:
+        """`later(x, after)` is x; neither needs another form than the one it has."""
+        inputs = tuple(
+            next(iter(self.forms.get(v, {v.dtype: v}).values())) for v in operator.operands
+        )
+        self.renew(operator, inputs)
 
     def product(self, operator: Operator) -> None:
         if any(v.dtype != FULL for v in operator.operands):
@@ -186,6 +195,11 @@ class _Lowering:
             None if v is None else self.form(v, HALF if i in positions else v.dtype)
             for i, v in enumerate(operator.inputs)
         )
+        self.renew(operator, inputs)
+        self.report.fired.append(operator.where())
+
+    def renew(self, operator: Operator, inputs: tuple[Value | None, ...]) -> None:
+        """The operator on other inputs."""
         specs = lookup(operator.type).infer(inputs, operator.attrs)
         outputs = tuple(
             Value(v.name, v.shape, s.dtype) for v, s in zip(operator.outputs, specs, strict=True)
@@ -195,7 +209,6 @@ class _Lowering:
             if new.dtype in (HALF, "bool"):
                 self.halves.add(old)
         self.out.append(replace(operator, inputs=inputs, outputs=outputs))
-        self.report.fired.append(operator.where())
 
 
 def _wanted(block: Block) -> set[Value]:

@@ -210,3 +210,21 @@ def test_it_is_the_same_function_within_rounding():
     for name in want:
         assert got[name].dtype == np.float32
         assert 0 < np.abs(got[name] - want[name]).max() < 2e-2 * np.abs(want[name]).max()
+
+
+def test_what_waits_keeps_the_form_it_has():
+    """`later(x, after)` of the recomputation is x: neither of the two is cast for it."""
+    after, _ = lowered(
+        f"a: {BIG} = relu(h)",
+        f"b: {BIG} = linear(a, w)",
+        f"c: {BIG} = later(a, b)",
+        f"d: {BIG} = later(x, b)",
+        f"y: {BIG} = linear(c, w)",
+        f"z: {BIG} = softmax(d)",
+        f"s: {BIG} = add(y, z)",
+    )
+    waits = [op for op in after.operators if op.type == "later"]
+    assert [[v.dtype for v in op.operands] for op in waits] == [
+        ["bfloat16", "float32"],
+        ["float32", "float32"],
+    ]
