@@ -6,7 +6,7 @@ from noria import nn, ops, optim
 
 from noria import data, nn, ops, optim
 from noria.core.dims import symbol
-from noria.core.errors import NoriaError
+from noria.core.errors import NonFiniteError, NoriaError
 from noria.core.flags import flags
 from noria.grad import append_backward, gradients
 from noria.ir.compare import difference, same
@@ -21,6 +21,7 @@ from noria.kernels import library as _library
 from noria.passes.for_test import for_test
 from noria.passes.recompute import recomputed
 from noria.runtime.executor import Executor
+from noria.runtime.find_nan import find_nan
 from noria.runtime.predictor import Predictor
 from noria.runtime.profiling.profile import Profile, profile
 from noria.runtime.scope import Scope
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Builder",
     "Executor",
+    "NonFiniteError",
     "NoriaError",
     "Operator",
     "Predictor",
@@ -43,6 +45,7 @@ __all__ = [
     "append_backward",
     "data",
     "difference",
+    "find_nan",
     "flags",
     "for_test",
     "full_precision",

@@ -8,7 +8,9 @@ wrong and also derives from the builtin a Python programmer would catch (`ShapeE
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 
 class NoriaError(Exception):
@@ -69,6 +71,23 @@ class ProgramError(NoriaError, ValueError):
 
 class EngineError(NoriaError, RuntimeError):
     """The engine cannot do what was asked (fork after use, a kernel failed, disk full)."""
+
+
+class NonFiniteError(NoriaError, ArithmeticError):
+    """An operator gave NaN or infinity, and somebody wanted to know.
+
+    op:     the operator (of a fused loop the one inside)
+    value:  the name of its output; index: of the first bad number, which is `number`
+    count:  of bad numbers
+    finite: input name -> whether it was finite
+    """
+
+    op: Any = None
+    value: str = ""
+    index: tuple[int, ...] = ()
+    number: float = float("nan")
+    count: int = 0
+    finite: Mapping[str, bool] = MappingProxyType({})
 
 
 class ExtraMissing(NoriaError, ImportError):

@@ -153,8 +153,16 @@ def _read_path(value: Any) -> str:
     return os.path.expanduser(text)
 
 
+def _read_finite(value: Any) -> str:
+    word = str(int(value)) if isinstance(value, (bool, int)) else str(value).strip().lower()
+    if word in ("nan", "all", "off"):
+        return word
+    return "all" if _read_bool(word) else "off"
+
+
 BOOL = Kind("bool", "1 or 0 (also true/false, yes/no, on/off)", _read_bool)
 PATH = Kind("path", "a path", _read_path)
+FINITE = Kind("choice", "off (0), nan, or all (1)", _read_finite)
 FAMILIES = Kind("families", "all, reference, or a list such as onednn,numba", _read_families)
 
 
@@ -205,6 +213,14 @@ class Flags:
     )
     check_memory = Flag(
         "NORIA_CHECK_MEMORY", BOOL, False, "Prove at every bind that no two live buffers overlap."
+    )
+
+    check_finite = Flag(
+        "NORIA_CHECK_FINITE",
+        FINITE,
+        "off",
+        "Stop at the first operator that gives NaN (nan), or NaN or infinity (all or 1), and leave "
+        "the state as it was.",
     )
 
     def allows(self, family: str) -> bool:

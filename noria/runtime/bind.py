@@ -57,7 +57,8 @@ class Bound:
         self._preparation = Preparation(plan, threads)
         operands = Operands(self.sizes, plan.layouts, plan.operands)
         self.array = operands.array
-        self.memory = Buffers(plan.program, operands.array, operands.known, state)
+        checks = flags.check_finite != "off"
+        self.memory = Buffers(plan.program, operands.array, operands.known, state, apart=checks)
         with parallel.team(threads):
             prologue, pieces = self._place()
             self.arena = room(self.arena_bytes)

@@ -64,6 +64,7 @@ class Buffers:
     all:         buffers that need a place in the arena, after `assign`
     commits:     (state name, new value) of updates not computed in the state's own memory
     naive_bytes: bytes of all values, if none shared memory
+    apart:       nothing is computed in the memory of something else, not even new state
     """
 
     def __init__(
@@ -72,7 +73,10 @@ class Buffers:
         array: Callable[[Value], Array],
         sized: Callable[[Value], bool],
         state: Mapping[str, Any],
+        *,
+        apart: bool = False,
     ) -> None:
+        self.apart = apart
         self.program, self.array, self.sized = program, array, sized
         self.of: dict[Value, Buffer] = {
             s.value: Buffer(n, state[n].nbytes, -1, -1, address=state[n].ctypes.data)
@@ -158,6 +162,9 @@ class Buffers:
             if not self.sized(v):
                 continue
             self.naive_bytes += self.array(v).nbytes
+            if self.apart:
+                self._new(v, t, t)
+                continue
             name = self.updates.get(v)
             if name is not None and self._fits_state(t, item, o, name, allowed):
                 self.of[v] = self.of[self.program.state[name].value]

@@ -15,6 +15,7 @@ from noria.kernels.call import Call
 from noria.kernels.numba.move import copy_kernel
 from noria.runtime.arena import Arena
 from noria.runtime.buffers import Buffers, Item
+from noria.runtime.finite import CHECK, check_calls, examine, is_checked
 from noria.runtime.memory import Buffer
 from noria.runtime.operands import Operands, array_at
 from noria.runtime.plan import Plan
@@ -52,6 +53,7 @@ class Emission:
         self.learns = any(step.dynamic for step in plan.body)
         self.sizes = dict(operands.sizes)
         self.dynamic: dict[Value, Any] = {}
+        self.finite = flags.check_finite
 
     def begin(self) -> None:
         """To be called before each run."""
@@ -107,7 +109,7 @@ class Emission:
         makers: list[Item] = []
         emit = self._validated if flags.validate else self._emit
         for item in items:
-            got = emit(item)
+            got = emit(item) if self.finite == "off" else self._checked(item, emit(item))
             if not callable(got):
                 calls += got
                 makers += [item] * len(got)
@@ -137,6 +139,8 @@ class Emission:
     def _explain(self, item: Item, failure: RowFailed) -> NoReturn:
         """Kernels fail with a number. What is wrong with the inputs the reference tells, as it does
         without fast kernels; if it finds nothing, the kernel is at fault."""
+        if failure.name == CHECK:
+            self._examine(item)
         if not item.reorders:
             inputs = [self.reader(v)() for v in item.step.op.inputs]
             try:
@@ -183,6 +187,27 @@ class Emission:
             check_step(op, name, before, outs, self.operands.sizes)
 
         return step
+
+    def _checked(self, item: Item, got: Emitted) -> Emitted:
+        """The same, stopping when an output is not finite (`runtime/finite.py`)."""
+        if not is_checked(item, self.memory.last):
+            return got
+        if not callable(got):
+            known = [v for v in item.outputs if v in self.memory.last]
+            arrays = [(self.address(self.memory.of[v]), self.operands.array(v)) for v in known]
+            return got + [c for a in arrays for c in check_calls(self.finite, *a, self.threads)]
+        run = got
+
+        def step() -> None:
+            with flags.set(check_finite=self.finite):  # for nested blocks too
+                run()
+            self._examine(item)
+
+        return step
+
+    def _examine(self, item: Item) -> None:
+        inputs = [self.reader(v)() for v in item.inputs]
+        examine(self.finite, item, inputs, [self.reader(v)() for v in item.outputs], self.sizes)
 
     def _is_done(self, item: Item) -> bool:
         """A reorder of nothing, or into the memory where it already is."""

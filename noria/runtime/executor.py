@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from noria.core.errors import MissingError, nearest
+from noria.core.flags import flags
 from noria.ir.program import Program
 from noria.ir.verify import verify
 from noria.kernels.numba.parallel import checked_count, thread_count
@@ -31,6 +32,8 @@ class Executor:
     threads: threads per kernel, default all of the affinity mask
     precision: "float32", or "bf16" for mixed precision with float32 state (`ops/precision.py`);
              default the flag `precision`
+    check_finite: stop at the first operator that gives NaN ("nan"), or NaN or infinity (True or
+             "all"); default the flag `check_finite`. See `runtime/finite.py`
 
     May be used from several threads: steps on one Scope run one after the other.
     """
@@ -44,8 +47,12 @@ class Executor:
         threads: int | None = None,
         precision: str | None = None,
         optimized: bool = False,
+        check_finite: bool | str | None = None,
     ) -> None:
         verify(program)
+        self._flags = {} if check_finite is None else {"check_finite": check_finite}
+        with flags.set(**self._flags):  # raises ArgumentError for a value that makes no sense
+            pass
         self.precision = checked_precision(precision)
         self.threads = thread_count() if threads is None else checked_count(threads)
         self.program = program
@@ -65,7 +72,8 @@ class Executor:
 
         feeds: name -> array for every input; fetch: output names, default all.
         Raises MissingError, ShapeError or DTypeError before anything runs. If a kernel fails
-        (EngineError), state that was updated before it keeps its new value.
+        (EngineError), state that was updated before it keeps its new value. NonFiniteError, where
+        that is checked, leaves all state as it was.
         """
         names = self._all if fetch is None else tuple(fetch)
         arrays = self._feeds.arrays({} if feeds is None else feeds)
@@ -128,14 +136,15 @@ class Executor:
         return self._space.get(key) or self._bind(key, names, arrays)
 
     def _bind(self, key: Any, names: tuple[str, ...], arrays: Sequence[np.ndarray]) -> Bound:
-        bound = Bound(
-            self.plan(names),
-            self._feeds.sizes(arrays),
-            self.scope.arrays,
-            self.threads,
-            block_functions,
-            room=self._space.room,
-            kept=self._kept,
-        )
+        with flags.set(**self._flags):
+            bound = Bound(
+                self.plan(names),
+                self._feeds.sizes(arrays),
+                self.scope.arrays,
+                self.threads,
+                block_functions,
+                room=self._space.room,
+                kept=self._kept,
+            )
         self._space.put(key, announce(bound))
         return bound

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from noria.core.flags import flags
 from noria.core.shapes import solve_all
 from noria.ir.program import Block, Operator, Program, symbols_used
 from noria.runtime.bind import Bound
@@ -30,14 +31,17 @@ class NestedBlock:
         self.idle: list[Workspace[Bound]] = []
         self.lock = threading.Lock()
 
-    def call(self, sizes: Mapping[str, int], threads: int, *arrays: Any) -> tuple[Any, ...]:
+    def call(
+        self, sizes: Mapping[str, int], threads: int, checks: str, *arrays: Any
+    ) -> tuple[Any, ...]:
         """The block's outputs for arrays.
 
+        checks: the flag `check_finite` now
         sizes: symbol -> number around the block; those it does not use are of no importance
         """
         known = {s: n for s, n in sizes.items() if s in self.used}
         shapes = tuple(np.shape(a) for a in arrays)
-        key = (shapes, threads, tuple(known.items()))
+        key = (shapes, threads, tuple(known.items()), checks)
         with self.lock:
             space = self.idle.pop() if self.idle else Workspace(MAX_BOUND)
         try:
@@ -51,7 +55,7 @@ class NestedBlock:
                 self.idle.append(space)
 
     def _bind(self, space: Workspace[Bound], key: Any, known: Mapping[str, int]) -> Bound:
-        shapes, threads, _ = key
+        shapes, threads, *_ = key
         pairs = {v.name: (v.shape, s) for v, s in zip(self.inputs, shapes, strict=True)}
         sizes = solve_all(pairs, known)
         with self.lock:  # what is kept is written when the first Bound is made
@@ -77,11 +81,12 @@ def block_functions(
     op: Operator, sizes: Mapping[str, int], threads: int, engines: frozenset[str]
 ) -> dict[str, Callable[..., Any]]:
     """The nested blocks of an operator as functions of arrays, for kernels of these engines."""
-    out = {}
-    for name, block in op.blocks.items():
-        nested = _nested(block, engines)
-        out[name] = lambda *arrays, nested=nested: nested.call(sizes, threads, *arrays)
-    return out
+
+    def function(nested: NestedBlock) -> Callable[..., Any]:
+        return lambda *arrays: nested.call(sizes, threads, checks, *arrays)
+
+    checks = flags.check_finite
+    return {name: function(_nested(block, engines)) for name, block in op.blocks.items()}
 
 
 def _nested(block: Block, engines: frozenset[str]) -> NestedBlock:

@@ -61,10 +61,11 @@ _Runner = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)  # converts faster tha
 class RowFailed(EngineError):
     """A row of a tape returned another status than 0.
 
-    row: its number; the rows before it have run, those after it have not
+    row: its number; the rows before it have run, those after it have not; name: what it is called
     """
 
     row = -1
+    name = ""
 
 
 class Tape:
@@ -154,7 +155,7 @@ class Tape:
             got=f"status {code}",
             hint="NORIA_KERNELS=reference runs without fast kernels; please report this",
         )
-        error.row = row
+        error.row, error.name = row, self.calls[row].name
         return error
 
     def _row(self, row: int) -> str:

@@ -62,6 +62,7 @@ class Trainer:
     directory:  where checkpoints, event files and the best model go; None: nothing is written
     every:      steps between checkpoints, besides one at the end of each epoch
     keep:       so many of the newest checkpoints
+    check_finite: as of `Executor`: stop at the operator that gives the first NaN, and name it
     patience:   stop after so many epochs without a better evaluation metric; None: never
     precision:  of the Executors, default the flag `precision`
 
@@ -86,6 +87,7 @@ class Trainer:
         threads: int | None = None,
         precision: str | None = None,
         progress: bool = True,
+        check_finite: bool | str | None = None,
     ) -> None:
         if metric is None:
             metric = "accuracy" if "accuracy" in program.outputs else loss
@@ -100,7 +102,7 @@ class Trainer:
         self.every, self.keep, self.patience = every, keep, patience
         self.show = progress
         how: dict[str, Any] = {"threads": threads, "precision": precision}
-        self.executor = Executor(program, seed=seed, **how)
+        self.executor = Executor(program, seed=seed, check_finite=check_finite, **how)
         self.scope: Scope = self.executor.scope
         self.tester = Executor(for_test(program), self.scope, **how)
         self.history = History()
@@ -126,7 +128,8 @@ class Trainer:
         Ctrl-C or SIGTERM ends training when the present step is complete: a checkpoint is saved and
         history.stopped is 'interrupted'. A second one ends it at once with KeyboardInterrupt and
         without a checkpoint.
-        Raises EngineError if the loss is not finite or the disk is full, ArgumentError if the
+        Raises EngineError if the loss is not finite (NonFiniteError where check_finite looks at
+        every operator) or the disk is full, ArgumentError if the
         directory holds an earlier run that is not resumed, MissingError if there is none to resume.
         """
         self.history.stopped = ""
@@ -200,7 +203,8 @@ class Trainer:
         if not math.isfinite(numbers[self.loss]):
             raise EngineError(
                 f"the loss became {numbers[self.loss]} at step {self.step}",
-                hint="a smaller learning rate, clip_norm=..., or look for bad input",
+                hint="a smaller learning rate, clip_norm=..., or look for bad input; "
+                "check_finite=True, or NORIA_CHECK_FINITE=1, names the operator",
             )
         return numbers
 
