@@ -81,6 +81,7 @@ _HELP = "\n".join(
     "--sort", type=click.Choice(list(SORTS)), default="lost", show_default=True, help="By what."
 )
 @click.option("--group", type=click.Choice(list(GROUPS)), help="Add up steps by this.")
+@click.option("--denormals", is_flag=True, help="Warn of results with many denormal numbers.")
 @click.option("--trace", type=_FILE, metavar="FILE.json", help="A timeline for Perfetto.")
 @click.option("--memory", type=_FILE, metavar="FILE.svg", help="A chart of memory over the step.")
 @click.option("--picture", type=_FILE, metavar="FILE.svg", help="The step at one glance.")
@@ -96,6 +97,7 @@ def command(
     top: int,
     sort: str,
     group: str | None,
+    denormals: bool,
     trace: Path | None,
     memory: Path | None,
     picture: Path | None,
@@ -112,7 +114,9 @@ def command(
     else:
         feeds, names = sample_feeds(runner.program.block.inputs, sizes), fetch or None
     with progress(1) as stage:
-        found = profile(runner, feeds, names, steps=steps, tick=stage(str(target)))
+        found = profile(
+            runner, feeds, names, steps=steps, denormals=denormals, tick=stage(str(target))
+        )
     with plain(not color):
         _show(found, top, sort, group)
     written = (

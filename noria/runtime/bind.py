@@ -224,6 +224,16 @@ class Bound:
 
         return run
 
+    def walk(self, after: Callable[[Item, list[np.ndarray]], None]) -> None:
+        """One step, item by item: `after` is called behind each with what it computed."""
+        self._how.begin()
+        for item in self.items:
+            with parallel.team(self.threads):
+                actions = self._how.actions([item])
+            for action in actions:
+                action()
+            after(item, [self._how.reader(v)() for v in item.outputs])
+
     def work(self, item: Item) -> Work:
         """What an item computes, and the bytes it reads and writes."""
         return work_of(item, self.array, self.sizes)

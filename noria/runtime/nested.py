@@ -32,12 +32,12 @@ class NestedBlock:
         self.lock = threading.Lock()
 
     def call(
-        self, sizes: Mapping[str, int], threads: int, checks: str, *arrays: Any
+        self, sizes: Mapping[str, int], threads: int, *arrays: Any, checks: str = "off"
     ) -> tuple[Any, ...]:
         """The block's outputs for arrays.
 
+        sizes:  symbol -> number around the block; those it does not use are of no importance
         checks: the flag `check_finite` now
-        sizes: symbol -> number around the block; those it does not use are of no importance
         """
         known = {s: n for s, n in sizes.items() if s in self.used}
         shapes = tuple(np.shape(a) for a in arrays)
@@ -83,7 +83,7 @@ def block_functions(
     """The nested blocks of an operator as functions of arrays, for kernels of these engines."""
 
     def function(nested: NestedBlock) -> Callable[..., Any]:
-        return lambda *arrays: nested.call(sizes, threads, checks, *arrays)
+        return lambda *arrays: nested.call(sizes, threads, *arrays, checks=checks)
 
     checks = flags.check_finite
     return {name: function(_nested(block, engines)) for name, block in op.blocks.items()}

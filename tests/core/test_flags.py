@@ -35,6 +35,9 @@ def test_defaults_hold_when_nobody_says_otherwise():
         ("NORIA_ONEDNN", "/opt/libdnnl.so.3", "onednn", "/opt/libdnnl.so.3"),
         ("NORIA_FPMATH", "BF16", "fpmath", "bf16"),
         ("NORIA_CHECK_MEMORY", "1", "check_memory", True),
+        ("NORIA_CHECK_FINITE", "1", "check_finite", "all"),
+        ("NORIA_CHECK_FINITE", "NaN", "check_finite", "nan"),
+        ("NORIA_CHECK_FINITE", "no", "check_finite", "off"),
         ("NORIA_DEBUG", "", "debug", 0),
     ],
 )
@@ -124,7 +127,7 @@ def test_describe_has_a_documented_row_for_every_flag(monkeypatch):
     monkeypatch.setenv("NORIA_THREADS", "2")
     with flags.set(validate=True):
         rows = {row.name: row for row in flags.describe()}
-    assert len(rows) == 9
+    assert len(rows) == 10
     assert all(row.env == f"NORIA_{name.upper()}" and row.doc for name, row in rows.items())
     assert rows["threads"][2:6] == ("int", "0", "2", "environment")
     assert rows["validate"][2:6] == ("bool", "0", "1", "set")

@@ -23,6 +23,7 @@ from noria.core.errors import (
     ExtraMissing,
     FormatError,
     MissingError,
+    NonFiniteError,
     ShapeError,
 )
 from noria.data.dataset import ArrayDataset
@@ -271,6 +272,21 @@ def test_checkpoints_come_within_epochs_and_at_their_ends(tmp_path: Path) -> Non
 def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     trainer(tmp_path, every=3, keep=2).fit(2)
     assert steps_of(tmp_path) == [12, 14]
+
+
+def test_the_operator_that_gives_the_first_nan_is_named_if_that_is_asked_for() -> None:
+    image = samples()["image"].copy()
+    image[20] = NAN  # in the third batch
+    data = ArrayDataset({"image": image, "label": samples()["label"]})
+    linear = Sequential(Flatten(), Linear(16, 3))
+    inputs = {"image": spec("N", 1, 4, 4), "label": spec("N", dtype="int64")}
+    program = Adam(1e-2).minimize(trace(classify(linear), **inputs))
+    reader = Reader(data, BATCH, shuffle=False)
+    made = Trainer(program, reader, progress=False, check_finite=True)
+    with pytest.raises(NonFiniteError, match="linear gave NaN") as told:
+        made.fit(1)
+    assert not all(told.value.finite.values())
+    assert made.step == 2 and made.scope["optimizer.step"] == 2  # the third left no trace
 
 
 def test_a_loss_that_is_not_finite_ends_training_with_the_last_checkpoint_whole(

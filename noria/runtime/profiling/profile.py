@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
@@ -25,6 +26,7 @@ from noria.runtime.buffers import Item
 from noria.runtime.executor import Executor
 from noria.runtime.predictor import Predictor
 from noria.runtime.profiling.chart import svg
+from noria.runtime.profiling.denormals import denormal_shares
 from noria.runtime.profiling.memory import MemoryProfile, memory_profile
 from noria.runtime.profiling.peaks import Peaks, peaks
 from noria.runtime.profiling.picture import picture
@@ -148,6 +150,7 @@ def profile(
     fetch: Sequence[str] | None = None,
     *,
     steps: int = 10,
+    denormals: bool = False,
     tick: Tick = lambda share: None,
 ) -> Profile:
     """Run some steps and tell where their time goes.
@@ -155,16 +158,19 @@ def profile(
     target: its plan is profiled as it is; an Executor's state is what it was before, afterwards
     feeds:  name -> array; fetch: output names, default all
     steps:  runs with the clock, and as many without it; times are medians
+    denormals: look for denormal numbers too, in one more run
+    tick:   called between runs with the share that is done
     Raises MissingError, ShapeError or DTypeError for feeds that do not fit.
     """
     if steps < 1:
         raise ArgumentError("a profile needs a step", expected="steps >= 1", got=str(steps))
     names, bound, run = _chosen(target, feeds, fetch)
-    before = {name: target.scope[name] for name in target.program.updates}
     best = peaks(bound.threads)
     clock = _Clock(bound, [feeds[v.name] for v in bound.plan.program.block.inputs], names)
+    with _state_kept(target):
+        shares = clock.denormals(target) if denormals else {}
     wholes: list[float] = []
-    try:
+    with _state_kept(target):
         for i in range(-WARM, steps):
             start = time.perf_counter()
             run()
@@ -173,19 +179,31 @@ def profile(
             if i >= 0:
                 wholes.append(whole)
             tick((i + 1 + WARM) / (steps + WARM))
-    finally:
-        for key, array in before.items():
-            target.scope[key] = array
-    rows = _rows(clock, names, best)
+    rows = _rows(clock, names, best, shares)
     if any(r.rate > EXCEEDED * best.operations(r.dtype) for r in rows):
         best = peaks(bound.threads, fresh=True)  # something disturbed the measurement
-        rows = _rows(clock, names, best)
+        rows = _rows(clock, names, best, shares)
     name = bound.plan.program.name
     return Profile(name, bound.sizes, bound.threads, rows, wholes, best, clock.runs, bound)
 
 
-def _rows(clock: _Clock, names: Sequence[str], best: Peaks) -> list[Row]:
-    rows = step_rows(clock.bound, *clock.items(), best)
+@contextmanager
+def _state_kept(target: Executor | Predictor) -> Iterator[None]:
+    """State is what it was before, afterwards."""
+    before = {name: target.scope[name] for name in target.program.updates}
+    try:
+        yield
+    finally:
+        for name, array in before.items():
+            target.scope[name] = array
+
+
+def _rows(
+    clock: _Clock, names: Sequence[str], best: Peaks, shares: Mapping[Item, float]
+) -> list[Row]:
+    items, samples = clock.items()
+    rows = step_rows(clock.bound, items, samples, best)
+    rows = [replace(r, denormals=shares.get(i)) for i, r in zip(items, rows, strict=True)]
     return [*rows, *engine_rows(clock.bound, names, clock.around(), len(rows))]
 
 
@@ -233,6 +251,13 @@ class _Clock:
             self.runs.append(spans)
             for i, name in zip((0, 2, 3), self._around, strict=True):
                 self._around[name].append(times[i + 1] - times[i])
+
+    def denormals(self, target: Executor | Predictor) -> dict[Item, float]:
+        """The share of denormal numbers in what each item gives, in one step."""
+        with target.scope.lock:
+            self.bound.kept.follow(target.scope.version)
+            self.bound.run_prologue()
+            return denormal_shares(self.bound, self.feeds)
 
     def items(self) -> tuple[list[Item], list[list[float]]]:
         """(the items that ran, seconds of each in each run)."""

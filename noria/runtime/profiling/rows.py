@@ -30,6 +30,7 @@ class Row:
     layer:      whose parameters it belongs to; phase: forward, backward, update ...
     inputs, outputs: operands as text, `relu: float32[16, 64]`
     dtype:      of its arithmetic
+    denormals:  the largest share of denormal numbers in a result; None: nobody looked
     samples:    seconds of each run
     nbytes:     bytes read and written; operations: arithmetic ones
     floor:      seconds nothing can beat here: `Peaks.floor`
@@ -51,6 +52,7 @@ class Row:
     inputs: Sequence[str] = ()
     outputs: Sequence[str] = ()
     dtype: str = "float32"
+    denormals: float | None = None
 
     @cached_property
     def seconds(self) -> float:

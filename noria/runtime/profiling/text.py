@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from noria.core.errors import ArgumentError, nearest
 from noria.core.tables import aligned
 from noria.runtime.profiling.chart import byte_text, sparkline
+from noria.runtime.profiling.denormals import LARGE
 from noria.runtime.profiling.memory import CATEGORIES, MemoryProfile
 from noria.runtime.profiling.phases import PACK, PHASES, REORDER
 from noria.runtime.profiling.rows import Row
@@ -65,7 +66,7 @@ def tables(
         _need("group", group, GROUPS)
     found = [_steps(profile, top, sort)] if group is None else [_grouped(profile, group, sort, top)]
     found += [_grouped(profile, kind, sort) for kind in ("op", "kernel") if kind != group]
-    return [t for t in (*found, _copies(profile), _refused(profile)) if t.rows]
+    return [t for t in (*found, _copies(profile), _refused(profile), _denormals(profile)) if t.rows]
 
 
 def summary(profile: Profile) -> list[str]:
@@ -186,6 +187,17 @@ def _refused(profile: Profile) -> Table:
     ]
     titles = [">time ms", ">steps", "op", "ran on", "and not on"]
     return Table("kernels that were asked first", titles, cells)
+
+
+def _denormals(profile: Profile) -> Table:
+    """Steps whose results hold many denormal numbers, where somebody looked for them."""
+    rows = [r for r in profile.rows if (r.denormals or 0.0) >= LARGE]
+    rows.sort(key=lambda r: -(r.denormals or 0.0))
+    cells = [[f"{r.denormals:.0%}", ms(r.seconds), r.op, _result(r), r.source] for r in rows[:12]]
+    more = f"and {len(rows) - 12} more; " if len(rows) > 12 else ""
+    note = f"{more}numbers this small slow many kernels down: has training died out?"
+    titles = [">denormal", ">time ms", "op", "result", "line"]
+    return Table("warning: results with many denormal numbers", titles, cells, note)
 
 
 # ---- cells ---------------------------------------------------------------------------------------

@@ -123,3 +123,15 @@ def test_items_that_do_nothing_begin_where_the_next_does():
     starts, end = found.starts()
     assert len(starts) == len(found.bound.items) and starts == sorted(starts)
     assert starts[0] == 0 and starts[-1] < end
+
+
+def test_denormals_are_looked_for_only_if_that_is_asked_for():
+    executor = training()
+    assert all(r.denormals is None for r in profile(executor, FEEDS, steps=1).rows)
+    tiny = {**FEEDS, "x": np.full((5, 4), 1e-39, np.float32)}
+    executor.scope["0.bias"] = np.zeros(8, np.float32)
+    before = executor.scope.state()
+    found = profile(executor, tiny, steps=1, denormals=True)
+    shares = {r.op: r.denormals for r in found.rows if r.phase == "forward"}
+    assert shares["fused_linear"] > 0.1 and shares["linear"] < 0.1
+    assert all(np.array_equal(a, before[n]) for n, a in executor.scope.state().items())

@@ -1,5 +1,6 @@
 """The tables of a profile, from rows of known numbers."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -126,3 +127,10 @@ def test_the_summary_tells_where_most_memory_is_needed(machine):
     found = profile(training(), FEEDS, steps=1)
     text = summary(found)[3]
     assert " at " in text and "parameters and state" in text and "█" in text
+
+
+def test_denormals_are_a_warning():
+    rows = [replace(ROWS[0], denormals=0.25), replace(ROWS[1], denormals=0.001)]
+    found = tables(SimpleNamespace(**{**vars(PROFILE), "rows": rows}))[-1]
+    assert found.heading.startswith("warning") and len(found.rows) == 1
+    assert found.rows[0][:3] == ["25%", "4.000", "conv2d"]
