@@ -102,7 +102,7 @@ class Prepared:
     scratch: int = 0
     packs: list[Pack] = field(default_factory=list)
     in_place: Sequence[tuple[int, int]] = ()
-    work: float = 0.0  # floating-point operations, for the profiler
+    work: float = 0.0  # floating-point operations, of ops that do not tell them (`OpDef.work`)
     detail: str = ""
 
 

@@ -24,7 +24,7 @@ from noria.ir.program import Spec
 from noria.ops import conv_compute
 from noria.ops.common import need_float, need_rank, require_equal
 from noria.ops.numeric import cast_like, products_in_float32
-from noria.ops.window import Padding, Windows, explicit_pads, per_axis, slide
+from noria.ops.window import Padding, Windows, explicit_pads, per_axis, share_inside, slide
 
 
 def _need_groups(groups: Any, channels: Size, outputs: Size, per_group: Size) -> None:
@@ -71,6 +71,14 @@ def _need_windows(grad: Spec, windows: Windows) -> None:
         require_equal(count, size, f"windows and size of grad along spatial axis {i}")
 
 
+def _operations(image: Any, weight: Any, windows: Windows, sizes: Sequence[int]) -> float:
+    """Of products with [O, C / groups, kernel...] for each element of the image of windows.
+
+    Products with padding are none: nobody has to compute them.
+    """
+    return 2.0 * image.size * prod(weight.shape[1:]) * share_inside(windows, sizes)
+
+
 # ---- the convolution and its gradients ---------------------------------------------------------
 
 
@@ -98,8 +106,9 @@ def _define_conv(n: int) -> OpDef:
         return _with_bias(conv_compute.forward(xp, x, weight, windows, groups), bias)
 
     @conv.work
-    def _(weight, out):
-        return 2.0 * out.size * prod(weight.shape[1:])
+    def _(x, weight, out, stride, padding, dilation):
+        windows = slide(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+        return _operations(out, weight, windows, x.shape[2:])
 
     @conv.grad
     def _(x, weight, bias, g, stride, padding, dilation, groups):
@@ -136,8 +145,9 @@ def _define_input_grad(n: int) -> OpDef:
         return conv_compute.input_grad(xp, grad, weight, windows, groups, sizes)
 
     @input_grad.work
-    def _(grad, weight):
-        return 2.0 * grad.size * prod(weight.shape[1:])
+    def _(grad, weight, sizes, stride, padding, dilation):
+        windows = slide(sizes, weight.shape[2:], stride, padding, dilation)
+        return _operations(grad, weight, windows, sizes)
 
     @input_grad.grad
     def _(grad, weight, g, stride, padding, dilation, groups):
@@ -172,8 +182,9 @@ def _define_weight_grad(n: int) -> OpDef:
         return conv_compute.weight_grad(xp, x, grad, windows, groups)
 
     @weight_grad.work
-    def _(grad, out):
-        return 2.0 * grad.size * prod(out.shape[1:])
+    def _(x, grad, out, kernel, stride, padding, dilation):
+        windows = slide(x.shape[2:], kernel, stride, padding, dilation)
+        return _operations(grad, out, windows, x.shape[2:])
 
     @weight_grad.grad
     def _(x, grad, g, stride, padding, dilation, groups):
@@ -251,8 +262,9 @@ def _define_transpose(n: int) -> OpDef:
         return _with_bias(conv_compute.input_grad(xp, x, weight, windows, groups, sizes), bias)
 
     @conv_transpose.work
-    def _(x, weight):
-        return 2.0 * x.size * prod(weight.shape[1:])
+    def _(x, weight, out, stride, padding, dilation):
+        windows = slide(out.shape[2:], weight.shape[2:], stride, padding, dilation)
+        return _operations(x, weight, windows, out.shape[2:])
 
     @conv_transpose.grad
     def _(x, weight, bias, g, stride, padding, dilation, groups):

@@ -18,6 +18,7 @@ from noria.ir.program import Block, Operator, Shape, Spec, Value
 from noria.ops.common import axes_of, require_equal
 from noria.ops.numeric import in_float32
 from noria.ops.rules import by_decomposition
+from noria.ops.window import share_inside, slide
 
 # ---- one loop ----------------------------------------------------------------------------------
 
@@ -264,8 +265,9 @@ def _(xp, x, weight, bias, residual, activation, **how):
 
 
 @fused_conv2d.work
-def _(weight, out):
-    return 2.0 * out.size * prod(weight.shape[1:])
+def _(x, weight, out, stride, padding, dilation):
+    windows = slide(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    return 2.0 * out.size * prod(weight.shape[1:]) * share_inside(windows, x.shape[2:])
 
 
 @fused_conv2d.grad

@@ -131,6 +131,22 @@ def _count(size: Size, span: int, step: int, pad: tuple[Size, Size], ceil_mode: 
     return count
 
 
+def share_inside(windows: Windows, sizes: Sequence[int]) -> float:
+    """Of all that windows over real sizes see, the share that is not padding."""
+    share = 1.0
+    for size, k, step, apart, (front, _), out in zip(
+        sizes, windows.kernel, windows.stride, windows.dilation, windows.pads, windows.out,
+        strict=True,
+    ):  # fmt: skip
+        seen = 0
+        for first in range(-front, k * apart - front, apart):  # what tap k sees in window 0
+            low = max(0, -(first // step))
+            high = min(out, -((first - size) // step))
+            seen += max(0, high - low)
+        share *= seen / max(out * k, 1)
+    return share
+
+
 # ---- on arrays ---------------------------------------------------------------------------------
 
 

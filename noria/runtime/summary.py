@@ -20,7 +20,7 @@ def announce(bound: Bound) -> Bound:
 def summary(bound: Bound) -> str:
     """Steps by engine, and the memory plan: arena, sum of all values, largest live set."""
     engines = Counter(_engine(bound, step) for step in bound.plan.steps)
-    flops = sum(i.prepared.work for i in bound.items if i.prepared and i.pack is None)
+    flops = sum(bound.work(item).operations for item in bound.items)
     state = sum(a.nbytes for a in bound.state.values())
     sizes = ", ".join(f"{k}={v}" for k, v in sorted(bound.sizes.items())) or "fixed sizes"
     share = bound.arena_bytes / bound.naive_bytes if bound.naive_bytes else 0.0
@@ -31,7 +31,7 @@ def summary(bound: Bound) -> str:
             + ")",
             f"arena {_bytes(bound.arena_bytes)}, all values {_bytes(bound.naive_bytes)} "
             f"({share:.2f}), largest live set {_bytes(bound.peak_bytes)}, state {_bytes(state)}",
-            f"matrix and convolution work {flops / 1e9:.3f} Gflop a step",
+            f"work {flops / 1e9:.3f} Gflop a step",
         ]
     )
 

@@ -27,7 +27,8 @@ class Work(NamedTuple):
 def work_of(item: Item, array: Sized, sizes: Mapping[str, int]) -> Work:
     """The work of an item. What only a run can tell counts as nothing.
 
-    A kernel that says what it computes (`Prepared.work`) is believed; else the op is asked.
+    What the op itself says counts, however a kernel does it; else what the kernel says
+    (`Prepared.work`); else operations are counted element by element.
     """
     if item.step.view:
         return Work(0.0, 0.0)
@@ -38,7 +39,8 @@ def work_of(item: Item, array: Sized, sizes: Mapping[str, int]) -> Work:
         return Work(0.0, 2.0 * array(item.outputs[0]).nbytes)
     found = _operator_work(item.step.op, item.inputs, item.outputs, array, sizes)
     declared = item.prepared.work if item.prepared is not None else 0.0
-    return Work(declared or found.operations, found.nbytes)
+    own = lookup(item.step.op.type).work_fn is not None
+    return Work(found.operations if own else declared or found.operations, found.nbytes)
 
 
 def _operator_work(

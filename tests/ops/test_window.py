@@ -5,7 +5,7 @@ import pytest
 
 from noria.core.dims import evaluate, symbol
 from noria.core.errors import ArgumentError, ShapeError
-from noria.ops.window import explicit_pads, extents, padded, slide, taps, unpadded
+from noria.ops.window import explicit_pads, extents, padded, share_inside, slide, taps, unpadded
 
 N = symbol("N")
 GEOMETRIES = list(
@@ -92,3 +92,18 @@ def test_a_window_larger_than_what_it_looks_at_is_refused():
         slide((2,), (4,), 1, (0, 1))
     with pytest.raises(ArgumentError, match="kernel"):
         slide((2,), (0,))
+
+
+@pytest.mark.parametrize("padding", [0, 1, "same", "same_lower", (2, 0)])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (3, 2)])
+def test_the_share_of_what_windows_see_that_is_no_padding(padding, stride, dilation):
+    for size in (5, 8):
+        windows = slide((size,), (3,), stride, padding, dilation)
+        image = padded(np, np.ones((1, 1, size)), windows)[0, 0]
+        seen = [image[tap] for tap in taps(windows)]
+        assert share_inside(windows, (size,)) == pytest.approx(np.mean(seen))
+
+
+def test_shares_of_axes_multiply():
+    windows = slide((7, 7), (3, 3), 1, 1)
+    assert share_inside(windows, (7, 7)) == pytest.approx((19 / 21) ** 2)
