@@ -96,7 +96,8 @@ class Profile:
 
     def picture(self, path: str | Path, *, title: str = "") -> None:
         """Write the step at one glance as an SVG picture. title: default the name and the sizes."""
-        heading = title or f"{self.name}, {sizes_text(self.sizes)}"
+        kind = "a training step" if self.bound.plan.program.updates else "a call"
+        heading = title or f"{self.name}: {kind}, {sizes_text(self.sizes)}"
         atomic_write(path, picture(self, heading).encode())
 
     def to_json(self, path: str | Path) -> None:
