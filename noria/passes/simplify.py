@@ -1,7 +1,7 @@
 """Arithmetic and changes of shape that do nothing, or that one operator does as well as two.
 
 Every rule is exact: NaN, infinities and the sign of zero come out as before. (Which of 0.0 and -0.0
-is the larger is not said by `maximum`, nor by `relu`.)
+is the larger is not said by `maximum`, nor by `relu`; nor in which order a mean is summed.)
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from noria.core.dtypes import is_float, is_integer, to_numpy
 from noria.ir.opdef import lookup
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Program, Spec
+from noria.ops import adaptive_pool
 from noria.passes.pattern import ANY
 from noria.passes.rule import Match, Rule, rewrite
 
@@ -231,7 +232,40 @@ def _reduced(x: Any, shape: Any, match: Match) -> Any:
     return out if out.shape == tuple(shape) else o.reshape(out, shape=shape)
 
 
+def _whole(m: Match) -> str | None:
+    """Is one mean taken over all of each image, whose size is known?"""
+    space = m["x"].shape[2:] if "x" in m.bound else m["sizes"]
+    means = m["size"] if "x" in m.bound else m["grad"].shape[2:]
+    whole = all(d == 1 for d in (means if isinstance(means, tuple) else (means,)))
+    return None if whole and all(isinstance(d, int) and d > 0 for d in space) else QUIET
+
+
+def _mean(x: Any) -> Any:
+    return o.reduce_mean(x, axis=tuple(range(2, x.ndim)), keepdims=True)
+
+
+def _spread(grad: Any, sizes: Any) -> Any:
+    shared = o.mul(grad, 1.0 / math.prod(sizes))
+    return o.broadcast_to(shared, shape=(*grad.shape[:2], *sizes))
+
+
+def _means(n: int) -> list[Rule]:
+    """Global pooling is a mean, which loops can take part in."""
+    pool = getattr(adaptive_pool, f"adaptive_avg_pool{n}d")
+    gradient = getattr(adaptive_pool, f"adaptive_avg_pool{n}d_grad")
+    return [
+        Rule(lambda x, *, size: pool(x, size=size), _whole, _mean, "global mean"),
+        Rule(
+            lambda grad, *, sizes: gradient(grad, sizes=sizes),
+            _whole,
+            _spread,
+            "gradient of a global mean",
+        ),
+    ]
+
+
 SHAPES = [
+    *(rule for n in (1, 2, 3) for rule in _means(n)),
     *(_unchanged(name) for name in (*VIEWS, "broadcast_to")),
     *(_merged(outer, inner) for outer in VIEWS for inner in VIEWS),
     Rule(

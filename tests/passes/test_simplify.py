@@ -255,3 +255,43 @@ def test_a_column_by_a_row_is_an_elementwise_product():
       output y = matmul
     """)
     assert types(after) == ["matmul"]
+
+
+def pooled(n, size, space):
+    after, _ = simplified(
+        f"""
+      input x: float32[N, 4, {", ".join(map(str, space))}]
+      p: float32[N, 4, {", ".join(["1"] * n)}] = adaptive_avg_pool{n}d(x, size={size})
+      g: float32[N, 4, {", ".join(map(str, space))}] = adaptive_avg_pool{n}d_grad(p, sizes={space})
+      output y = g
+    """,
+        exact=False,
+    )
+    return types(after)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_global_pooling_is_a_mean_and_its_gradient_a_broadcast(n):
+    space = [5, 7, 3][:n]
+    wanted = ["reduce_mean", "fill", "mul", "broadcast_to"]
+    assert pooled(n, 1, space) == wanted
+    assert pooled(n, [1] * n, space) == wanted
+
+
+def test_pooling_that_is_not_global_stays():
+    after, _ = simplified("""
+      input x: float32[N, 4, 6, 6]
+      p: float32[N, 4, 1, 2] = adaptive_avg_pool2d(x, size=[1, 2])
+      g: float32[N, 4, 6, 6] = adaptive_avg_pool2d_grad(p, sizes=[6, 6])
+      output y = g
+    """)
+    assert types(after) == ["adaptive_avg_pool2d", "adaptive_avg_pool2d_grad"]
+
+
+def test_pooling_of_images_whose_size_is_not_known_stays():
+    after, _ = simplified("""
+      input x: float32[2, 4, N]
+      p: float32[2, 4, 1] = adaptive_avg_pool1d(x, size=1)
+      output y = p
+    """)
+    assert types(after) == ["adaptive_avg_pool1d"]

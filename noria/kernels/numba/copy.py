@@ -232,6 +232,8 @@ class Copy(Kernel):
             raise Declined(f"mode '{op.attrs['mode']}'")
 
     def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
+        if op.type == "broadcast_to" and _over_space(op):
+            return [None], [LAST]
         plain = op.type not in _KEEPS_LAYOUT or (op.type == "roll" and op.attrs["axis"] is None)
         if plain or LAST not in given:
             flat = op.type == "roll"
@@ -257,6 +259,13 @@ class Copy(Kernel):
         width = itemsize(out.dtype)
         copy = copy_part(move.sizes, move.src, move.dst, width, bound.threads, written, self.name)
         return lambda ins, outs: copy(ins[move.input], outs[move.output])
+
+
+def _over_space(op: Operator) -> bool:
+    """Does it repeat a number of each channel all over an image? What takes that, the gradient of a
+    mean, is a convolution in the end, which likes channels last."""
+    x, out = op.operands[0], op.outputs[0]
+    return x.ndim == out.ndim > 2 and x.shape[1] != 1 and all(d == 1 for d in x.shape[2:])
 
 
 def _value(bound: BoundOp) -> Any:

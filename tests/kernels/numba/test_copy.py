@@ -131,3 +131,14 @@ def test_nothing_is_copied_by_an_empty_part():
     out = [empty((3, 5, 7), "float32"), empty((3, 0, 7), "float32")]
     prepared = bind(KERNEL, op, [X], out)
     assert len(prepared.emit([0], [0, 0], [], 0)) == 1
+
+
+def test_numbers_of_channels_spread_over_images_lie_channels_last():
+    x = np.arange(6, dtype=np.float32).reshape(2, 3, 1, 1)
+    op = operator("broadcast_to", [x], shape=(2, 3, 5, 4))
+    assert KERNEL.layout(op, [PLAIN]) == ([None], [LAST])
+    (got,) = compute(KERNEL, op, [x], layout=LAST)
+    assert (got == x).all()
+    for shape, to in (((2, 1, 5, 4), (2, 3, 5, 4)), ((1, 4), (3, 4)), ((4, 1), (2, 3, 4, 5))):
+        op = operator("broadcast_to", [np.zeros(shape, "f")], shape=to)
+        assert KERNEL.layout(op, [PLAIN])[1] == [PLAIN]
