@@ -22,7 +22,7 @@ from noria.runtime.predictor import Predictor
 from noria.runtime.profiling.profile import Profile, profile
 from noria.runtime.profiling.text import GROUPS, SORTS, summary, tables
 from noria.runtime.scope import Scope
-from noria.zoo.samples import SAMPLES
+from noria.zoo.samples import SAMPLES, Feeds, Sample
 
 State = Mapping[str, np.ndarray]
 
@@ -104,15 +104,10 @@ def command(
     numbers: Path | None,
     color: bool,
 ) -> None:
-    program, state, usual = _load(target)
+    program, state, sample = _load(target)
     runner = _runner(program, state, test, fetch, threads)
-    given = parse_sizes(size, list(runner.program.block.inputs))
-    named = {text.partition("=")[0] for text in size}
-    sizes = one_each({n: v if n in named else [usual.get(n, v[0])] for n, v in given.items()})
-    if isinstance(runner, Predictor):
-        feeds, names = sample_feeds(runner.inputs, sizes), None
-    else:
-        feeds, names = sample_feeds(runner.program.block.inputs, sizes), fetch or None
+    feeds = _feeds(runner.program, size, sample)
+    names = None if isinstance(runner, Predictor) else fetch or None
     with progress(1) as stage:
         found = profile(
             runner, feeds, names, steps=steps, denormals=denormals, tick=stage(str(target))
@@ -131,16 +126,25 @@ def command(
             note(f"{path}: {what}")
 
 
-def _load(target: Path) -> tuple[Program, State, Mapping[str, int]]:
-    """(Program, its saved state, usual sizes)."""
+def _load(target: Path) -> tuple[Program, State, Sample | None]:
+    """(Program, its saved state, the sample it is)."""
     name = str(target)
     if name in SAMPLES and not target.exists():
-        found = SAMPLES[name]
-        return found.program(), {}, found.sizes
+        return SAMPLES[name].program(), {}, SAMPLES[name]
     if not target.exists() and target.suffix != ".noria":
         raise MissingError(f"no file and no sample is called '{name}'", hint=nearest(name, SAMPLES))
-    program, state = load(target)
-    return program, state, {}
+    return *load(target), None
+
+
+def _feeds(program: Program, texts: tuple[str, ...], sample: Sample | None) -> Feeds:
+    """Arrays of the sizes that are wanted, else usual."""
+    given = parse_sizes(texts, program.block.inputs)
+    named = {text.partition("=")[0] for text in texts}
+    usual = {} if sample is None else sample.sizes
+    sizes = one_each({n: v if n in named else [usual.get(n, v[0])] for n, v in given.items()})
+    if sample is None:
+        return sample_feeds(program.block.inputs, sizes)
+    return sample.feeds(program, sizes)
 
 
 def _runner(
