@@ -167,19 +167,25 @@ class Pattern:
         ]
 
     def match(self, operator: Operator, producer: Mapping[Value, Operator]) -> Found | None:
-        """The first way the operator and what leads to it fit, None if there is none.
+        """The first of `matches`, None if there is none."""
+        return next(self.matches(operator, producer), None)
 
-        producer: value -> the operator that makes it. A fit whose only fault is an attribute is
-        returned too, with the fault.
+    def matches(self, operator: Operator, producer: Mapping[Value, Operator]) -> Iterator[Found]:
+        """The ways the operator and what leads to it fit.
+
+        producer: value -> the operator that makes it. If there is none, the first fit whose only
+        fault is an attribute, with the fault.
         """
-        nearly = None
+        nearly, fits = None, False
         for swapped in self.variants:
             attempt = _Attempt(swapped, producer)
             if attempt.node(self.root, operator):
                 if not attempt.found.fault:
-                    return attempt.found
+                    fits = True
+                    yield attempt.found
                 nearly = nearly or attempt.found
-        return nearly
+        if nearly is not None and not fits:
+            yield nearly
 
 
 @dataclass(slots=True)

@@ -192,18 +192,16 @@ class _BlockWalk:
         reasons: list[str] = []
         faults: list[str] = []
         for rule in self.sweep.by_anchor.get(operator.type, ()):
-            found = rule.traced.match(operator, self.producer)
-            if found is None:
-                continue
-            if found.fault:
-                # One operator that has other attributes is not nearly what was meant.
-                faults += [found.fault] if len(found.operators) > 1 else []
-                continue
-            match = Match(found, self.producer, self.fixed)
-            reason = self.refusal(rule, match)
-            if reason is None:
-                return self.fire(rule, match)
-            reasons += [reason] if reason else []
+            for found in rule.traced.matches(operator, self.producer):
+                if found.fault:
+                    # One operator that has other attributes is not nearly what was meant.
+                    faults += [found.fault] if len(found.operators) > 1 else []
+                    continue
+                match = Match(found, self.producer, self.fixed)
+                reason = self.refusal(rule, match)
+                if reason is None:
+                    return self.fire(rule, match)
+                reasons += [reason] if reason else []
         told = reasons or faults  # which attribute another rule wants is of no interest then
         self.sweep.report.declined.extend((operator.where(), r) for r in dict.fromkeys(told))
         return None

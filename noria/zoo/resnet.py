@@ -1,7 +1,8 @@
-"""ResNet-50 v1.5: bottleneck residual network with the stride in the 3x3 convolution.
+"""Residual networks: ResNet-18 and -34 of basic blocks, -50, -101 and -152 of bottlenecks.
 
-(He et al., "Deep residual learning for image recognition", 2016). Parameter names are those of
-torchvision, so its public weights load.
+(He et al., "Deep residual learning for image recognition", 2016), version 1.5: the stride of a
+bottleneck is in its 3x3 convolution. Parameter names are those of torchvision, so its public
+weights load.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from noria.nn.layers import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Flatten, Lin
 from noria.nn.module import Module, Sequential
 from noria.passes.recompute import recomputed
 
-EXPANSION = 4
-
 
 def _conv(a: int, b: int, kernel: int, stride: int = 1) -> Conv2d:
     conv = Conv2d(a, b, kernel, stride=stride, padding=kernel // 2, bias=False)
@@ -24,39 +23,70 @@ def _conv(a: int, b: int, kernel: int, stride: int = 1) -> Conv2d:
     return conv
 
 
-class Bottleneck(Module):
-    """1x1 down, 3x3, 1x1 up, added to the input (projected where the shape changes)."""
+class _Block(Module):
+    """What is common: the sum with the input, projected where the shape changes."""
+
+    expansion = 1
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
+        out = width * self.expansion
+        self.downsample = None
+        if stride != 1 or channels != out:
+            self.downsample = Sequential(_conv(channels, out, 1, stride), BatchNorm2d(out))
+
+    def added(self, out: Any, x: Any) -> Any:
+        """relu(out + x)."""
+        return o.relu(o.add(out, x if self.downsample is None else self.downsample(x)))
+
+
+class BasicBlock(_Block):
+    """Two 3x3."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__(channels, width, stride)
+        self.conv1, self.bn1 = _conv(channels, width, 3, stride), BatchNorm2d(width)
+        self.conv2, self.bn2 = _conv(width, width, 3), BatchNorm2d(width)
+
+    def __call__(self, x: Any) -> Any:
+        out = o.relu(self.bn1(self.conv1(x)))
+        return self.added(self.bn2(self.conv2(out)), x)
+
+
+class Bottleneck(_Block):
+    """1x1 down, 3x3, 1x1 up."""
+
+    expansion = 4
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__(channels, width, stride)
+        out = width * self.expansion
         self.conv1, self.bn1 = _conv(channels, width, 1), BatchNorm2d(width)
         self.conv2, self.bn2 = _conv(width, width, 3, stride), BatchNorm2d(width)
-        self.conv3 = _conv(width, width * EXPANSION, 1)
-        self.bn3 = BatchNorm2d(width * EXPANSION)
-        self.downsample = None
-        if stride != 1 or channels != width * EXPANSION:
-            project = _conv(channels, width * EXPANSION, 1, stride)
-            self.downsample = Sequential(project, BatchNorm2d(width * EXPANSION))
+        self.conv3, self.bn3 = _conv(width, out, 1), BatchNorm2d(out)
 
     def __call__(self, x: Any) -> Any:
         out = o.relu(self.bn1(self.conv1(x)))
         out = o.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        skip = x if self.downsample is None else self.downsample(x)
-        return o.relu(o.add(out, skip))
+        return self.added(self.bn3(self.conv3(out)), x)
 
 
 class ResNet(Module):
     """[N, 3, H, W] -> logits [N, classes]. `ResNet()` is ResNet-50."""
 
-    def __init__(self, blocks: tuple[int, ...] = (3, 4, 6, 3), classes: int = 1000) -> None:
+    def __init__(
+        self,
+        blocks: tuple[int, ...] = (3, 4, 6, 3),
+        classes: int = 1000,
+        block: type[BasicBlock] | type[Bottleneck] = Bottleneck,
+    ) -> None:
         self.conv1, self.bn1 = _conv(3, 64, 7, 2), BatchNorm2d(64)
         self.maxpool = MaxPool2d(3, stride=2, padding=1)
         channels = 64
         for i, count in enumerate(blocks):
             width, stage = 64 * 2**i, []
             for j in range(count):
-                stage.append(Bottleneck(channels, width, 2 if i > 0 and j == 0 else 1))
-                channels = width * EXPANSION
+                stage.append(block(channels, width, 2 if i > 0 and j == 0 else 1))
+                channels = width * block.expansion
             setattr(self, f"layer{i + 1}", Sequential(*stage))
         self._stages = [getattr(self, f"layer{i + 1}") for i in range(len(blocks))]
         self.avgpool, self.flatten = AdaptiveAvgPool2d(1), Flatten()
@@ -69,3 +99,28 @@ class ResNet(Module):
         for stage in self._stages:
             x = stage(x)
         return self.fc(self.flatten(self.avgpool(x)))
+
+
+def resnet18(classes: int = 1000) -> ResNet:
+    """11.7 million parameters at 1,000 classes."""
+    return ResNet((2, 2, 2, 2), classes, BasicBlock)
+
+
+def resnet34(classes: int = 1000) -> ResNet:
+    """21.8 million parameters at 1,000 classes."""
+    return ResNet((3, 4, 6, 3), classes, BasicBlock)
+
+
+def resnet50(classes: int = 1000) -> ResNet:
+    """25.6 million parameters at 1,000 classes."""
+    return ResNet((3, 4, 6, 3), classes)
+
+
+def resnet101(classes: int = 1000) -> ResNet:
+    """44.5 million parameters at 1,000 classes."""
+    return ResNet((3, 4, 23, 3), classes)
+
+
+def resnet152(classes: int = 1000) -> ResNet:
+    """60.2 million parameters at 1,000 classes."""
+    return ResNet((3, 8, 36, 3), classes)

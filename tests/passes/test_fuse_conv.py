@@ -51,6 +51,16 @@ def test_of_two_convolutions_that_are_added_one_takes_the_other():
     assert types(after) == ["conv2d", "fused_conv2d"]
 
 
+@pytest.mark.parametrize("operands", ["h, k", "k, h"])
+def test_of_two_convolutions_that_are_added_the_one_used_once_takes_the_other(operands):
+    shortcut, other = f"k: {OUT} = conv2d(x, w2)", f"z: {OUT} = exp(k)"
+    last = [f"s: {OUT} = add({operands})", f"y: {OUT} = mul(s, z)"]
+    after, _ = fused(shortcut, CONV, other, *last)
+    assert sorted(types(after)) == ["conv2d", "exp", "fused_conv2d", "mul"]
+    (added,) = [op for op in after.operators if op.type == "fused_conv2d"]
+    assert added.inputs[3].name == "k"
+
+
 def test_two_residuals_are_one_too_many():
     after, _ = fused(CONV, f"s: {OUT} = add(h, r)", f"t: {OUT} = add(s, x)")
     assert types(after) == ["fused_conv2d", "add"]
