@@ -11,6 +11,7 @@ from bench.noria_side.common import Run, inference, int_spec, training
 from noria import optim
 from noria.zoo.digits import classify
 from noria.zoo.lenet import LeNet
+from noria.zoo.mobilenet import MobileNetV2
 from noria.zoo.resnet import ResNet
 
 
@@ -32,7 +33,7 @@ def train(workload: str, **how: Any) -> Run:
 
 def infer(workload: str, **how: Any) -> Run:
     x, _ = data.classified(workload)
-    model = ResNet()
+    model = MobileNetV2() if workload.startswith("mobilenet") else ResNet()
     program = noria.trace(lambda image: model(image), image=noria.spec("N", 3, 224, 224))
     return inference(program, {"image": x}, **how)
 
@@ -40,6 +41,7 @@ def infer(workload: str, **how: Any) -> Run:
 MAKERS = {
     "lenet_train": partial(train, "lenet_train"),
     "resnet50_train_fp32": partial(train, "resnet50_train_fp32"),
+    "mobilenet_v2_infer_bs1": partial(infer, "mobilenet_v2_infer_bs1"),
     "resnet50_infer_bs1": partial(infer, "resnet50_infer_bs1"),
     "resnet50_train_bf16": partial(train, "resnet50_train_bf16", precision="bf16"),
     "resnet50_infer_bs16": partial(infer, "resnet50_infer_bs16", streams="auto"),
