@@ -64,7 +64,7 @@ class Arena:
         if nbytes < 0:
             raise ArgumentError("an arena cannot be smaller than nothing", got=f"{nbytes} bytes")
         alignment = _HUGE_PAGE if nbytes >= _HUGE_PAGE else mmap.PAGESIZE
-        size = max(1, math.ceil(nbytes / alignment)) * alignment
+        size = max(1, math.ceil(nbytes / mmap.PAGESIZE)) * mmap.PAGESIZE
         try:
             block = mmap.mmap(-1, size + alignment, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except (OSError, ValueError, OverflowError) as error:
@@ -76,7 +76,7 @@ class Arena:
         whole = np.frombuffer(block, np.uint8)  # unmapped when its last view is gone
         start = -whole.ctypes.data % alignment
         if alignment == _HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
-            _advise(block, start, size)
+            _advise(block, start, nbytes // _HUGE_PAGE * _HUGE_PAGE)  # of the last one a part
         self._memory = whole[start : start + nbytes]
         self.address, self.nbytes = whole.ctypes.data + start, nbytes
 

@@ -8,7 +8,7 @@ two buffers alive at one moment overlap.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
@@ -17,7 +17,7 @@ import numpy as np
 from noria.core.errors import EngineError
 
 ALIGN = 64
-CLOSE, NOTHING = 1.02, 1 << 20  # so many times the largest live set, and bytes, are as good as it
+CLOSE, NOTHING = 1.002, 1 << 20  # so many times the largest live set, and bytes, are as good as it
 
 
 @dataclass(slots=True, eq=False)
@@ -43,19 +43,30 @@ def place(buffers: Sequence[Buffer], peak: int | None = None) -> int:
     """Give each unpinned buffer an offset; returns the arena's size in bytes.
 
     In the order of their lives if that comes close to the largest live set, which no arena can
-    undercut; otherwise, which takes longer, by size; the better of the two.
+    undercut; otherwise, which takes longer, those of the largest size, or of the longest life,
+    first; the best of all.
     peak: `peak_bytes(buffers)`, if it is known
     """
     todo = [b for b in buffers if b.address is None and b.nbytes > 0]
+    least = peak_bytes(todo) if peak is None else peak
     total, offsets = _in_order(todo)
-    if total > CLOSE * (peak_bytes(todo) if peak is None else peak) + NOTHING:
-        total, offsets = min((total, offsets), _by_size(todo))
+    for rank in (_size, _life):
+        if total > CLOSE * least + NOTHING:
+            total, offsets = min((total, offsets), _by_rank(todo, rank))
     for b, offset in zip(todo, offsets, strict=True):
         b.offset = offset
     for b in buffers:
         if not b.pinned and b.nbytes == 0:
             b.offset = 0
     return total
+
+
+def _size(b: Buffer) -> tuple[int, int]:
+    return b.nbytes, b.last - b.first
+
+
+def _life(b: Buffer) -> tuple[int, int]:
+    return b.last - b.first, b.nbytes
 
 
 def _in_order(buffers: Sequence[Buffer]) -> tuple[int, list[int]]:
@@ -113,12 +124,14 @@ class _Gaps:
         self.size.insert(g, nbytes)
 
 
-def _by_size(buffers: Sequence[Buffer]) -> tuple[int, list[int]]:
-    """The largest buffer first, each at the lowest offset free during its whole life.
+def _by_rank(
+    buffers: Sequence[Buffer], rank: Callable[[Buffer], tuple[int, int]]
+) -> tuple[int, list[int]]:
+    """The one of the highest rank first, each at the lowest offset free during its whole life.
 
     (Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020)
     """
-    order = sorted(range(len(buffers)), key=lambda i: (-buffers[i].nbytes, buffers[i].first))
+    order = sorted(range(len(buffers)), key=lambda i: rank(buffers[i]), reverse=True)
     n = len(order)
     first, last = np.zeros(n, np.int64), np.zeros(n, np.int64)
     start, stop = np.zeros(n, np.int64), np.zeros(n, np.int64)
