@@ -30,6 +30,7 @@ SUPPORT = {
     "common",
     "conv_compute",
     "fused",
+    "fused_bag",
     "fused_norm",
     "getitem",
     "library",
@@ -46,6 +47,7 @@ SUPPORT = {
 }
 # Functions of a family that other modules of noria share.
 HELPERS = {
+    "check_bag",
     "bounds",
     "emit_cond",
     "erf_of",

@@ -1,6 +1,7 @@
 """Every kernel of noria, in the order they are asked. Importing this module registers them."""
 
 from noria.kernels.numba import attention as _attention
+from noria.kernels.numba import bag as _bag
 from noria.kernels.numba import copy as _copy
 from noria.kernels.numba import ctc as _ctc
 from noria.kernels.numba import elementwise as _elementwise
@@ -22,6 +23,6 @@ from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
 _modules = (_copy, _linear, _linalg, _conv, _elementwise, _reduce, _loss, _norm, _pool, _random)
-_tables = (_metric, _embedding, _rows, _row_updates)
+_tables = (_metric, _embedding, _bag, _rows, _row_updates)
 _sequences = (_ctc, _recurrent, _sequence)
 _transformers = (_attention, _layer_norm)

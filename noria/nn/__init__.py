@@ -2,6 +2,7 @@
 
 from noria.nn import init
 from noria.nn.attention import MultiheadAttention, TransformerEncoderLayer
+from noria.nn.embedding import Embedding, EmbeddingBag, FieldEmbedding
 from noria.nn.layers import (
     GELU,
     AdaptiveAvgPool2d,
@@ -12,7 +13,6 @@ from noria.nn.layers import (
     Conv2d,
     ConvTranspose2d,
     Dropout,
-    Embedding,
     Flatten,
     GroupNorm,
     Identity,
@@ -43,6 +43,8 @@ __all__ = [
     "ConvTranspose2d",
     "Dropout",
     "Embedding",
+    "EmbeddingBag",
+    "FieldEmbedding",
     "Flatten",
     "GRUCell",
     "GroupNorm",

@@ -11,7 +11,7 @@ from noria.ir.opdef import lookup
 from noria.ir.opdef import vocabulary as o
 from noria.nn import init
 from noria.nn.module import Module, Parameter, emitting, pending, update
-from noria.ops.common import axis_of, pair
+from noria.ops.common import pair
 from noria.ops.random import dropout
 
 
@@ -53,26 +53,6 @@ class Linear(Module):
 
     def __call__(self, x: Any) -> Any:
         return o.linear(x, self.weight, self.bias)
-
-
-class Embedding(Module):
-    """Rows of a table by id.  ids int [...] -> [..., dim].
-
-    padding_idx: the id whose row is not learned; negative: from the end.
-    sparse: the gradient is (ids, rows) and optimisers touch only those rows.
-    """
-
-    def __init__(
-        self, rows: int, dim: int, *, padding_idx: int | None = None, sparse: bool = False
-    ) -> None:
-        positive(rows=rows, dim=dim)
-        self.weight = Parameter((rows, dim), init.normal())
-        if padding_idx is not None:
-            padding_idx = axis_of(padding_idx, rows, what="padding_idx")
-        self.padding_idx, self.sparse = padding_idx, sparse
-
-    def __call__(self, ids: Any) -> Any:
-        return o.embedding(self.weight, ids, padding_idx=self.padding_idx, sparse=self.sparse)
 
 
 class Conv2d(Module):

@@ -158,6 +158,7 @@ from noria.ops.elementwise import (
 from noria.ops.embedding import (
     embedding,
     embedding_bag,
+    field_ids,
 )
 from noria.ops.index import (
     gather,
@@ -411,6 +412,7 @@ __all__ = [
     "expand",
     "expm1",
     "eye",
+    "field_ids",
     "fill",
     "flatten",
     "flip",

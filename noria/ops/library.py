@@ -12,6 +12,7 @@ import noria.ops.ctc
 import noria.ops.elementwise
 import noria.ops.embedding
 import noria.ops.fused
+import noria.ops.fused_bag
 import noria.ops.fused_norm
 import noria.ops.index
 import noria.ops.join
@@ -44,6 +45,7 @@ FAMILIES = (
     "elementwise",
     "embedding",
     "fused",
+    "fused_bag",
     "fused_norm",
     "index",
     "join",

@@ -19,6 +19,7 @@ from noria.passes.fold_constants import fold_constants
 from noria.passes.fuse_batch_norm import fuse_batch_norm
 from noria.passes.fuse_conv import fuse_conv
 from noria.passes.fuse_elementwise import fuse_elementwise
+from noria.passes.fuse_embedding import fuse_embedding
 from noria.passes.fuse_linear import fuse_linear
 from noria.passes.lower_precision import lower_precision
 from noria.passes.report import Report, collect
@@ -48,6 +49,7 @@ OPTIMIZE: list[Line] = [
     Line(fuse_linear, "a product takes its bias and activation along for nothing"),
     Line(fuse_conv, "likewise, and the residual too"),
     Line(fuse_batch_norm, "before fuse_elementwise, which would make loops of ReLU, sum and mask"),
+    Line(fuse_embedding, "rows that are only added up need no memory; look-ups are merged before"),
     Line(eliminate_common_ops, "the new weights and biases, if one product was shared"),
     Line(lower_precision, "casts hide what the rules above look for, and belong into loops"),
     Line(fuse_elementwise, "last: what no product took becomes loops, which no rule looks into"),

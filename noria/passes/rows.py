@@ -73,6 +73,7 @@ APART: dict[str, Test] = {
     "batch_norm": _batch_norm,
     "transpose": _transpose,
     "embedding": _only(1),
+    "fused_bag": _only(1),
 }
 """op -> whether rows stay apart in it. Besides, its outputs must have their rows along axis 0."""
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from noria.core import dtypes
 from noria.core.dims import evaluate
-from noria.core.errors import ArgumentError, MissingError, nearest
+from noria.core.errors import ArgumentError, DTypeError, MissingError, ShapeError, nearest
 from noria.ir.program import Program
 from noria.ir.save import load
 from noria.ir.verify import verify
@@ -74,6 +74,8 @@ class Predictor:
         self.plan = make_plan(optimize(self.program, self.precision))
         self.inputs = self.plan.program.block.inputs
         self.names = tuple(self.plan.program.outputs)
+        given = self.plan.program.outputs
+        self._wanted = {n: dtypes.to_numpy(given[n].dtype) for n in self.names}
         self._feeds = Feeds(self.plan.program)
         self._kept = Kept()
         self._idle: list[Workspace[Bound]] = []
@@ -110,16 +112,43 @@ class Predictor:
         out = self.run(feeds)
         return out[self.names[0]] if len(self.names) == 1 else out
 
-    def run(self, feeds: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def run(
+        self, feeds: Mapping[str, Any], out: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
         """Outputs by name, as new arrays. May be called from several threads at once.
+
+        out: an array for each output, into which it is written, and which is given back: such a
+             call allocates no memory. Strides are free.
 
         Raises MissingError, ShapeError or DTypeError.
         """
         arrays = self._feeds.arrays(feeds)
+        if out is not None:
+            self._need_outputs(out)
         if self._streams is None:
-            return self._call(arrays, self.threads)
+            return self._call(arrays, self.threads, out)
         self._feeds.sizes(arrays)  # before anything is cut
-        return self._streams.run(arrays)
+        return self._streams.run(arrays, out)
+
+    def _need_outputs(self, out: Mapping[str, np.ndarray]) -> None:
+        """Names and dtypes; shapes are compared when the sizes are known."""
+        for name, wanted in self._wanted.items():
+            array = out.get(name)
+            if not isinstance(array, np.ndarray):
+                raise MissingError(
+                    f"no array for the output '{name}'",
+                    expected=", ".join(self.names),
+                    got=", ".join(map(str, out)) or "none",
+                )
+            if array.dtype != wanted:
+                raise DTypeError(
+                    f"the array for '{name}' has another dtype",
+                    expected=str(self.plan.program.outputs[name]),
+                    got=f"{array.dtype}{list(array.shape)}",
+                )
+        if len(out) > len(self._wanted):
+            extra = next(n for n in out if n not in self._wanted)
+            raise MissingError(f"no output '{extra}'", hint=nearest(extra, self.names))
 
     def _call(
         self,
@@ -141,7 +170,7 @@ class Predictor:
             if into is None:
                 return {n: bound.fetch(n) for n in self.names}
             for name, array in into.items():
-                array[...] = bound.outputs[name]()
+                _write(name, array, bound.outputs[name]())
             return dict(into)
         finally:
             self._idle.append(space)
@@ -195,6 +224,16 @@ class Predictor:
                 space.put(key, announce(bound))
             bound.run_prologue()
             return bound
+
+
+def _write(name: str, array: np.ndarray, result: np.ndarray) -> None:
+    if array.shape != result.shape:
+        raise ShapeError(
+            f"the array for '{name}' has another shape",
+            expected=str(list(result.shape)),
+            got=str(list(array.shape)),
+        )
+    array[...] = result
 
 
 def _removed(idle: list[Workspace[Bound]], space: Workspace[Bound]) -> bool:

@@ -64,16 +64,18 @@ class Streams:
         self._choosing, self._starting = threading.Lock(), threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
 
-    def run(self, arrays: Arrays) -> Results:
-        """Outputs by name, as new arrays."""
-        return self._run(arrays, self.cut or self._best(arrays))
+    def run(self, arrays: Arrays, into: Mapping[str, np.ndarray] | None = None) -> Results:
+        """Outputs by name, as new arrays or written where `into` says."""
+        return self._run(arrays, self.cut or self._best(arrays), into)
 
-    def _run(self, arrays: Arrays, cut: Cut) -> Results:
+    def _run(
+        self, arrays: Arrays, cut: Cut, into: Mapping[str, np.ndarray] | None = None
+    ) -> Results:
         slices = cut.slices(len(arrays[0]))
         streams = min(cut.streams, len(slices))
         if streams < 2:
-            return self.call(arrays, self.threads, None)
-        out, numbers = self.empty(arrays), count()
+            return self.call(arrays, self.threads, into)
+        out, numbers = self.empty(arrays) if into is None else dict(into), count()
 
         def stream() -> None:
             """Takes the next slice until there is none: a slow core takes fewer."""

@@ -10,7 +10,8 @@ from typing import Any
 
 from noria.ir.opdef import vocabulary as o
 from noria.nn import init
-from noria.nn.layers import Embedding, LayerNorm, Linear
+from noria.nn.embedding import Embedding
+from noria.nn.layers import LayerNorm, Linear
 from noria.nn.module import Module, ModuleList
 
 EPSILON = 1e-12

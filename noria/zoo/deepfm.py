@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from noria.ir.opdef import vocabulary as o
-from noria.nn.layers import Embedding, Linear
+from noria.nn.embedding import Embedding, EmbeddingBag
+from noria.nn.layers import Linear
 from noria.nn.module import Module
 from noria.zoo.mlp import MLP
 
@@ -35,7 +36,7 @@ class DeepFM(Module):
     ) -> None:
         self.inputs = fields * dim
         self.embedding = Embedding(rows, dim, sparse=True)
-        self.weight = Embedding(rows, 1, sparse=True)
+        self.weight = EmbeddingBag(rows, 1, mode="sum", sparse=True)
         self.dense = Linear(dense, 1)
         self.mlp = MLP(self.inputs + dense, *hidden, 1)
 
@@ -44,7 +45,7 @@ class DeepFM(Module):
         total = o.reduce_sum(e, axis=1)
         pairs = o.square(total) - o.reduce_sum(o.square(e), axis=1)  # [N, dim]
         second = 0.5 * o.reduce_sum(pairs, axis=1)
-        first = o.reduce_sum(self.weight(ids), axis=(1, 2))
         flat = o.reshape(e, shape=(ids.shape[0], self.inputs))
-        deep = self.mlp(o.concat(flat, dense, axis=1)) + self.dense(dense)  # [N, 1]
-        return second + first + o.squeeze(deep, axis=1)
+        first = self.weight(ids) + self.dense(dense)  # [N, 1]
+        deep = self.mlp(o.concat(flat, dense, axis=1))
+        return second + o.squeeze(first + deep, axis=1)

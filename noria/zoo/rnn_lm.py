@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from noria.ir.opdef import vocabulary as o
-from noria.nn.layers import Dropout, Embedding, Linear
+from noria.nn.embedding import Embedding
+from noria.nn.layers import Dropout, Linear
 from noria.nn.module import Module
 from noria.nn.recurrent import LSTM
 

@@ -14,7 +14,8 @@ from noria.core.errors import ShapeError
 from noria.ir.opdef import vocabulary as o
 from noria.nn import init
 from noria.nn.attention import TransformerEncoderLayer
-from noria.nn.layers import Embedding, LayerNorm, Linear
+from noria.nn.embedding import Embedding
+from noria.nn.layers import LayerNorm, Linear
 from noria.nn.module import Module, ModuleList
 
 

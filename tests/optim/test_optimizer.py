@@ -13,7 +13,8 @@ from noria.ir.text import format_program
 from noria.ir.trace import spec, trace
 from noria.ir.verify import verify
 from noria.nn import init
-from noria.nn.layers import BatchNorm1d, Embedding, Linear
+from noria.nn.embedding import Embedding
+from noria.nn.layers import BatchNorm1d, Linear
 from noria.nn.module import Module, Parameter
 from noria.ops import library  # noqa: F401  (all ops are registered)
 from noria.optim.optimizer import SGD, Adagrad, Adam, AdamW, Momentum, Optimizer, RMSProp

@@ -1,12 +1,13 @@
 """Inference from many threads, at any batch size, from a saved file."""
 
+import resource
 import threading
 import tracemalloc
 
 import numpy as np
 import pytest
 
-from noria.core.errors import FormatError, MissingError
+from noria.core.errors import DTypeError, FormatError, MissingError, ShapeError
 from noria.ir.opdef import vocabulary as o
 from noria.ir.save import save
 from noria.runtime.executor import Executor
@@ -110,3 +111,82 @@ def test_weights_written_later_count():
     predictor.scope["w"] = np.ones((3, 4), np.float32)
     np.testing.assert_allclose(predictor(x=x), x @ np.ones((4, 3), np.float32), rtol=1e-5)
     assert feeds_of(program, N=2)["x"].shape == (2, 4)
+
+
+@pytest.mark.usefixtures("fast_kernels")
+def test_a_call_with_arrays_for_its_outputs_allocates_no_memory():
+    predictor, _ = made(mlp(64, 256, 512))
+    x, out = floats(128, 64), {"y": np.empty((128, 512), np.float32)}
+    want = predictor(x=x).copy()
+    for _ in range(3):
+        assert predictor.run({"x": x}, out)["y"] is out["y"]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tracemalloc.start()
+    predictor.run({"x": x}, out)
+    tracemalloc.reset_peak()
+    start = tracemalloc.get_traced_memory()[0]
+    for _ in range(200):
+        predictor.run({"x": x}, out)
+    now, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    small = 16_000  # bytes: frames, keys and locks of Python's; an output has 256 KiB
+    assert now - start < small and peak - start < small
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512  # KiB
+    np.testing.assert_array_equal(out["y"], want)
+
+
+def test_streams_write_into_arrays_too():
+    program = mlp(8, 16, 4)
+    state = Executor(program).scope.state()
+    predictor = Predictor(program, state, threads=2, streams=2, rows=3)
+    x, out = floats(10, 8), {"y": np.empty((10, 4), np.float32)}
+    predictor.run({"x": x}, out)
+    np.testing.assert_allclose(out["y"], Predictor(program, state)(x=x), rtol=1e-5, atol=1e-6)
+
+
+def test_arrays_for_outputs_may_have_any_strides():
+    predictor, _ = made(mlp(8, 16, 4))
+    x = floats(5, 8)
+    wide = np.zeros((4, 10), np.float32)
+    predictor.run({"x": x}, {"y": wide.T[::2]})
+    np.testing.assert_array_equal(wide.T[::2], predictor(x=x))
+    assert not wide.T[1::2].any()
+
+
+@pytest.mark.parametrize(
+    ("out", "error"),
+    [
+        ({}, MissingError),
+        ({"z": np.empty((5, 4), np.float32)}, MissingError),
+        ({"y": np.empty((5, 4), np.float32), "z": np.empty(1)}, MissingError),
+        ({"y": [0.0]}, MissingError),
+        ({"y": np.empty((5, 4))}, DTypeError),
+        ({"y": np.empty((5, 1), np.float32)}, ShapeError),
+        ({"y": np.empty((6, 4), np.float32)}, ShapeError),
+    ],
+)
+def test_arrays_that_do_not_fit_the_outputs_are_refused(out, error):
+    predictor, _ = made(mlp(8, 16, 4))
+    with pytest.raises(error):
+        predictor.run({"x": floats(5, 8)}, out)
+    assert np.isfinite(predictor(x=floats(5, 8))).all()
+
+
+def test_many_threads_write_into_arrays_of_their_own():
+    predictor, _ = made(mlp(16, 64, 4))
+    feeds = [floats(3, 16, seed=i) for i in range(4)]
+    wanted = [predictor(x=x) for x in feeds]
+    wrong: list[int] = []
+
+    def work(i: int) -> None:
+        out = {"y": np.empty((3, 4), np.float32)}
+        for _ in range(100):
+            if not np.array_equal(predictor.run({"x": feeds[i]}, out)["y"], wanted[i]):
+                wrong.append(i)
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for w in workers:
+        w.start()
+    for w in workers:
+        w.join(60)
+    assert not wrong and not any(w.is_alive() for w in workers)

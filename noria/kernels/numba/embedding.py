@@ -110,6 +110,24 @@ def one_hot(args):
 """
 
 
+# The table ends with how many ids each feature has, and then with the first row of each.
+_FIELD_IDS = """
+def field_ids(args):
+    ids = load_int64(args, 0)
+    out = load_int64(args, 1)
+    count = load_int64(args, 2)
+    fields = load_int64(args, 3)
+    team = team_size()
+    for row in range(count * thread_id() // team, count * (thread_id() + 1) // team):
+        for f in range(fields):
+            i = int64(load_IDS(ids, row * fields + f))
+            if i < 0 or i >= load_int64(args, 4 + f):
+                return 1
+            store_IDS(out, row * fields + f, i + load_int64(args, 4 + fields + f))
+    return 0
+"""
+
+
 def constant_text(name: str, number: int) -> str:
     """What stands for a size in a source: the number where it is small, else the variable."""
     return str(number) if number <= SHORT else name
@@ -203,6 +221,32 @@ class OneHot(Kernel):
         return Prepared(emit)
 
 
+class FieldIds(Kernel):
+    """Checked and moved to the rows of their features."""
+
+    name = "numba:field_ids"
+    ops = ("field_ids",)
+
+    def accepts(self, op: Operator) -> None:
+        need(op, IDS)
+
+    def bind(self, bound: BoundOp) -> Prepared:
+        ids, sizes = bound.inputs[0], list(bound.attrs["sizes"])
+        assert ids is not None
+        source = _FIELD_IDS.replace("IDS", ids.dtype)
+        starts = [sum(sizes[:f]) for f in range(len(sizes))]
+        end = [ids.size // len(sizes), len(sizes), *sizes, *starts]
+
+        def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
+            table, moved = [*ins, *outs, *end], 4 * ids.nbytes
+            return [
+                launch(self.name, source, "field_ids", table, threads=bound.threads, bytes=moved)
+            ]
+
+        return Prepared(emit)  # not in place: the reference must find the wrong id
+
+
 register(Gather())
+register(FieldIds())
 register(ScatterRows())
 register(OneHot())

@@ -98,3 +98,16 @@ def test_one_hot_adds_a_last_axis(shape):
 def test_what_is_left_to_the_reference(op, inputs, attrs, reason):
     with pytest.raises(AssertionError, match=reason):
         check_kernel(op, inputs, attrs)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32"])
+@pytest.mark.parametrize("rows", [1, 2, 77])
+def test_ids_of_features_are_moved(rows, dtype):
+    ids, how = ints(rows, 3, high=5, dtype=dtype), {"sizes": (5, 9, 6)}
+    check_kernel("field_ids", [ids], how, kernel="numba:field_ids", symbolic={0: {0: "N"}})
+
+
+def test_an_id_outside_its_feature_is_told_as_the_reference_does():
+    ids = np.array([[0, 1], [4, 2]])
+    how = {"kernel": "numba:field_ids", "raises": ArgumentError}
+    check_kernel("field_ids", [ids], {"sizes": (5, 2)}, **how)
