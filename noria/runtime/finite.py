@@ -1,6 +1,6 @@
 """NORIA_CHECK_FINITE: the first step of a run that gives NaN or infinity is found and told.
 
-Behind each kernel comes a row that reads what it wrote (about the time a copy takes). While numbers
+Behind each kernel comes a row that reads what it wrote. While numbers
 are checked, nothing is computed in the memory of something else, state included: so the inputs of
 the operator at fault are still there to be looked at, and no update of the step is committed.
 """
