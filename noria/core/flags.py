@@ -204,6 +204,12 @@ class Flags:
         "What float32 inputs of oneDNN's products may be rounded to inside: strict (nothing), "
         "tf32, bf16, or any; a CPU without such units keeps float32.",
     )
+    wavefront = Flag(
+        "NORIA_WAVEFRONT",
+        _choice("auto", "on", "off"),
+        "auto",
+        "Stacked recurrent layers side by side, each on a thread: where it is faster, on or off.",
+    )
     precision = Flag(
         "NORIA_PRECISION",
         _choice("float32", "bf16"),

@@ -14,6 +14,7 @@ from noria.kernels.numba import norm as _norm
 from noria.kernels.numba import pool as _pool
 from noria.kernels.numba import random as _random
 from noria.kernels.numba import recurrent as _recurrent
+from noria.kernels.numba import recurrent_stack as _recurrent_stack
 from noria.kernels.numba import reduce as _reduce
 from noria.kernels.numba import row_updates as _row_updates
 from noria.kernels.numba import rows as _rows
@@ -24,5 +25,5 @@ from noria.kernels.onednn import linalg as _linalg
 __all__: list[str] = []
 _modules = (_copy, _linear, _linalg, _conv, _elementwise, _reduce, _loss, _norm, _pool, _random)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
-_sequences = (_ctc, _recurrent, _sequence)
+_sequences = (_ctc, _recurrent, _recurrent_stack, _sequence)
 _transformers = (_attention, _layer_norm)

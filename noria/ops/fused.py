@@ -67,6 +67,30 @@ def _(xs, body, gs, wanted, vjp):
     return vjp(body, xs, gs, wanted)
 
 
+@op(blocks=("body",))
+def fused_recurrent(*xs, body):
+    """Stacked recurrent layers as one operator, so that their steps may run side by side: step t of
+    a layer needs that of the layer below, and its own before it.
+
+    xs are the inputs of `body`: lstm operators over the same rows, and between two of them the
+    linear operator that makes the input of the upper one of the output of the lower one.
+    """
+    need_inputs(body, xs, "block 'body'")
+    for operator in body.operators:
+        lookup(operator.type).infer(operator.inputs, operator.attrs)
+    return tuple(Spec(v.shape, v.dtype) for v in body.outputs)
+
+
+@fused_recurrent.compute
+def _(xp, *xs, body):
+    return body(*xs)
+
+
+@fused_recurrent.grad
+def _(xs, body, gs, wanted, vjp):
+    return vjp(body, xs, gs, wanted)
+
+
 def iteration_space(body: Block) -> Shape:
     """The shape all operators of a `fused` body work on."""
     for operator in body.operators:
@@ -96,6 +120,8 @@ def overwrites_of(operator: Operator) -> list[tuple[int, int]]:
     take any input of that shape with elements of the same size, since element i of the one is
     written after element i of the other is read for the last time.
     """
+    if operator.type == "fused_recurrent":
+        return _first_gates(operator.blocks["body"])
     if operator.type != "fused":
         return list(lookup(operator.type).overwrites)
     body = operator.blocks["body"]
@@ -112,6 +138,14 @@ def overwrites_of(operator: Operator) -> list[tuple[int, int]]:
         for i, x in enumerate(body.inputs)
         if x.shape == space and itemsize(x.dtype) == itemsize(body.outputs[o].dtype)
     ]
+
+
+def _first_gates(body: Block) -> list[tuple[int, int]]:
+    """The gates of the lowest layer may take the memory of its input, as those of `lstm`."""
+    first = body.operators[0]
+    pairs = lookup(first.type).overwrites
+    found = [(first.outputs[o], first.operands[i]) for o, i in pairs]
+    return [(body.outputs.index(o), body.inputs.index(i)) for o, i in found if o in body.outputs]
 
 
 def _check_body(xs: Sequence[Spec], body: Block) -> None:

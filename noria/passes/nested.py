@@ -8,7 +8,9 @@ from dataclasses import replace
 from noria.ir.opdef import lookup
 from noria.ir.program import Block, Operator, walk
 
-SEALED = frozenset(("fused",))  # ops whose blocks stay as they are: a kernel reads them
+SEALED = frozenset(
+    ("fused", "fused_recurrent")
+)  # ops whose blocks stay as they are: a kernel reads them
 
 
 def map_blocks(operator: Operator, change: Callable[[Block], Block]) -> Operator:

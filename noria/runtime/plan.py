@@ -29,6 +29,7 @@ from noria.kernels.registry import (
 )
 from noria.passes.eliminate_common_ops import signature
 from noria.passes.liveness import fixed_values, unchanged_state
+from noria.passes.nested import SEALED
 
 REORDER = "reorder"  # a step the planner adds: the same value in another memory layout
 
@@ -219,7 +220,7 @@ class _Planner:
             step = Step(op, None, view=True, once=once)
             self._append(step, *(self._as_given(op) or _all_plain(op)))
             return
-        controls = bool(op.blocks) and op.type != "fused"
+        controls = bool(op.blocks) and op.type not in SEALED
         choice = Choice(None, []) if controls else choose(op, self.engines)
         step = Step(op, choice.kernel, choice.refused, once=once)
         given = [None if v is None else self.layouts[v] for v in op.inputs]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from noria.ir.program import Operator
 from noria.kernels.call import Call
-from noria.kernels.numba import gemm, parallel
+from noria.kernels.numba import gemm, jit, parallel
 from noria.kernels.numba import recurrent_cells as cells
+from noria.kernels.numba.jit import NativeFunction
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.recurrent_cells import Cell
 from noria.kernels.numba.recurrent_grid import choose_grid
@@ -84,27 +86,44 @@ def pack_backward(args):
 """
 
 
-class _Layer:
-    """The sizes of a bound layer, and its kernel's memory.
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Of a bound layer: packed steps, rows, hidden units; dtype of row_splits."""
 
-    arrays: what the cell reads and writes: name -> ("in" or "out", position), None if it is absent
+    total: int
+    rows: int
+    size: int
+    splits: str
+
+
+class Layer:
+    """A bound layer: its grid, its scratch memory, its packed weight, its row of the tape.
+
+    weight: which input of the op the recurrent weight is
+    threads: of the team; solo: the kernel is called by one of them, which does all of the layer
     """
 
-    def __init__(self, bound: BoundOp, cell: Cell, backward: bool, weight: int, splits: int):
-        matrix, row_splits = bound.inputs[weight], bound.inputs[splits]
-        assert matrix is not None and row_splits is not None
-        self.cell, self.backward, self.weight = cell, backward, weight
-        self.size, self.splits = matrix.shape[1], row_splits.dtype
-        self.total = bound.outputs[0].shape[0]
-        self.rows = row_splits.shape[0] - 1
+    def __init__(
+        self,
+        cell: Cell,
+        backward: bool,
+        sizes: Sizes,
+        weight: int,
+        threads: int,
+        *,
+        solo: bool = False,
+    ) -> None:
+        self.cell, self.backward, self.weight, self.solo = cell, backward, weight, solo
+        self.total, self.rows, self.size = sizes.total, sizes.rows, sizes.size
+        self.splits = sizes.splits
         if max(self.total, self.rows) >> 31:
             raise Declined("rows or steps need more than 31 bits")
         self.units = units_of(cell)
         self.blocks = -(-self.size // self.units)
         self.work = 2 * self.total * cell.gates * self.size**2
-        self.threads = bound.threads if parallel.worthwhile(ops=self.work) else 1
-        block_bytes = 4 * cell.gates * self.units * self.size
-        self.grid = choose_grid(self.rows, self.blocks, block_bytes, self.threads)
+        self.threads = threads if parallel.worthwhile(ops=self.work) and not solo else 1
+        self.block_bytes = 4 * cell.gates * self.units * self.size
+        self.grid = choose_grid(self.rows, self.blocks, self.block_bytes, self.threads)
         self.sweep = cell.backward if backward else cell.forward
         self._place()
 
@@ -163,8 +182,13 @@ class _Layer:
         ends = [*edges[1:], self.size]
         return [min(b, self.size) - a for a, b in zip(edges, ends, strict=True)]
 
-    def call(self, addresses: Mapping[str, int], scratch: int, reverse: bool, name: str) -> Call:
-        """addresses: of the cell's arrays and those of NUMBERS that are arrays"""
+    def function(self) -> NativeFunction:
+        """The compiled kernel."""
+        text = source(self.cell, self.backward, self.splits, self.solo)
+        return jit.compile_source(text, "recurrent")
+
+    def table(self, addresses: Mapping[str, int], scratch: int, reverse: bool) -> list[int]:
+        """The kernel's numbers; addresses: of the cell's arrays and of NUMBERS that are arrays."""
         numbers = {
             **dict.fromkeys(NUMBERS, 0),
             **{n: scratch + at for n, at in self.offsets.items()},
@@ -177,12 +201,29 @@ class _Layer:
             "slices": self.grid.slices,
             "private_size": self.private,
             "product": gemm.product().address,
+            "end_step": self.total,
             **addresses,
         }
-        order = [*arrays_of(self.sweep), *NUMBERS]
+        return [numbers[n] for n in self.fields]
+
+    @property
+    def fields(self) -> list[str]:
+        """Names of the numbers in the kernel's table, in order."""
+        return [*arrays_of(self.sweep), *NUMBERS]
+
+    def call(self, addresses: Mapping[str, int], scratch: int, reverse: bool, name: str) -> Call:
+        """The row that runs the layer on the team."""
+        table = self.table(addresses, scratch, reverse)
         text = source(self.cell, self.backward, self.splits)
-        table = [numbers[n] for n in order]
         return launch(name, text, "recurrent", table, threads=self.threads, ops=self.work)
+
+
+def sizes_of(bound: BoundOp, weight: int, splits: int) -> Sizes:
+    """weight, splits: which inputs of the op they are."""
+    matrix, row_splits = bound.inputs[weight], bound.inputs[splits]
+    assert matrix is not None and row_splits is not None
+    total, rows = bound.outputs[0].shape[0], row_splits.shape[0] - 1
+    return Sizes(total, rows, matrix.shape[1], row_splits.dtype)
 
 
 class _Recurrent(Kernel):
@@ -204,7 +245,8 @@ class _Recurrent(Kernel):
 
     def bind(self, bound: BoundOp) -> Prepared:
         weight, splits = self.inputs.index("weight"), self.inputs.index("splits")
-        layer = _Layer(bound, self.cell(bound), self.backward, weight, splits)
+        sizes = sizes_of(bound, weight, splits)
+        layer = Layer(self.cell(bound), self.backward, sizes, weight, bound.threads)
         given = [n for n, a in zip(self.inputs, bound.inputs, strict=False) if a is not None]
         reverse = bool(bound.attrs["reverse"]) != self.backward
 

@@ -61,16 +61,19 @@ def _blocks(name: str, array: str, count: int, total: int) -> tuple[Slot, ...]:
     return tuple(Slot(f"{name}{k}", array, total, k) for k in range(count))
 
 
-def lstm(has_grad: bool = True, has_grad_c: bool = False) -> Cell:
-    """has_grad, has_grad_c: whether gradients of h and of c come in."""
+def lstm(has_grad: bool = True, has_grad_c: bool = False, has_bias: bool = False) -> Cell:
+    """has_grad, has_grad_c: whether gradients of h and of c come in; has_bias: whether x still
+    lacks its bias."""
+    bias = tuple(Slot(f"bias{k}", "bias", 4, k, at="all") for k in range(4)) if has_bias else ()
+    x = [f"GATE({k}) + LOAD(x{k})" + (f" + LOAD(bias{k})" if bias else "") for k in range(4)]
     forward = Sweep(
-        _blocks("x", "x", 4, 4),
+        (*_blocks("x", "x", 4, 4), *bias),
         (Slot("out", "out"), Slot("c", "c"), *_blocks("gate", "gates", 4, 4)),
-        """
-i = sigmoid(GATE(0) + LOAD(x0))
-f = sigmoid(GATE(1) + LOAD(x1))
-g = tanh(GATE(2) + LOAD(x2))
-o = sigmoid(GATE(3) + LOAD(x3))
+        f"""
+i = sigmoid({x[0]})
+f = sigmoid({x[1]})
+g = tanh({x[2]})
+o = sigmoid({x[3]})
 c = f * LOAD(state) + i * g
 h = o * tanh(c)
 STORE(state, c)

@@ -29,7 +29,7 @@ NUMBERS = [
     *("weight", "splits", "first", "first_state", "last", "last_state"),
     *("total", "rows", "size", "padded", "reverse", "groups", "slices"),
     *("keys", "counters", "lists", "h", "h_other", "state", "dz", "dz_other"),
-    *("private", "private_size", "product"),
+    *("private", "private_size", "product", "begin_step", "end_step"),
 ]
 
 
@@ -55,8 +55,12 @@ def private_bytes(cell: Cell, sweep: Sweep) -> int:
     return -(-nbytes // LINE) * LINE + LINE
 
 
-def source(cell: Cell, backward: bool, splits: str) -> str:
-    """The kernel `recurrent`; splits: dtype of row_splits."""
+def source(cell: Cell, backward: bool, splits: str, solo: bool = False) -> str:
+    """The kernel `recurrent`, which runs steps begin_step .. end_step - 1.
+
+    splits: dtype of row_splits; solo: called by one thread of a team, for itself. A forward kernel
+    goes on where it stopped if begin_step is not 0, and is even.
+    """
     sweep = cell.backward if backward else cell.forward
     known = [*arrays_of(sweep), *NUMBERS]
     table = "".join(f"    {name} = load_int64(args, {i})\n" for i, name in enumerate(known))
@@ -65,6 +69,9 @@ def source(cell: Cell, backward: bool, splits: str) -> str:
     body = body.replace("LANES", lanes.text(" " * (16 if backward else 20)))
     text = f"def recurrent(args):\n{table}{_CHECK}{_SORT}{_DEAL}{body}"
     text = text.replace("MEET", _MEET).replace("SPLITS", splits)
+    if solo:
+        text = text.replace("thread_id()", "0").replace("team_size()", "1")
+        text = text.replace("    barrier()\n", "")
     numbers = {
         "UNITS": units_of(cell),
         "STAGES": lanes.stages,
@@ -154,7 +161,7 @@ _DEAL = """
             count = i + 1
     steps = 0
     if count > 0:
-        steps = load_int64(lists, 1)
+        steps = min(load_int64(lists, 1), end_step)
     towards = 1
     if reverse != 0:
         towards = -1
@@ -175,7 +182,7 @@ _DEAL = """
     goal = 0
     if slices > 1 and not alone:
         goal = slices
-    for i in range(count):
+    for i in range(count if begin_step == 0 else 0):
         n = load_int64(lists, 3 * i)
         at = (i * padded + first_unit) * 4
         fill_bytes(h + at, 0, (last_block - first_block) * UNITS * 4)
@@ -189,7 +196,7 @@ _MEET = """if goal > 0:
             turns = 0
             while load_shared(counters) < met:
                 turns += 1
-                if turns % 1024 == 0:
+                if turns % 64 == 0:
                     yield_thread()
                 pause()
 """
@@ -205,7 +212,7 @@ _FORWARD = """
     store_int64(table, AT_A_ROW, padded * 4)
     store_int64(table, AT_C_ROW, TILE * 4)
     active = count
-    for t in range(steps):
+    for t in range(begin_step, steps):
         MEET
         while active > 0 and load_int64(lists, 3 * active - 2) <= t:
             active -= 1
@@ -243,7 +250,7 @@ _BACKWARD = """
     store_int64(table, AT_C_ROW, padded * 4)
     depth = size * GATES
     active = count
-    for t in range(steps):
+    for t in range(begin_step, steps):
         while active > 0 and load_int64(lists, 3 * active - 2) <= t:
             active -= 1
         for r in range(active):

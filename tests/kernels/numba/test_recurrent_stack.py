@@ -1,0 +1,121 @@
+"""Stacks of layers, one by one and side by side, beside the reference."""
+
+import numpy as np
+import pytest
+
+from noria.core.errors import ArgumentError
+from noria.core.flags import flags
+from noria.ir.trace import spec, trace
+from noria.kernels.numba import parallel
+from noria.nn.ragged import Ragged
+from noria.nn.recurrent import LSTM
+from noria.runtime.executor import Executor
+
+WAYS = {"off": "one by one", "on": "side by side"}
+RNG = np.random.default_rng(0)
+
+
+def network(size, layers, **how):
+    """A Program of stacked layers over ragged rows: all outputs and last states."""
+    layer = LSTM(size, size, num_layers=layers, **how)
+
+    def step(x, splits, h, c):
+        out, last = layer(Ragged(x, splits), (h, c))
+        return {"out": out.values, "h": last[0], "c": last[1]}
+
+    ids = spec("N + 1", dtype="int64")
+    state = spec(layers, "N", size)
+    return trace(step, x=spec("T", size), splits=ids, h=state, c=state)
+
+
+def feeds_of(splits, size, layers):
+    rows, normal = len(splits) - 1, RNG.standard_normal
+    arrays = {"x": (int(splits[-1]), size), "h": (layers, rows, size), "c": (layers, rows, size)}
+    made = {n: normal(shape).astype(np.float32) for n, shape in arrays.items()}
+    return {**made, "splits": np.asarray(splits)}
+
+
+def runs(program, feeds, way, threads):
+    """(outputs, how the stack ran)"""
+    with flags.set(wavefront=way, threads=threads), parallel.always():
+        executor = Executor(program)
+        bound = executor.bound(feeds)
+        kernels = [i.prepared for i in bound.items if i.step.op.type == "fused_recurrent"]
+        got = executor.run(feeds)
+        again = executor.run(feeds)
+    for n in got:
+        assert np.array_equal(got[n], again[n])
+    return got, [p.detail for p in kernels if p is not None][-1]
+
+
+def wanted(program, feeds):
+    with flags.set(kernels="reference"):
+        return Executor(program).run(feeds)
+
+
+@pytest.mark.usefixtures("fast_kernels")
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("size", "layers", "splits"),
+    [
+        (7, 2, [0, 40]),
+        (16, 3, [0, 3, 3, 21, 25]),
+        (70, 5, [0, 9, 18]),
+        (3, 8, np.arange(20)),
+    ],
+    ids=str,
+)
+def test_stacks_of_any_size(size, layers, splits, way, threads):
+    program, feeds = network(size, layers), feeds_of(splits, size, layers)
+    got, how = runs(program, feeds, way, threads)
+    assert how == f"{layers} layers {WAYS[way]}"
+    want = wanted(program, feeds)
+    for n in want:
+        np.testing.assert_allclose(got[n], want[n], atol=2e-6, err_msg=n)
+
+
+@pytest.mark.usefixtures("fast_kernels")
+def test_one_thread_runs_layers_one_by_one():
+    program, feeds = network(5, 2, bias=False), feeds_of([0, 4, 9], 5, 2)
+    got, how = runs(program, feeds, "on", 1)
+    assert how == "2 layers one by one"
+    np.testing.assert_allclose(got["out"], wanted(program, feeds)["out"], atol=2e-6)
+
+
+@pytest.mark.usefixtures("fast_kernels")
+def test_small_layers_of_one_row_run_side_by_side_and_large_ones_do_not():
+    for size, want in ((64, "side by side"), (512, "one by one")):
+        program, feeds = network(size, 4), feeds_of([0, 100], size, 4)
+        with flags.set(wavefront="auto", threads=2):
+            bound = Executor(program).bound(feeds)
+        found = [i.prepared for i in bound.items if i.step.op.type == "fused_recurrent"]
+        assert [p.detail for p in found if p is not None][-1] == f"4 layers {want}"
+
+
+@pytest.mark.usefixtures("fast_kernels")
+@pytest.mark.parametrize("way", WAYS)
+def test_nan_stays_in_its_row(way):
+    program, feeds = network(9, 3), feeds_of([0, 5, 12], 9, 3)
+    feeds["x"][1, 2] = np.nan
+    got, _ = runs_with_nan(program, feeds, way)
+    assert np.isnan(got["out"][1:5]).all() and np.isfinite(got["out"][5:]).all()
+
+
+def runs_with_nan(program, feeds, way):
+    with flags.set(wavefront=way, threads=2), parallel.always():
+        return Executor(program).run(feeds), None
+
+
+@pytest.mark.usefixtures("fast_kernels")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("wrong", [[0, 5, 3, 12], [1, 5, 9, 12], [0, 5, 8, 11]], ids=str)
+def test_wrong_splits_are_told(way, wrong):
+    program, feeds = network(9, 3), feeds_of([0, 5, 8, 12], 9, 3)
+    feeds["splits"] = np.array(wrong)
+    with (
+        flags.set(wavefront=way, threads=2),
+        parallel.always(),
+        pytest.raises(ArgumentError, match="do not divide"),
+    ):
+        Executor(program).run(feeds)
