@@ -30,8 +30,8 @@ class Side:
     """One engine's process, and what it measured."""
 
     engine: str
-    process: subprocess.Popen[bytes]
     log: Any
+    process: subprocess.Popen[bytes] | None = None
     start: dict[str, Any] = field(default_factory=dict)
     seconds_per_step: list[float] = field(default_factory=list)
     peak_rss_mb: float = 0.0
@@ -51,7 +51,7 @@ class Side:
 
     def ask(self, steps: int, limit: float = LIMIT_S) -> float:
         """Run so many steps: seconds of each. Raises EngineError."""
-        assert self.process.stdin is not None
+        assert self.process is not None and self.process.stdin is not None
         try:
             self.process.stdin.write(f"{steps}\n".encode())
             self.process.stdin.flush()
@@ -66,8 +66,8 @@ class Side:
 
     def read(self, limit: float = LIMIT_S) -> dict[str, Any]:
         """The next line the process writes. Raises EngineError."""
+        assert self.process is not None and self.process.stdout is not None
         out = self.process.stdout
-        assert out is not None
         if not select.select([out], [], [], limit)[0]:
             self.process.kill()
             raise EngineError(f"gave no answer for {limit:g} s")
@@ -78,13 +78,16 @@ class Side:
 
     def last_word(self) -> str:
         """The last line on its stderr, or how it ended."""
-        status = self.process.wait()
+        status = self.process.wait() if self.process else None
         self.log.seek(0)
         lines = self.log.read().decode(errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else f"ended with status {status}"
 
     def close(self) -> None:
         """Let the process end; it has nothing left to do."""
+        self.log.close()
+        if self.process is None:
+            return
         assert self.process.stdin is not None and self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
@@ -94,23 +97,24 @@ class Side:
             self.process.kill()
             self.process.wait()
         self.process.stdout.close()
-        self.log.close()
 
 
 def spawn(engine: str, workload: str, caches: Path, limit: float = LIMIT_S) -> Side:
     """Start an engine and wait until its first step is done; `failed` says if that did not work."""
     log = tempfile.TemporaryFile()  # noqa: SIM115 - Side.close
-    process = subprocess.Popen(
-        command(engine, workload),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        env=child_environment(engine, caches),
-        cwd=Path(__file__).parent.parent,
-    )
-    side = Side(engine, process, log)
+    side = Side(engine, log)
     try:
+        side.process = subprocess.Popen(
+            command(engine, workload),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=child_environment(engine, caches),
+            cwd=Path(__file__).parent.parent,
+        )
         side.start = side.read(limit)
+    except OSError as error:
+        side.failed = f"{error} (python -m bench.environments makes what is missing)"
     except EngineError as error:
         side.failed = str(error)
     return side

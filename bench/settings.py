@@ -21,7 +21,7 @@ SHARED = {  # a caching allocator for all: no page faults in the steady state
 OWN = {
     NORIA: {"NORIA_THREADS": str(THREADS)},
     "jax": {"JAX_PLATFORMS": "cpu", "NPROC": str(THREADS), "TF_CPP_MIN_LOG_LEVEL": "2"},
-    "paddle": {"GLOG_minloglevel": "2", "CPU_NUM": "1"},
+    "paddle": {"GLOG_minloglevel": "2", "FLAGS_paddle_num_threads": str(THREADS)},
 }
 
 HIDDEN = ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONHOME")  # rivals do not see noria's packages
