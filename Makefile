@@ -30,6 +30,7 @@ docs: $(STAMP)  ## generate docs/coverage.md
 bench: $(STAMP)  ## measure beside six rivals, each in an environment of its own: about half an hour
 	$(BIN)/python -m bench.environments
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.readme
 
 clean:
 	rm -rf $(VENV) bench/.envs bench/.cache runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache

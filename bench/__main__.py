@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,11 +14,13 @@ from rich.console import Console
 from bench import machine, results, table
 from bench.parts import PARTS, PartError
 from bench.peaks import measure_peak
+from bench.rivals.exported import FILES, path_of
 from bench.rounds import measure, summary
 from bench.workloads import ENGINES, NORIA, PEAKS, WORKLOADS
 
 ROUNDS, SLICE_S = 5, 0.6
 QUICK = 2, 0.25
+READERS = ("onnxruntime", "openvino")  # environments of engines that read exported networks
 
 
 def parser() -> argparse.ArgumentParser:
@@ -63,10 +66,12 @@ class Bench:
     def workload(self, name: str) -> None:
         """All engines of one workload."""
         w = WORKLOADS[name]
+        engines = chosen_engines(self.options.engines, w.rivals)
+        self.export(name, engines)
         with self.console.status(name) as status:
             sides = measure(
                 name,
-                chosen_engines(self.options.engines, w.rivals),
+                engines,
                 rounds=self.rounds,
                 slice_s=self.slice_s,
                 turns=w.turns,
@@ -77,6 +82,14 @@ class Bench:
         self.keep("workloads", name, {**entry, "peak": peak and peak * 1e9})
         row = table.rows({"workloads": {name: self.results["workloads"][name]}})[0]
         self.console.print(f"{name}: noria {row.cells()[1]}; best rival {row.cells()[2]}")
+
+    def export(self, name: str, engines: Sequence[str]) -> None:
+        """The file that some rivals read, before any clock runs. They fail by themselves without."""
+        if name in FILES and any(ENGINES[e].environment in READERS for e in engines):
+            try:
+                path_of(name)
+            except (OSError, subprocess.CalledProcessError) as error:
+                self.console.print(f"{name} could not be exported: {error}")
 
     def part(self, name: str) -> None:
         try:

@@ -3,7 +3,7 @@
 batch, length:  time of a step over eight times the size, divided by eight times the time of the
                 smallest; 1 is linear, less is better than linear
 planning:       seconds to optimise and plan a training Program of 4,000 operators
-binding:        microseconds an operator to bind sizes that were not seen before
+binding:        microseconds a step of the plan to bind sizes that were not seen before
 Prints JSON: title -> number.
 """
 
@@ -13,7 +13,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,9 @@ import numpy as np
 import noria
 from bench import data, sizes
 from bench.noria_side.common import int_spec
+from bench.noria_side.sequence import lm_program, ragged_program
 from bench.noria_side.vision import training_program
-from noria import nn, ops, optim
+from noria import optim
 from noria.zoo.digits import classify
 from noria.zoo.mlp import MLP
 
@@ -53,31 +54,28 @@ def growth(program: Any, feeds_of: Callable[[int], Feeds], smallest: int) -> flo
 
 
 def batch() -> dict[str, float]:
-    """Of LeNet's training: a batch of 32 and of 256."""
+    """Of training ResNet-50 on 2 and on 16 images, and LeNet on 64 and on 512."""
 
-    def feeds(n: int) -> Feeds:
-        return {"image": data.images(n, 1, 28), "label": data.labels(n, 10)}
+    def feeds(side: int, channels: int, classes: int) -> Callable[[int], Feeds]:
+        return lambda n: {
+            "image": data.images(n, channels, side),
+            "label": data.labels(n, classes),
+        }
 
-    return {"step time, 8 x the batch": growth(training_program("lenet_train"), feeds, 32)}
+    resnet, lenet = (training_program(w) for w in ("resnet50_train_fp32", "lenet_train"))
+    return {
+        "resnet50_train_fp32, 8 x the batch": growth(resnet, feeds(224, 3, 1000), 2),
+        "lenet_train, 8 x the batch": growth(lenet, feeds(28, 1, 10), 64),
+    }
 
 
 def length() -> dict[str, float]:
-    """Of an LSTM's training, 16 rows: 25 steps and 200."""
-    n, width = 16, 128
-    layer, head = nn.LSTM(width, width), nn.Linear(width, 10)
+    """Of training the LSTM language model on 4 rows of 16 words and of 128."""
 
-    def step(x: Any, y: Any) -> dict[str, Any]:
-        out, _ = layer(x)
-        losses, _ = ops.softmax_cross_entropy(head(out), y)
-        return {"loss": ops.reduce_mean(losses)}
+    def feeds(time: int) -> Feeds:
+        return data.tokens(4, time, sizes.LM.words)._asdict()
 
-    program = noria.trace(step, x=noria.spec("T", n, width), y=int_spec("T", n))
-
-    def feeds(t: int) -> Feeds:
-        ids = data.tokens(t, n, 10).ids
-        return {"x": data.vectors(t * n, width).reshape(t, n, width), "y": ids}
-
-    return {"step time, 8 x the length": growth(optim.SGD(1e-6).minimize(program), feeds, 25)}
+    return {"lstm_lm_train, 8 x the length": growth(lm_program(), feeds, 16)}
 
 
 def deep_program() -> Any:
@@ -100,31 +98,24 @@ def planning() -> dict[str, float]:
     assert len(program.operators) >= OPERATORS
     start = time.perf_counter()
     noria.Executor(program).plan(["loss"])
-    return {"planning": time.perf_counter() - start}
+    return {"planning 4,000 operators": time.perf_counter() - start}
 
 
 def binding() -> dict[str, float]:
-    """LeNet's training at batch sizes that were not seen before, memory included."""
-    executor = noria.Executor(training_program("lenet_train"))
-
-    def bound(n: int) -> Any:
-        feeds = {"image": data.images(n, 1, 28), "label": data.labels(n, 10)}
-        executor.run(feeds, [])
-        return executor.bound(feeds, [])
-
-    steps = len(bound(31).plan.steps)
-    return {"binding": _rebinding(executor, range(32, 48)) * 1e6 / steps}
-
-
-def _rebinding(executor: Any, counts: Sequence[int]) -> float:
-    """Median seconds to bind a new batch size."""
+    """The ragged LSTM's training at sizes that were not seen before, memory included."""
+    executor = noria.Executor(ragged_program())
+    batches = [
+        {"ids": b.ids, "splits": np.cumsum([0, *b.lengths]), "label": b.label}
+        for b in data.ragged_batches()
+    ]
+    executor.run(batches[0], [])
     times = []
-    for n in counts:
-        feeds = {"image": data.images(n, 1, 28), "label": data.labels(n, 10)}
+    for feeds in batches[1:]:
         start = time.perf_counter()
-        executor.bound(feeds, [])
+        bound = executor.bound(feeds, [])
         times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    per_step = statistics.median(times) * 1e6 / len(bound.plan.steps)
+    return {"ragged_lstm_train, binding new sizes": per_step}
 
 
 WHAT = {"batch": batch, "length": length, "planning": planning, "binding": binding}

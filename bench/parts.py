@@ -45,6 +45,24 @@ def arena() -> Rows:
     yield "resnet50_train arena / all values", row(share["share"], "", 0.4)
 
 
+def growth() -> Rows:
+    """Time of a step over eight times the size, as a share of eight times the time: 1 is linear."""
+    for what in ("batch", "length"):
+        for title, share in json.loads(python("-m", "bench.growth", what)).items():
+            yield title, row(share, "of linear", 1.1)
+
+
+def planning() -> Rows:
+    """A Program of 4,000 operators, cache cold and warm; sizes that are new."""
+    with tempfile.TemporaryDirectory() as cache:
+        for state, goal in (("cold", 5), ("from the cache", 1)):
+            out = json.loads(python("-m", "bench.growth", "planning", NORIA_CACHE=cache))
+            for title, seconds in out.items():
+                yield f"{title}, {state}", row(seconds, "s", goal)
+    for title, us in json.loads(python("-m", "bench.growth", "binding")).items():
+        yield title, row(us, "us an op", 20)
+
+
 def demo() -> Rows:
     """Process start to the first training step, cache cold and warm; accuracy and time."""
     with tempfile.TemporaryDirectory() as cache:
@@ -96,6 +114,8 @@ def python(*args: str, **env: str) -> str:
 PARTS: dict[str, Callable[[], Rows]] = {
     "overhead": overhead,
     "arena": arena,
+    "growth": growth,
+    "planning": planning,
     "demo": demo,
     "fashion": fashion,
 }

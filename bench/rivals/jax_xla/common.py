@@ -102,9 +102,8 @@ def inference(network: Network, *inputs: Any) -> Run:
 
 
 def predictor(network: Network, *inputs: Any) -> Callable[..., Any]:
-    """The jitted network with its parameters as constants of the program, but large tables."""
+    """The jitted network on its parameters."""
     params = initial(network, *inputs)
-    stats = {}
     recorded = Scope(params)
     jax.eval_shape(lambda *x: network(recorded, *x), *inputs)
     stats = {n: jnp.ones(s.shape, jnp.float32) for n, s in recorded.new.items()}

@@ -1,4 +1,4 @@
-"""Recurrent networks in PyTorch, time first, which its LSTM likes best."""
+"""Recurrent networks in PyTorch, time first, the order in which its LSTM computes."""
 
 from __future__ import annotations
 
