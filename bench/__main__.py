@@ -84,7 +84,7 @@ class Bench:
         self.console.print(f"{name}: noria {row.cells()[1]}; best rival {row.cells()[2]}")
 
     def export(self, name: str, engines: Sequence[str]) -> None:
-        """The file that some rivals read, before any clock runs. They fail by themselves without."""
+        """The file that some rivals read, before any clock runs. Without it they fail."""
         if name in FILES and any(ENGINES[e].environment in READERS for e in engines):
             try:
                 path_of(name)
