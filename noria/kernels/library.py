@@ -11,6 +11,7 @@ from noria.kernels.numba import linear as _linear
 from noria.kernels.numba import loss as _loss
 from noria.kernels.numba import metric as _metric
 from noria.kernels.numba import norm as _norm
+from noria.kernels.numba import packed_linear as _packed_linear
 from noria.kernels.numba import pool as _pool
 from noria.kernels.numba import random as _random
 from noria.kernels.numba import recurrent as _recurrent

@@ -231,19 +231,35 @@ def _emit_activation(x: Any, name: str | None) -> Any:
 
 
 @op(promote=(0, 1))
-def fused_linear(x, weight, bias=None, *, activation=None):
-    """activation(x @ weight.T + bias).  x: [..., I], weight: [O, I], bias: [O]; out: [..., O].
+def fused_linear(x, weight, bias=None, residual=None, *, activation=None):
+    """activation(x @ weight.T + bias + residual).
 
+    x: [..., I], weight: [O, I], bias: [O], residual and out: [..., O].
     activation: a name of ACTIVATIONS, or None. Halves are rounded once, at the end.
     """
     _need_activation(activation)
-    return lookup("linear").infer([x, weight, bias], {})[0]
+    out = lookup("linear").infer([x, weight, bias], {})[0]
+    _need_residual(residual, out)
+    return out
+
+
+def _need_residual(residual: Spec | None, out: Spec) -> None:
+    """Raises unless it is absent or has the shape of the output."""
+    if residual is None:
+        return
+    if residual.ndim != out.ndim:
+        raise ArgumentError(
+            "the residual has the rank of the output", expected=str(out), got=str(residual)
+        )
+    for axis, (a, b) in enumerate(zip(residual.shape, out.shape, strict=True)):
+        require_equal(a, b, f"axis {axis} of the residual and of the output")
 
 
 @fused_linear.compute
 @in_float32
-def _(xp, x, weight, bias, activation):
-    return _activated(xp, lookup("linear").run(xp, [x, weight, bias], {})[0], activation)
+def _(xp, x, weight, bias, residual, activation):
+    out = lookup("linear").run(xp, [x, weight, bias], {})[0]
+    return _activated(xp, out if residual is None else out + residual, activation)
 
 
 @fused_linear.work
@@ -257,8 +273,10 @@ def _(op, gs, vjp):
 
 
 @fused_linear.decompose
-def _(x, weight, bias=None, activation=None):
-    return _emit_activation(lookup("linear")(x, weight, bias), activation)
+def _(x, weight, bias=None, residual=None, *, activation=None):
+    out = lookup("linear")(x, weight, bias)
+    out = out if residual is None else lookup("add")(out, residual)
+    return _emit_activation(out, activation)
 
 
 @op(promote=(0, 1), overwrites=((0, 3),))
@@ -281,13 +299,7 @@ def fused_conv2d(
     _need_activation(activation)
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     out = lookup("conv2d").infer([x, weight, bias], how)[0]
-    if residual is not None:
-        if residual.ndim != out.ndim:
-            raise ArgumentError(
-                "the residual has the rank of the output", expected=str(out), got=str(residual)
-            )
-        for axis, (a, b) in enumerate(zip(residual.shape, out.shape, strict=True)):
-            require_equal(a, b, f"axis {axis} of the residual and of the output")
+    _need_residual(residual, out)
     return out
 
 

@@ -1,4 +1,4 @@
-"""A matrix product, its bias and its activation as one operator."""
+"""A matrix product, its bias, what is added to it and its activation as one operator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from noria.passes.rule import Match, Rule, rewrite
 
 
 def fuse_linear(program: Program) -> Program:
-    """matmul with a weight, + bias, and an activation become `linear` or `fused_linear`.
+    """matmul with a weight, + bias, + residual, and an activation become `linear` or `fused_linear`.
 
     It runs after gradients: where the backward pass needs what is between, nothing is fused.
     (That of relu, sigmoid and tanh needs only their outputs.)
@@ -68,6 +68,13 @@ def _columns_and_bias(m: Match) -> str | None:
     return _weight(m) or _bias(m, m["w"].shape[1])
 
 
+def _same_shape(m: Match) -> str | None:
+    r, out = m["r"], m.operator.outputs[0]
+    if not is_float(out.dtype) or r.dtype != out.dtype:
+        return f"{r.name} is {r.dtype}"
+    return None if r.shape == out.shape else f"{r.name} is broadcast"
+
+
 # ---- rules -------------------------------------------------------------------------------------
 
 
@@ -98,6 +105,15 @@ def _after_linear(name: str) -> Rule:
     )
 
 
+def _after_residual(name: str) -> Rule:
+    return Rule(
+        lambda x, w, r, b=None: _activate(name, o.fused_linear(x, w, b, r)),
+        None,
+        lambda x, w, b, r: o.fused_linear(x, w, b, r, activation=name),
+        f"{name} of linear + residual",
+    )
+
+
 RULES = [
     Rule(
         lambda x, w, b: o.add(_product(x, w), b),
@@ -117,6 +133,13 @@ RULES = [
         lambda x, w, b: o.linear(x, w, b),
         "linear + bias",
     ),
+    Rule(
+        lambda x, w, r, b=None: o.add(o.linear(x, w, b), r),
+        _same_shape,
+        lambda x, w, b, r: o.fused_linear(x, w, b, r),
+        "linear + residual",
+    ),
+    *(_after_residual(name) for name in ACTIVATIONS),
     *(_after_product(name) for name in ACTIVATIONS),
     *(_after_linear(name) for name in ACTIVATIONS),
 ]

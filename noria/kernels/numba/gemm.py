@@ -15,8 +15,12 @@ Serial: a team shares the work by giving each thread its rows or columns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from noria.kernels.call import Call
 from noria.kernels.numba import jit
 from noria.kernels.numba.jit import NativeFunction
+from noria.kernels.numba.launch import launch
 from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
 
 # Fields of the table of a product; strides in bytes. The tiles read from A_ROW to ACCUMULATE.
@@ -35,6 +39,11 @@ def product() -> NativeFunction:
 def packer() -> NativeFunction:
     """Copies a [k, n] matrix of any strides into panels, the last one padded with zeros."""
     return jit.compile_source(_PACK, "pack")
+
+
+def packing(name: str, table: Sequence[int]) -> Call:
+    """The row of a tape that packs; see the fields above."""
+    return launch(name, _PACK, "pack", table, threads=1)
 
 
 def packed_bytes(k: int, n: int) -> int:

@@ -21,7 +21,7 @@ UNROLL = 8
 VECTOR = 16  # outputs: a line of cache, and the widest vector
 NARROW = 8  # outputs below which sums along the rows of the weight are faster
 
-_ACTIVATIONS = {
+ACTIVATIONS = {
     None: "{v}",
     "relu": "maximum({v}, float32(0))",
     "sigmoid": "sigmoid({v})",
@@ -75,7 +75,7 @@ def wide_source(activation: str | None, has_bias: bool) -> str:
     start = "load_float32(bias, first + o)" if has_bias else "float32(0)"
     finish = ""
     if activation is not None:
-        end = _ACTIVATIONS[activation].replace("{v}", "load_float32(to, o)")
+        end = ACTIVATIONS[activation].replace("{v}", "load_float32(to, o)")
         finish = f"""
             for o in range(width):
                 independent()
@@ -114,7 +114,7 @@ def linear(args):{_TABLE}
 
 def narrow_source(activation: str | None, has_bias: bool) -> str:
     """The kernel for a few outputs, on the weight as it is."""
-    end = _ACTIVATIONS[activation].replace("{v}", "v")
+    end = ACTIVATIONS[activation].replace("{v}", "v")
     plus = " + load_float32(bias, o)" if has_bias else ""
     return f"""
 def linear(args):{_TABLE}
@@ -137,13 +137,14 @@ class SmallLinear(Kernel):
         need(op, ("float32",))
         if op.operands[0].ndim == 0:
             raise Declined("x is a scalar")
-        if op.attrs.get("activation") not in _ACTIVATIONS:
+        if op.attrs.get("activation") not in ACTIVATIONS:
             raise Declined(f"no activation '{op.attrs['activation']}' here")
 
     def bind(self, bound: BoundOp) -> Prepared:
-        x, w, *rest = bound.inputs
+        x, w, bias, residual = [*bound.inputs, None, None][:4]
         assert x is not None and w is not None
-        bias = rest[0] if rest else None
+        if residual is not None:
+            raise Declined("a residual")
         rows, (outs, ins) = prod(x.shape[:-1]), w.shape
         narrow, pieces = outs < NARROW, bound.threads
         if not (narrow or bound.fixed[1]):

@@ -7,6 +7,7 @@ are multiplied into it (Goto and van de Geijn, 2008). `gemm.py` walks them over 
 `NAMESPACE` has, for kernels:
 
 - `tile_M`, for M in 1 .. ROWS: M rows and a whole panel of PANEL columns;
+- `ahead_M`: the same, which also asks for memory that a later tile will read;
 - `tile_M_V`: M rows and V vectors of WIDTH columns, of which only the first so many are stored;
 - `transpose_tile`: WIDTH x WIDTH float32 turned in registers.
 
@@ -94,11 +95,13 @@ class _Vectors:
                 _call(self.b, f"llvm.masked.store.v{WIDTH}f32.p0", ir.VoidType(), args)
 
 
-def _tile(rows: int, vectors: int, whole: bool) -> Any:
+def _tile(rows: int, vectors: int, whole: bool, ahead: bool = False) -> Any:
     """tile(a, b, c, table, columns): C[rows, columns] = or += A[rows, k] B[k, columns].
 
     table: int64 a_row, a_step, b_row, c_row, k, accumulate (0 or 1), strides in bytes. The vectors
     of B are read whole unless columns cut them; so are those of C.
+    ahead: two more numbers of the table are an address and a step. At each of the k steps the line
+           of memory there is asked for, into the second cache, and the address goes on by the step.
     """
 
     def emit(b: ir.IRBuilder, args: list[ir.Value]) -> None:
@@ -109,7 +112,8 @@ def _tile(rows: int, vectors: int, whole: bool) -> Any:
         lanes = _Vectors(b, vectors, None if whole else columns)
         to = [b.add(c, b.mul(c_row, _constant(i))) for i in range(rows)]
         start = _start(b, lanes, to, accumulate)
-        total = _products(b, lanes, [a, a_row, a_step, bp, b_row, k], start)
+        soon = [b.load(_pointer(b, _at(b, table, 8 * i), I64)) for i in (6, 7)] if ahead else []
+        total = _products(b, lanes, [a, a_row, a_step, bp, b_row, k, *soon], start)
         for i in range(rows):
             lanes.store(total[i * vectors : (i + 1) * vectors], to[i])
 
@@ -141,13 +145,14 @@ def _products(
     b: ir.IRBuilder, lanes: _Vectors, operands: list[ir.Value], start: list[ir.Value]
 ) -> list[ir.Value]:
     """start + A B, one column of A and one row of B at a time."""
-    a, a_row, a_step, bp, b_row, k = operands
+    a, a_row, a_step, bp, b_row, k, *soon = operands
     rows = len(start) // lanes.count
     before, loop, end = b.block, b.append_basic_block("k.loop"), b.append_basic_block("k.end")
     b.cbranch(b.icmp_signed(">", k, _constant(0)), loop, end)
     b.position_at_end(loop)
     counter, at_a, at_b = b.phi(I64), b.phi(I64), b.phi(I64)
     sums = [b.phi(_LANES) for _ in start]
+    at_soon = b.phi(I64) if soon else None
     row = lanes.load(at_b)
     after = []
     for i in range(rows):
@@ -161,6 +166,9 @@ def _products(
         (at_b, bp, b.add(at_b, b_row)),
         *zip(sums, start, after, strict=True),
     ]
+    if at_soon is not None:
+        following.append((at_soon, soon[0], b.add(at_soon, soon[1])))
+        _ask(b, at_soon)
     for phi, first, later in following:
         phi.add_incoming(first, before)
         phi.add_incoming(later, loop)
@@ -173,6 +181,15 @@ def _products(
         phi.add_incoming(later, loop)
         total.append(phi)
     return total
+
+
+def _ask(b: ir.IRBuilder, address: ir.Value) -> None:
+    """Has the line of memory at an address brought into the second cache."""
+    pointer = ir.IntType(8).as_pointer()
+    numbers = [ir.Constant(I32, n) for n in (0, 2, 1)]  # to read; not so soon; data
+    kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
+    ask = b.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+    b.call(ask, [b.inttoptr(address, pointer), *numbers])
 
 
 def _transpose(b: ir.IRBuilder, args: list[ir.Value]) -> None:
@@ -199,6 +216,7 @@ def _transpose(b: ir.IRBuilder, args: list[ir.Value]) -> None:
 
 NAMESPACE: dict[str, Any] = {
     **{f"tile_{m}": _tile(m, VECTORS, True) for m in range(1, ROWS + 1)},
+    **{f"ahead_{m}": _tile(m, VECTORS, True, ahead=True) for m in range(1, ROWS + 1)},
     **{
         f"tile_{m}_{v}": _tile(m, v, False)
         for m in range(1, ROWS + 1)

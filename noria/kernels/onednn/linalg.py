@@ -6,6 +6,7 @@ from math import prod
 
 from noria.ir.program import Operator
 from noria.kernels.call import Call
+from noria.kernels.onednn.attr import Binary
 from noria.kernels.onednn.build_dense import matmul
 from noria.kernels.onednn.common import activation, attr, behind, declining, need, pack_for
 from noria.kernels.onednn.enums import ARG
@@ -27,10 +28,18 @@ PACK_ROWS = 768  # with fewer rows, packing a weight that changes costs more tha
 
 
 def product(
-    x: MemDesc, w: MemDesc, out: MemDesc, bias: MemDesc | None, bound: BoundOp, act: str | None
+    x: MemDesc,
+    w: MemDesc,
+    out: MemDesc,
+    bias: MemDesc | None,
+    bound: BoundOp,
+    act: str | None,
+    *,
+    residual: bool = False,
 ) -> Prepared:
-    """out = act(x @ w + bias), inputs 0, 1 and 2 of the operator; w packed where that pays."""
-    how = attr(activation(act))
+    """out = act(x @ w + bias + residual), inputs 0, 1, 2 and 3 of the operator; w packed where that
+    pays."""
+    how = attr((*([Binary("add", out)] if residual else []), *activation(act)))
     rows = prod(x.dims[:-1])
     packs: list[Pack] = []
     primitive: Primitive | None = None
@@ -48,6 +57,8 @@ def product(
         addresses[ARG.DST] = outs[0]
         if bias is not None:
             addresses[ARG.BIAS] = ins[2]
+        if residual:
+            addresses[ARG.post_op(0)] = ins[3]
         if chosen.scratch_bytes:
             addresses[ARG.SCRATCHPAD] = scratch
         after = behind(act, outs[0], prod(out.dims), out.dtype, bound.threads)
@@ -103,7 +114,7 @@ class MatMul(Kernel):
 
 
 class Linear(Kernel):
-    """x @ weight.T + bias, with an activation behind it in `fused_linear`."""
+    """x @ weight.T + bias; `fused_linear` adds a residual and an activation."""
 
     name = "onednn:linear"
     ops = ("linear", "fused_linear")
@@ -116,13 +127,13 @@ class Linear(Kernel):
 
     @declining()
     def bind(self, bound: BoundOp) -> Prepared:
-        x, w, *rest = bound.inputs
+        x, w, bias, residual = [*bound.inputs, None, None][:4]
         assert x is not None and w is not None
-        bias = rest[0] if rest else None
         b = None if bias is None else MemDesc((1, *bias.shape), bias.dtype)
         act = bound.attrs.get("activation")
         flat, out = _flat(x), _flat(bound.outputs[0])
-        return product(_matrix(flat, False), _matrix(w, True), _matrix(out, False), b, bound, act)
+        matrices = _matrix(flat, False), _matrix(w, True), _matrix(out, False)
+        return product(*matrices, b, bound, act, residual=residual is not None)
 
 
 register(MatMul())
