@@ -13,7 +13,7 @@ from noria.passes.rule import Match, Rule, rewrite
 
 
 def fuse_linear(program: Program) -> Program:
-    """matmul with a weight, + bias, + residual, and an activation become `linear` or `fused_linear`.
+    """matmul with a weight, + bias, + residual, and activation become `linear` or `fused_linear`.
 
     It runs after gradients: where the backward pass needs what is between, nothing is fused.
     (That of relu, sigmoid and tanh needs only their outputs.)

@@ -16,6 +16,7 @@ from noria.passes.eliminate_common_ops import eliminate_common_ops
 from noria.passes.eliminate_dead_ops import eliminate_dead_ops
 from noria.passes.fold_batch_norm import fold_batch_norm
 from noria.passes.fold_constants import fold_constants
+from noria.passes.fuse_attention import fuse_attention
 from noria.passes.fuse_batch_norm import fuse_batch_norm
 from noria.passes.fuse_conv import fuse_conv
 from noria.passes.fuse_elementwise import fuse_elementwise
@@ -44,6 +45,7 @@ class Line(NamedTuple):
 OPTIMIZE: list[Line] = [
     Line(eliminate_dead_ops, "a value that a dead operator takes seems to be used elsewhere"),
     Line(fold_constants, "numbers become visible to the rules that look for them"),
+    Line(fuse_attention, "before simplify, which removes the transposes that then meet"),
     Line(simplify, "what does nothing no longer stands between what belongs together"),
     Line(eliminate_common_ops, "after simplify, which makes equal what was written differently"),
     Line(fold_batch_norm, "before fuse_conv, which takes what then follows the convolution"),

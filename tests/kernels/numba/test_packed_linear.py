@@ -37,9 +37,7 @@ def test_what_follows_the_product(activation):
 
 def test_any_batch():
     open_ = {0: {0: "N"}}
-    check_kernel(
-        "linear", [arr(9, 12), arr(66, 12)], kernel=NAME, situations=FIXED, symbolic=open_
-    )
+    check_kernel("linear", [arr(9, 12), arr(66, 12)], kernel=NAME, situations=FIXED, symbolic=open_)
 
 
 def test_a_weight_that_changes_and_few_rows_are_left_to_others():
