@@ -181,8 +181,8 @@ def test_a_mark_survives_passes_and_does_not_spread():
     after, _ = apply(eliminate_common_ops, before)
     assert types(after).count("linear") == 2  # they are not the same
     after, _ = apply(fuse_linear, before)
-    (fused,) = [op for op in after.operators if op.type == "fused_linear"]
-    assert fused.full_precision
+    fused = {op.attrs["activation"]: op for op in after.operators if op.type == "fused_linear"}
+    assert fused["relu"].full_precision and not fused[None].full_precision
 
 
 def test_a_mark_outside_a_program_does_nothing():

@@ -91,5 +91,5 @@ def test_it_is_printed_when_a_plan_is_bound_and_that_is_asked_for(capsys):
 
 def test_steps_count_for_the_kernel_that_took_these_sizes(fast_kernels):
     program = mlp(64, 64)
-    few, many = (summary(bound_of(program, x=floats(n, 64))) for n in (1, 512))
-    assert "(1 numba)" in few and "(1 onednn)" in many
+    some, none = (summary(bound_of(program, x=floats(n, 64))) for n in (1, 0))
+    assert "(1 numba)" in some and "(1 reference)" in none

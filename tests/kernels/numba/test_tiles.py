@@ -83,4 +83,17 @@ def test_the_sums_stay_in_registers():
 
 
 def test_kernels_have_every_tile():
-    assert len(NAMESPACE) == ROWS * (VECTORS + 1) + 1
+    assert len(NAMESPACE) == ROWS * (VECTORS + 2) + 1
+
+
+@pytest.mark.parametrize("rows", range(1, ROWS + 1))
+def test_a_tile_may_ask_for_any_address_ahead(rows, table):
+    rng = np.random.default_rng(rows)
+    a, b, c = (rng.standard_normal(s, np.float32) for s in ((rows, 9), (9, PANEL), (rows, PANEL)))
+    out = c.copy()
+    kernel = jit.compile_source(ONE.format(name=f"ahead_{rows}"), "one")
+    strides = [*a.strides, b.strides[0], c.strides[0]]
+    for address in (0, b.ctypes.data, -64):  # asking is allowed where nothing is
+        arguments = table(a, b, out, PANEL, *strides, 9, 0, address, 1 << 20)
+        assert kernel(arguments.ctypes.data) == 0
+        np.testing.assert_allclose(out, a @ b, rtol=1e-5, atol=1e-5)
