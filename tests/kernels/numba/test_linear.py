@@ -12,7 +12,7 @@ from noria.ir.emit import building
 from noria.ir.opdef import vocabulary as o
 from noria.ir.trace import spec, trace
 from noria.kernels.numba import parallel
-from noria.kernels.numba.linear import _ACTIVATIONS
+from noria.kernels.numba.linear import ACTIVATIONS
 from noria.runtime.executor import Executor
 
 pytestmark = pytest.mark.usefixtures("fast_kernels")
@@ -32,7 +32,7 @@ def executor(
     return Executor(trace(body, x=spec("N", ins)), optimized=True, threads=threads)
 
 
-@pytest.mark.parametrize("activation", list(_ACTIVATIONS))
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
 @pytest.mark.parametrize(
     ("ins", "outs", "bias"),
     [(64, 64, True), (7, 3, True), (1, 1, False), (9, 17, False), (130, 100, True)],
