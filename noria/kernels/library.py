@@ -27,4 +27,4 @@ __all__: list[str] = []
 _modules = (_copy, _linear, _linalg, _conv, _elementwise, _reduce, _loss, _norm, _pool, _random)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
 _sequences = (_ctc, _recurrent, _recurrent_stack, _sequence)
-_transformers = (_attention, _layer_norm)
+_transformers = (_attention, _layer_norm, _packed_linear)
