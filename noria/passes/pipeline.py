@@ -12,6 +12,7 @@ from noria.core.pause import collector_paused
 from noria.ir.program import Program
 from noria.ir.text import format_program
 from noria.ir.verify import verify
+from noria.ops import library as _library  # what passes put in may be any op
 from noria.passes.eliminate_common_ops import eliminate_common_ops
 from noria.passes.eliminate_dead_ops import eliminate_dead_ops
 from noria.passes.fold_batch_norm import fold_batch_norm
@@ -29,6 +30,7 @@ from noria.passes.rule import Rule
 from noria.passes.simplify import simplify
 
 Pass = Rule | Callable[[Program], Program]
+_known = _library.FAMILIES
 
 
 class Line(NamedTuple):
