@@ -15,6 +15,7 @@ step in turn, and `state`, all padded to whole blocks; `dz` and `dz_other`, of a
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from noria.kernels.numba import gemm
 from noria.kernels.numba.recurrent_cells import Cell, Slot, Sweep
@@ -55,6 +56,7 @@ def private_bytes(cell: Cell, sweep: Sweep) -> int:
     return -(-nbytes // LINE) * LINE + LINE
 
 
+@lru_cache(maxsize=64)  # writing it takes milliseconds, and no size is in it
 def source(cell: Cell, backward: bool, splits: str, solo: bool = False) -> str:
     """The kernel `recurrent`, which runs steps begin_step .. end_step - 1.
 
