@@ -1,4 +1,7 @@
-"""Every kernel of noria, in the order they are asked. Importing this module registers them."""
+"""Every kernel of noria; importing this module registers them.
+
+The order of the imports means nothing: who is asked first, `Kernel.priority` tells.
+"""
 
 from noria.kernels.numba import attention as _attention
 from noria.kernels.numba import bag as _bag

@@ -1,8 +1,8 @@
 """Kernels: who can run an op, and in which memory layout.
 
-A kernel is chosen once, when a Program is planned: the first in order whose `accepts` does not
-decline. The reference kernel is last and takes everything. When sizes are bound, `bind` prepares
-native calls for concrete arrays; addresses come later, when memory is planned.
+A kernel is chosen once, when a Program is planned: that of the highest `priority` whose `accepts`
+does not decline. The reference kernel is last and takes everything. When sizes are bound, `bind`
+prepares native calls for concrete arrays; addresses come later, when memory is planned.
 """
 
 from __future__ import annotations
@@ -107,10 +107,17 @@ class Prepared:
 
 
 class Kernel:
-    """Base of kernels. `name` is 'engine:kernel'; `ops` the op types it may run."""
+    """Base of kernels.
+
+    name:     'engine:kernel'
+    ops:      the op types it may run
+    priority: of the kernels of one op the one of the highest is asked first. Two that share an op
+              have different ones: what a kernel declines is left to those below it.
+    """
 
     name = "?"
     ops: tuple[str, ...] = ()
+    priority = 0
 
     @property
     def engine(self) -> str:
@@ -136,14 +143,14 @@ _kernels: list[Kernel] = []
 
 
 def register(kernel: Kernel) -> Kernel:
-    """Add a kernel; earlier ones are asked first."""
+    """Add a kernel."""
     _kernels.append(kernel)
     return kernel
 
 
 def kernels() -> list[Kernel]:
     """All fast kernels, in the order they are asked."""
-    return list(_kernels)
+    return sorted(_kernels, key=lambda kernel: -kernel.priority)
 
 
 def enabled_engines() -> frozenset[str]:
@@ -196,7 +203,7 @@ def _by_op() -> dict[str, list[Kernel]]:
     global _index
     if _index[0] != len(_kernels):
         table: dict[str, list[Kernel]] = {}
-        for k in _kernels:
+        for k in kernels():
             for t in k.ops:
                 table.setdefault(t, []).append(k)
         _index = len(_kernels), table

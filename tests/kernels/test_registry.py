@@ -61,6 +61,17 @@ def test_the_first_that_accepts_is_chosen_and_the_rest_stand_by(empty):
     assert kernels() == [no, first, second, third]
 
 
+def test_the_highest_priority_is_asked_first_whatever_the_order_of_registration(empty):
+    general, special = Fake("a:general", "relu"), Fake("b:special", "relu")
+    special.priority = 1
+    register(general)
+    assert choose(an_op(), frozenset({"a", "b"})).kernel is general
+    register(special)
+    choice = choose(an_op(), frozenset({"a", "b"}))
+    assert choice.kernel is special and choice.others == [general]
+    assert kernels() == [special, general]
+
+
 def test_engines_and_single_kernels_can_be_enabled(empty):
     a, b = register(Fake("a:one", "relu")), register(Fake("b:two", "relu"))
     choice = choose(an_op(), frozenset({"b"}))

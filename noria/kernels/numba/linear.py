@@ -132,6 +132,7 @@ def linear(args):{_TABLE}
 class SmallLinear(Kernel):
     name = "numba:linear"
     ops = ("linear", "fused_linear")
+    priority = 20  # a few rows and a small weight only
 
     def accepts(self, op: Operator) -> None:
         need(op, ("float32",))

@@ -124,6 +124,7 @@ class PackedLinear(Kernel):
 
     name = "numba:packed_linear"
     ops = ("linear", "fused_linear")
+    priority = 10  # weights that never change only
 
     def accepts(self, op: Operator) -> None:
         need(op, ("float32",))
