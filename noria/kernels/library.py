@@ -5,6 +5,7 @@ The order of the imports means nothing: who is asked first, `Kernel.priority` te
 
 from noria.kernels.numba import attention as _attention
 from noria.kernels.numba import bag as _bag
+from noria.kernels.numba import conv_weight_grad as _conv_weight_grad
 from noria.kernels.numba import copy as _copy
 from noria.kernels.numba import ctc as _ctc
 from noria.kernels.numba import elementwise as _elementwise
@@ -27,7 +28,19 @@ from noria.kernels.onednn import conv as _conv
 from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
-_modules = (_copy, _linear, _linalg, _conv, _elementwise, _reduce, _loss, _norm, _pool, _random)
+_modules = (
+    _copy,
+    _linear,
+    _linalg,
+    _conv_weight_grad,
+    _conv,
+    _elementwise,
+    _reduce,
+    _loss,
+    _norm,
+    _pool,
+    _random,
+)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
 _sequences = (_ctc, _recurrent, _recurrent_stack, _sequence)
 _transformers = (_attention, _layer_norm, _packed_linear)

@@ -1,0 +1,119 @@
+"""Gradient of a convolution by its weight, channels-last: one product of register tiles.
+
+weight[O, (tap, I)] = sum over pixels of gradient[pixel, O] * x[pixel under the tap, I]: a product
+whose inner dimension, the pixels of the batch, is by far the longest. It is walked in blocks of
+some hundred pixels. Of each block the gradient is packed for the second cache, in groups of the
+rows of a tile, and x for the first, a panel of channels of one tap at a time (zeros where the tap
+sees padding); so tiles read both in the order in which they lie. Meanwhile they ask for the next
+block of both. (Goto and van de Geijn, 2008.)
+
+Threads share the pixels, and their sums are added up at the end; or, where a sum is large and
+pixels are few, the outputs or the panels.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from noria.ir.program import Operator
+from noria.kernels.call import Call
+from noria.kernels.numba import jit
+from noria.kernels.numba.conv_weight_grad_source import (
+    BY_OUTPUTS,
+    BY_PANELS,
+    BY_PIXELS,
+    FIELDS,
+    GROUP,
+    MULTIPLY,
+    SOURCE,
+)
+from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.parallel import thread_count
+from noria.kernels.numba.tile_sizes import PANEL, ROWS, WIDTH
+from noria.kernels.registry import (
+    LAST,
+    PLAIN,
+    Array,
+    BoundOp,
+    Declined,
+    Kernel,
+    Layouts,
+    Prepared,
+    register,
+)
+from noria.ops.window import slide
+
+DEPTH = 128  # pixels of a block: a panel of x is then 32 KB
+
+
+def _sharing(pixels: int, outs: int, columns: int, threads: int) -> int:
+    """By pixels while each thread has more of them than either side of the sums it makes."""
+    if max(outs, columns) * threads <= pixels:
+        return BY_PIXELS
+    return BY_OUTPUTS if outs >= columns else BY_PANELS
+
+
+class WeightGrad(Kernel):
+    """float32, two spatial axes, one group, channels for a vector."""
+
+    name = "numba:conv_weight_grad"
+    ops = ("conv2d_weight_grad",)
+
+    def accepts(self, op: Operator) -> None:
+        need(op, ("float32",))
+        if op.attrs["groups"] != 1:
+            raise Declined("grouped")
+
+    def layout(self, op: Operator, given: object) -> Layouts:
+        return [LAST, LAST], [PLAIN]
+
+    def bind(self, bound: BoundOp) -> Prepared:
+        x, g = bound.inputs
+        out = bound.outputs[0]
+        assert x is not None and g is not None
+        outs, ins, *kernel = out.shape
+        if min(outs, ins) < WIDTH:
+            raise Declined("the channels fill no vector")
+        team = max(bound.threads, thread_count())
+        taps, pixels = prod(kernel), g.size // outs
+        how = _sharing(pixels, outs, taps * ins, team)
+        depth = min(DEPTH, pixels)
+        room = _aligned(8 * FIELDS + _packed(outs, depth))
+        direct = taps == 1 and how != BY_PIXELS
+        parts = team if how == BY_PIXELS else 0 if direct else 1
+        sizes = _window(bound, x, g, kernel)
+        tiles = jit.compile_source(MULTIPLY, "multiply")
+        flops = 2 * g.size * ins * taps
+
+        def emit(in_: list[int], out_: list[int], packs: list[int], scratch: int) -> list[Call]:
+            sums = out_[0] if direct else scratch + room * team
+            table = [*in_, sums, out_[0], scratch, room, how, depth, tiles.address]
+            table += [pixels, ins, outs, taps, *sizes]
+            work = {"threads": bound.threads, "ops": flops}
+            return [launch(self.name, SOURCE, "weight_grad", table, **work)]
+
+        return Prepared(emit, room * team + parts * out.nbytes, work=flops)
+
+
+def _packed(outs: int, depth: int) -> int:
+    """Bytes of a packed block: a panel of x, and groups of the gradient with gaps between them."""
+    return depth * 4 * PANEL + -(-outs // ROWS) * (depth * GROUP + 4 * WIDTH)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 64) * 64
+
+
+def _window(bound: BoundOp, x: Array, g: Array, kernel: list[int]) -> list[int]:
+    """Sizes of image and result, and the window; all pixels as one line where it is one pixel."""
+    how = [bound.attrs[k] for k in ("stride", "padding", "dilation")]
+    window = slide(x.shape[2:], kernel, *how)
+    front = [int(before) for before, _ in window.pads]
+    sizes = [*x.shape[2:], *g.shape[2:]]
+    if prod(kernel) == 1 and set(window.stride) == {1} and x.shape[2:] == g.shape[2:]:
+        pixels = x.shape[0] * prod(x.shape[2:])
+        sizes = [1, pixels, 1, pixels]
+    return [*sizes, kernel[1], *window.stride, *front, *window.dilation]
+
+
+register(WeightGrad())

@@ -1,0 +1,33 @@
+"""The tiles of the gradient by the weight hold their sums in registers."""
+
+import ast
+
+from noria.kernels.numba import lower
+from noria.kernels.numba.conv_weight_grad_source import FIELDS, MULTIPLY, SOURCE
+from noria.kernels.numba.tile_sizes import ROWS, VECTORS
+
+
+def test_each_text_is_one_function_of_a_table():
+    for text, name in ((SOURCE, "weight_grad"), (MULTIPLY, "multiply")):
+        (function,) = ast.parse(text).body
+        assert isinstance(function, ast.FunctionDef) and function.name == name
+        assert [a.arg for a in function.args.args] == ["args"]
+        assert ast.unparse(function.body[-1]) == "return 0"
+
+
+def test_the_table_of_a_panel_fills_whole_lines_of_memory():
+    assert FIELDS * 8 % 64 == 0
+
+
+def test_no_loop_of_whole_tiles_stores():
+    """The sums of ROWS rows stay in registers while pixels are added (a spill costs ten times)."""
+    loops: list[list[str]] = []
+    block: list[str] = []
+    for line in lower.assembly(MULTIPLY, "multiply").splitlines():
+        if line.startswith(".LBB"):
+            block = []
+            loops.append(block)
+        block.append(line)
+    sums = [b for b in loops if sum("vfmadd" in x for x in b) >= ROWS * VECTORS]
+    assert sums
+    assert not any("vmov" in x and x.rstrip().endswith("(%rsp)") for b in sums for x in b)
