@@ -44,11 +44,12 @@ from noria.kernels.registry import (
 from noria.ops.window import slide
 
 DEPTH = 128  # pixels of a block: a panel of x is then 32 KB
+LONG = 16  # times as many pixels as sums, and adding up what threads have costs nothing
 
 
 def _sharing(pixels: int, outs: int, columns: int, threads: int) -> int:
-    """By pixels while each thread has more of them than either side of the sums it makes."""
-    if max(outs, columns) * threads <= pixels:
+    """By pixels while each thread has many times more of them than either side of its sums."""
+    if max(outs, columns) * threads * LONG <= pixels:
         return BY_PIXELS
     return BY_OUTPUTS if outs >= columns else BY_PANELS
 
@@ -58,6 +59,7 @@ class WeightGrad(Kernel):
 
     name = "numba:conv_weight_grad"
     ops = ("conv2d_weight_grad",)
+    priority = 10  # float32 and whole vectors of channels only
 
     def accepts(self, op: Operator) -> None:
         need(op, ("float32",))
