@@ -44,6 +44,7 @@ from noria.kernels.registry import (
 from noria.ops.window import slide
 
 DEPTH = 128  # pixels of a block: a panel of x is then 32 KB
+LEAST = PANEL  # channels of x: with fewer, tiles of part of a panel, oneDNN was faster
 LONG = 16  # times as many pixels as sums, and adding up what threads have costs nothing
 
 
@@ -55,11 +56,11 @@ def _sharing(pixels: int, outs: int, columns: int, threads: int) -> int:
 
 
 class WeightGrad(Kernel):
-    """float32, two spatial axes, one group, channels for a vector."""
+    """float32, two spatial axes, one group, channels for a panel."""
 
     name = "numba:conv_weight_grad"
     ops = ("conv2d_weight_grad",)
-    priority = 10  # float32 and whole vectors of channels only
+    priority = 10  # float32 and many channels only
 
     def accepts(self, op: Operator) -> None:
         need(op, ("float32",))
@@ -74,8 +75,8 @@ class WeightGrad(Kernel):
         out = bound.outputs[0]
         assert x is not None and g is not None
         outs, ins, *kernel = out.shape
-        if min(outs, ins) < WIDTH:
-            raise Declined("the channels fill no vector")
+        if outs < WIDTH or ins < LEAST:
+            raise Declined("the channels fill no panel")
         team = max(bound.threads, thread_count())
         taps, pixels = prod(kernel), g.size // outs
         how = _sharing(pixels, outs, taps * ins, team)

@@ -26,8 +26,15 @@ CASES = {
     "more pixels than channels": ((5, 19, 13, 11), 29, (1, 1), {}),
     "more pixels than channels, 3x3": ((2, 16, 19, 17), 17, (3, 3), {"padding": 1}),
     "several panels": ((2, PANEL + WIDTH + 3, 4, 4), 2 * ROWS + 5, (1, 1), {}),
+    "fewer channels than a vector": ((2, 3, 5, 5), 16, (3, 3), {"padding": 1}),
+    "seven channels": ((1, 7, 9, 5), 17, (1, 3), {}),
     "many outputs": ((1, 16, 3, 3), 150, (1, 1), {}),
 }
+
+
+@pytest.fixture(autouse=True)
+def few_channels_too(monkeypatch):
+    monkeypatch.setattr(conv_weight_grad, "LEAST", 1)
 
 
 def check(shape, outs, kernel, attrs, **how):
@@ -77,10 +84,11 @@ def test_any_batch(fast_kernels):
     check_kernel("conv2d_weight_grad", inputs, attrs, kernel=name, symbolic=batch, tol=1e-4)
 
 
-@pytest.mark.parametrize("channels", [(3, 64), (64, 7)])
-def test_few_channels_are_left_to_others(channels, fast_kernels):
+@pytest.mark.parametrize("channels", [(PANEL - 1, 64), (64, 7)])
+def test_few_channels_are_left_to_others(channels, monkeypatch, fast_kernels):
+    monkeypatch.setattr(conv_weight_grad, "LEAST", PANEL)
     ins, outs = channels
-    with pytest.raises(AssertionError, match="fill no vector"):
+    with pytest.raises(AssertionError, match="fill no panel"):
         check((1, ins, 4, 4), outs, (1, 1), {})
 
 
