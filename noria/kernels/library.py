@@ -21,6 +21,7 @@ from noria.kernels.numba import random as _random
 from noria.kernels.numba import recurrent as _recurrent
 from noria.kernels.numba import recurrent_stack as _recurrent_stack
 from noria.kernels.numba import reduce as _reduce
+from noria.kernels.numba import row_product as _row_product
 from noria.kernels.numba import row_updates as _row_updates
 from noria.kernels.numba import rows as _rows
 from noria.kernels.numba import sequence as _sequence
@@ -43,4 +44,4 @@ _modules = (
 )
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
 _sequences = (_ctc, _recurrent, _recurrent_stack, _sequence)
-_transformers = (_attention, _layer_norm, _packed_linear)
+_transformers = (_attention, _layer_norm, _packed_linear, _row_product)

@@ -16,11 +16,13 @@ Serial: a team shares the work by giving each thread its rows or columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from noria.kernels.call import Call
 from noria.kernels.numba import jit
 from noria.kernels.numba.jit import NativeFunction
 from noria.kernels.numba.launch import launch
+from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
 
 # Fields of the table of a product; strides in bytes. The tiles read from A_ROW to ACCUMULATE.
@@ -41,9 +43,16 @@ def packer() -> NativeFunction:
     return jit.compile_source(_PACK, "pack")
 
 
-def packing(name: str, table: Sequence[int]) -> Call:
-    """The row of a tape that packs; see the fields above."""
-    return launch(name, _PACK, "pack", table, threads=1)
+def packing(name: str, table: Sequence[int], threads: int = 1) -> Call:
+    """The row of a tape that packs, the panels dealt to a team; see the fields above."""
+    if threads == 1:
+        return launch(name, _PACK, "pack", table, threads=1)
+    function = packer()
+    team = max(threads, thread_count())
+    space = [function.address, *[0] * (PACK_FIELDS * team)]
+    moved = 8 * table[PACK_K] * table[PACK_N]
+    call = launch(name, _SHARE, "share", [*table, *space], threads=threads, bytes=moved)
+    return replace(call, keep=(call.keep, function))
 
 
 def packed_bytes(k: int, n: int) -> int:
@@ -96,6 +105,24 @@ def product(args):
     return 0
 """
 
+
+_SHARE = f"""
+def share(args):
+    step = load_int64(args, {SOURCE_STEP})
+    k = load_int64(args, {PACK_K})
+    n = load_int64(args, {PACK_N})
+    table = args + {8 * (PACK_FIELDS + 1)} + thread_id() * {8 * PACK_FIELDS}
+    panels = (n + {PANEL - 1}) // {PANEL}
+    first = panels * thread_id() // team_size()
+    last = panels * (thread_id() + 1) // team_size()
+    store_int64(table, {SOURCE}, load_int64(args, {SOURCE}) + first * {PANEL} * step)
+    store_int64(table, {SOURCE_ROW}, load_int64(args, {SOURCE_ROW}))
+    store_int64(table, {SOURCE_STEP}, step)
+    store_int64(table, {TARGET}, load_int64(args, {TARGET}) + first * {4 * PANEL} * k)
+    store_int64(table, {PACK_K}, k)
+    store_int64(table, {PACK_N}, min(last * {PANEL}, n) - first * {PANEL})
+    return call1(load_int64(args, {PACK_FIELDS}), table)
+"""
 
 _PACK = f"""
 def pack(args):

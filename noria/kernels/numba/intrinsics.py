@@ -186,6 +186,12 @@ def _atomic_add(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
     builder.atomic_rmw("add", pointer, args[1], "acq_rel")
 
 
+def _take(builder: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
+    """The same, and gives what was there before."""
+    pointer = builder.inttoptr(args[0], I64.as_pointer())
+    return builder.atomic_rmw("add", pointer, args[1], "acq_rel")
+
+
 def _load_shared(builder: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
     """An int64 that other threads change, read anew each time."""
     return builder.load_atomic(builder.inttoptr(args[0], I64.as_pointer()), "acquire", 8)
@@ -255,6 +261,7 @@ def _all() -> dict[str, Any]:
         ("set_team_size", void, 1, _set_team_size),
         ("barrier", void, 0, _barrier),
         ("atomic_add", void, 2, _atomic_add),
+        ("take", i64, 2, _take),
         ("load_shared", i64, 1, _load_shared),
         ("pause", void, 0, _pause),
         ("yield_thread", void, 0, _yield_thread),

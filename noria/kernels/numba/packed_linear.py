@@ -13,12 +13,12 @@ from textwrap import indent
 
 from noria.ir.program import Operator
 from noria.kernels.call import Call
-from noria.kernels.numba import gemm
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.linear import ACTIVATIONS
+from noria.kernels.numba.panels import pack
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
-from noria.kernels.registry import Array, BoundOp, Declined, Kernel, Pack, Prepared, register
+from noria.kernels.registry import BoundOp, Declined, Kernel, Prepared, register
 
 DEPTH = 768  # inputs whose part of a panel stays in the second cache beside the rows' own
 MOST_ROWS = 40 * ROWS  # of a block, so that its inputs too stay there
@@ -151,17 +151,9 @@ class PackedLinear(Kernel):
             work = {"threads": bound.threads, "ops": 2 * rows * ins * outs}
             return [launch(self.name, text, "linear", table, **work)]
 
-        return Prepared(emit, 64 * team, [pack(w, 1)], (), 2.0 * rows * ins * outs)
-
-
-def pack(weight: Array, position: int) -> Pack:
-    """A weight [outs, ins] in panels of PANEL outputs, each of ins rows."""
-    outs, ins = weight.shape
-
-    def emit(address: int, copy: int) -> list[Call]:
-        return [gemm.packing("numba:panels", [address, 4, ins * 4, copy, ins, outs])]
-
-    return Pack(position, ("panels", PANEL), gemm.packed_bytes(ins, outs), emit)
+        return Prepared(
+            emit, 64 * team, [pack(w, 1, True, bound.threads)], (), 2.0 * rows * ins * outs
+        )
 
 
 register(PackedLinear())
