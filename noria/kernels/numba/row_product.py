@@ -92,6 +92,7 @@ class RowProduct(Kernel):
 
     name = "numba:row_product"
     ops = ("linear", "fused_linear", "matmul")
+    priority = 5  # float32, many rows and one matrix only
 
     def accepts(self, op: Operator) -> None:
         need(op, ("float32",))
