@@ -224,12 +224,16 @@ def _now(builder: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
     return builder.add(builder.mul(seconds, ir.Constant(I64, 1_000_000_000)), nanoseconds)
 
 
-def _prefetch(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
-    """Asks for the line of cache at an address, which may be any: to be read soon, and kept."""
-    pointer, number = I8.as_pointer(), [ir.Constant(I32, k) for k in (0, 3, 1)]
-    kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
-    function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
-    builder.call(function, [builder.inttoptr(args[0], pointer), *number])
+def _prefetch(write: bool) -> Emit:
+    """Asks for the line of cache at an address, which may be any: to be read, or written, soon."""
+
+    def emit(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
+        pointer, number = I8.as_pointer(), [ir.Constant(I32, k) for k in (int(write), 3, 1)]
+        kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+        builder.call(function, [builder.inttoptr(args[0], pointer), *number])
+
+    return emit
 
 
 def _memory(name: str, middle: ir.Type) -> Emit:
@@ -267,7 +271,8 @@ def _all() -> dict[str, Any]:
         ("yield_thread", void, 0, _yield_thread),
         ("run_team", void, 3, _run_team),
         ("now", i64, 0, _now),
-        ("prefetch", void, 1, _prefetch),
+        ("prefetch", void, 1, _prefetch(write=False)),
+        ("prefetch_to_write", void, 1, _prefetch(write=True)),
         ("copy_bytes", void, 3, _memory("llvm.memcpy", I64)),
         ("fill_bytes", void, 3, _memory("llvm.memset", I8)),
     ):

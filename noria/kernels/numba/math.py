@@ -47,6 +47,11 @@ def sigmoid(x: Value) -> Value:
     return select(x < 0.0, e * y, y)
 
 
+def gate(x: Value) -> Value:
+    """The sigmoid as recurrent layers take it: never below 1e-38."""
+    return math_float32.gate(x) if x.type == F32 else sigmoid(x)
+
+
 def silu(x: Value) -> Value:
     return x * sigmoid(x)
 
@@ -120,6 +125,7 @@ _UNARY: dict[str, Callable[..., Value]] = {
     "rsqrt": rsqrt,
     "reciprocal": reciprocal,
     "sigmoid": sigmoid,
+    "gate": gate,
     "silu": silu,
     "softplus": softplus,
     "gelu": gelu,

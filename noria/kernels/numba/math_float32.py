@@ -153,6 +153,14 @@ def tanh(x: Value) -> Value:
     return copysign(e / (e + 2.0), x)
 
 
+def gate(x: Value) -> Value:
+    """The sigmoid where it is a normal number (|x| <= 87), held there outside, in half the
+    instructions of one that is exact down to the denormals."""
+    n, r = _reduce(clamp(x, -87.0, 87.0) * -1.0)
+    scale = _power_of_two(n)
+    return 1.0 / fma(_exp_less_one(r), scale, scale + 1.0)
+
+
 def erf(x: Value) -> Value:
     t = absolute(x)
     small = fma(polynomial(x * x, ERF_SMALL), x, x)

@@ -1,6 +1,6 @@
 """What one step of a recurrent cell computes, as lines of kernel source.
 
-The lines are the body of a loop over `l`, the UNITS lanes of a block of units. `gate(k)` of the
+The lines are the body of a loop over `l`, the UNITS lanes of a block of units. `GATE(k)` of the
 forward step is block k of the recurrent product. Everything else is a slot: a pointer to the
 block's lanes in some array, at the present step of a row, in the present row, or in no row at all.
 """
@@ -70,10 +70,10 @@ def lstm(has_grad: bool = True, has_grad_c: bool = False, has_bias: bool = False
         (*_blocks("x", "x", 4, 4), *bias),
         (Slot("out", "out"), Slot("c", "c"), *_blocks("gate", "gates", 4, 4)),
         f"""
-i = sigmoid({x[0]})
-f = sigmoid({x[1]})
+i = gate({x[0]})
+f = gate({x[1]})
 g = tanh({x[2]})
-o = sigmoid({x[3]})
+o = gate({x[3]})
 c = f * LOAD(state) + i * g
 h = o * tanh(c)
 STORE(state, c)
@@ -119,8 +119,8 @@ def gru(has_bias: bool = True) -> Cell:
         (Slot("out", "out"), *_blocks("gate", "gates", 4, 4)),
         f"""
 m = {m}
-r = sigmoid(LOAD(x0) + ({a}))
-z = sigmoid(LOAD(x1) + ({b}))
+r = gate(LOAD(x0) + ({a}))
+z = gate(LOAD(x1) + ({b}))
 n = tanh(LOAD(x2) + r * m)
 h = (float32(1) - z) * n + z * LOAD(h)
 STORE(next, h)

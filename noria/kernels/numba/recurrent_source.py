@@ -15,6 +15,7 @@ step in turn, and `state`, all padded to whole blocks; `dz` and `dz_other`, of a
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 from noria.kernels.numba import gemm
@@ -68,7 +69,8 @@ def source(cell: Cell, backward: bool, splits: str, solo: bool = False) -> str:
     table = "".join(f"    {name} = load_int64(args, {i})\n" for i, name in enumerate(known))
     lanes = _Lanes(cell, sweep, backward)
     body = _BACKWARD if backward else _FORWARD
-    body = body.replace("LANES", lanes.text(" " * (16 if backward else 20)))
+    body = re.sub("^( *)WHOLE_LANES$", lambda m: lanes.text(m[1], False), body, flags=re.MULTILINE)
+    body = re.sub("^( *)CUT_LANES$", lambda m: lanes.text(m[1], True), body, flags=re.MULTILINE)
     text = f"def recurrent(args):\n{table}{_CHECK}{_SORT}{_DEAL}{body}"
     text = text.replace("MEET", _MEET).replace("SPLITS", splits)
     if solo:
@@ -232,14 +234,22 @@ _FORWARD = """
                     store_int64(table, AT_K, min(depth, size - k))
                     store_int64(table, AT_ACCUMULATE, min(k, 1))
                     call1(product, table)
-                for r in range(begin, end):
+                for r in range(begin, end if lanes == UNITS else begin):
                     place = load_int64(lists, 3 * r + 2) + towards * t
                     p_tile = tile + (r - begin) * TILE * 4
                     at = (r * padded + u) * 4
                     p_h = h + at
                     p_next = h_other + at
                     p_state = state + at
-LANES
+                    WHOLE_LANES
+                for r in range(end if lanes == UNITS else begin, end):
+                    place = load_int64(lists, 3 * r + 2) + towards * t
+                    p_tile = tile + (r - begin) * TILE * 4
+                    at = (r * padded + u) * 4
+                    p_h = h + at
+                    p_next = h_other + at
+                    p_state = state + at
+                    CUT_LANES
         swap = h
         h = h_other
         h_other = swap
@@ -251,6 +261,8 @@ _BACKWARD = """
     store_int64(table, AT_A_ROW, size * GATES * 4)
     store_int64(table, AT_C_ROW, padded * 4)
     depth = size * GATES
+    lanes = units % UNITS  # of the last block, if it is cut
+    whole_end = first_unit + units - lanes
     active = count
     for t in range(begin_step, steps):
         while active > 0 and load_int64(lists, 3 * active - 2) <= t:
@@ -258,13 +270,19 @@ _BACKWARD = """
         for r in range(active):
             place = load_int64(lists, 3 * r + 2) + towards * t
             ends = load_int64(lists, 3 * r + 1) == t + 1
-            for block in range(first_block, last_block):
-                u = block * UNITS
-                lanes = min(UNITS, size - u)
+            for u in range(first_unit, whole_end, UNITS):
                 at = (r * padded + u) * 4
                 p_dh = h + at
                 p_state = state + at
-LANES
+                WHOLE_LANES
+        for r in range(active if lanes > 0 else 0):
+            place = load_int64(lists, 3 * r + 2) + towards * t
+            ends = load_int64(lists, 3 * r + 1) == t + 1
+            u = whole_end
+            at = (r * padded + u) * 4
+            p_dh = h + at
+            p_state = state + at
+            CUT_LANES
         MEET
         depth = DEPTH if active > ROWS else size * GATES
         store_int64(table, AT_M, active)
@@ -307,21 +325,24 @@ class _Lanes:
         self.product, self.lines = cell.product, sweep.lines
         self.local = set(re.findall(r"^(\w+) = ", sweep.lines, re.MULTILINE))
 
-    def text(self, indent: str) -> str:
-        lines = [line for s in (*self.loads, *self.stores) for line in _pointer(s)]
-        lines += [f"to_{s.name} = p_{s.name}" for s in self.stores]
-        lines += ["if lanes < UNITS:"]
-        for k, s in enumerate((*self.loads, *self.stores)):
-            staged = f"stage + {k} * UNITS * 4"
-            if k < len(self.loads):
-                lines.append(f"    copy_bytes({staged}, p_{s.name}, lanes * 4)")
-            lines.append(f"    p_{s.name} = {staged}")
+    def text(self, indent: str, staged: bool) -> str:
+        """staged: the block is cut; without, nothing is called and all stays in registers."""
+        slots = (*self.loads, *self.stores)
+        lines = [line for s in slots for line in _pointer(s)]
+        if staged:
+            stages = {s.name: f"stage + {k} * UNITS * 4" for k, s in enumerate(slots)}
+            for s in self.loads:
+                lines.append(f"copy_bytes({stages[s.name]}, p_{s.name}, lanes * 4)")
+            lines += [f"to_{s.name} = p_{s.name}" for s in self.stores]
+            lines += [f"p_{name} = {at}" for name, at in stages.items()]
+        else:
+            lines += _asked(self.loads, self.stores)
         lines += ["for l in range(UNITS):", "    independent()"]
         lines += [
             f"    {made}" for line in self.lines.split("\n") if line for made in self._c(line)
         ]
-        lines += ["if lanes < UNITS:"]
-        lines += [f"    copy_bytes(to_{s.name}, p_{s.name}, lanes * 4)" for s in self.stores]
+        if staged:
+            lines += [f"copy_bytes(to_{s.name}, p_{s.name}, lanes * 4)" for s in self.stores]
         return "\n".join(indent + line for line in lines)
 
     def _c(self, line: str) -> list[str]:
@@ -340,6 +361,21 @@ class _Lanes:
             f"store_float32(p_{self.product}{k}, l, d{k})",
             f"store_float32(p_dz{k}, l, d{k})",
         ]
+
+
+def _asked(loads: Sequence[Slot], stores: Sequence[Slot]) -> list[str]:
+    """Lines that have what a row's next step reads and writes brought in behind the next product.
+
+    What a step reads of the step before is what that one reads as its own: it lies a step further.
+    """
+    further = {s.array for s in loads if s.at == "before"}
+    lines = []
+    for how, slots in (("", loads), ("_to_write", stores)):
+        for s in slots:
+            steps = {"step": 1 + (s.array in further), "before": 0}.get(s.at, 0)
+            if steps:
+                lines.append(f"prefetch{how}(p_{s.name} + towards * {4 * steps * s.blocks} * size)")
+    return lines
 
 
 def _pointer(slot: Slot) -> list[str]:

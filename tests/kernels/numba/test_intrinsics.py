@@ -181,6 +181,7 @@ def test_memory_can_be_asked_for_at_any_address(table):
 def ask(args):
     prefetch(args)
     prefetch(load_int64(args, 0))
+    prefetch_to_write(load_int64(args, 0))
     return 0
 """
     kernel = jit.compile_source(source, "ask")

@@ -9,6 +9,7 @@ from noria.kernels.numba import jit
 
 UNARY = {
     "sigmoid": (special.expit, 3),
+    "gate": (lambda x: special.expit(np.clip(x, -87, 87)), 3),
     "rsqrt": (lambda x: 1 / np.sqrt(x), 1.5),
     "sqrt": (np.sqrt, 0.5),
     "reciprocal": (lambda x: 1 / x, 0.5),
