@@ -34,6 +34,8 @@ _GENERATORS = (
     "math_float32",
     "tile_sizes",
     "tiles",
+    "winograd_matrix",
+    "winograd_tiles",
 )
 
 

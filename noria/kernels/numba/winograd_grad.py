@@ -1,0 +1,84 @@
+"""Gradients by the weight of 3x3 convolutions of stride 1, in float32, by Winograd's algorithm.
+
+It is the algorithm of the convolution, differentiated: tiles of the input and of the gradient are
+transformed, for each of the 36 positions the product of the two, over all tiles, is a matrix of
+outputs by inputs, and those are transformed to taps. Threads share the tiles of a block, which
+stays in the last cache, and then the positions; so no sum is split between threads.
+
+A NaN or an infinity spreads over all taps; where one comes out, all is computed directly instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from noria.ir.program import Operator
+from noria.kernels.call import Call
+from noria.kernels.numba import gemm
+from noria.kernels.numba.launch import launch
+from noria.kernels.numba.parallel import thread_count
+from noria.kernels.numba.tile_sizes import WIDTH
+from noria.kernels.numba.winograd import LINE, Shape, need_shape, rounded, window
+from noria.kernels.numba.winograd_grad_source import TABLE, WEIGHT_GRAD
+from noria.kernels.numba.winograd_matrix import OUTPUTS, POSITIONS, SIDE, TAPS
+from noria.kernels.registry import (
+    LAST,
+    PLAIN,
+    BoundOp,
+    Declined,
+    Kernel,
+    Layouts,
+    Prepared,
+    register,
+)
+
+BLOCK_BYTES = 8 << 20  # of the factors of a block
+
+
+class WeightGrad(Kernel):
+    """conv2d_weight_grad, brought back to [O, I, 3, 3]."""
+
+    name = "numba:winograd_weight_grad"
+    ops = ("conv2d_weight_grad",)
+
+    def accepts(self, op: Operator) -> None:
+        x, grad = op.operands
+        need_shape(op, (grad.shape[1], x.shape[1]), op.attrs["kernel"])
+        if op.outputs[0].dtype != "float32":
+            raise Declined(f"the result is {op.outputs[0].dtype}")
+
+    def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
+        return [LAST, LAST], [PLAIN]
+
+    def bind(self, bound: BoundOp) -> Prepared:
+        x, g = bound.inputs
+        assert x is not None and g is not None
+        images, ins, high, wide = x.shape
+        outs, out_high, out_wide = g.shape[1:]
+        top, left = window(bound, x.shape[2:], g.shape[2:])
+        shape = Shape(images, high, wide, ins, out_high, out_wide, outs, top, left)
+        rows = [4 * n + LINE for n in (ins, outs)]  # a line more: else all would be in one set
+        blocks = max(round(POSITIONS * sum(rows) * shape.tiles / BLOCK_BYTES), 1)
+        block = max(-(-shape.tiles // blocks), 1)
+        steps = [block * row + LINE for row in rows]
+        patch = max(SIDE**2 * ins, OUTPUTS**2 * outs, TAPS**2 * WIDTH)
+        space = TABLE + rounded(4 * patch)
+        team = max(bound.threads, thread_count())
+        numbers = [high, wide, ins, out_high, out_wide, outs, top, left]
+        numbers += [shape.down, shape.across, shape.tiles, images, block]
+        flops = 2 * POSITIONS * shape.tiles * ins * outs
+
+        def emit(ins_: list[int], outs_: list[int], packs: list[int], scratch: int) -> list[Call]:
+            data = scratch + team * space
+            grads = data + POSITIONS * steps[0]
+            table = [ins_[0], ins_[1], outs_[0], *numbers]
+            table += [data, rows[0], steps[0], grads, rows[1], steps[1]]
+            table += [grads + POSITIONS * steps[1], scratch, space, gemm.product().address]
+            work = {"threads": bound.threads, "ops": flops}
+            return [launch(self.name, WEIGHT_GRAD, "weight_grad", table, **work)]
+
+        room = team * space + POSITIONS * (sum(steps) + 4 * ins * outs)
+        return Prepared(emit, room, [], (), flops, f"{blocks} blocks")
+
+
+register(WeightGrad())

@@ -1,0 +1,258 @@
+"""Source of the kernels of Winograd convolutions; `winograd.py` says what they do."""
+
+from __future__ import annotations
+
+from textwrap import indent
+
+from noria.kernels.numba import gemm
+from noria.kernels.numba.linear import ACTIVATIONS
+from noria.kernels.numba.tile_sizes import PANEL, WIDTH
+from noria.kernels.numba.winograd_matrix import OUTPUTS, POSITIONS, SIDE, TAPS
+
+# The numbers of a table. Strides of positions in bytes; `space` is for what threads keep apart.
+FIELDS = (
+    "x factors bias residual out weight high wide ins out_high out_wide outs top left tiles_down "
+    "tiles_across tiles block shared data data_row data_step sums sums_step space space_step product pack"
+).split()
+_READ = "\n".join(f"    {name} = load_int64(args, {i})" for i, name in enumerate(FIELDS))
+TABLE = -(-8 * (gemm.FIELDS + gemm.PACK_FIELDS) // 64) * 64  # bytes of the two tables of a thread, in whole lines
+
+# Sets number, y, across: which image a tile is of, and where its outputs begin.
+PLACE = f"""
+number = tile // (tiles_down * tiles_across)
+rest = tile - number * tiles_down * tiles_across
+y = rest // tiles_across * {OUTPUTS}
+across = (rest - rest // tiles_across * tiles_across) * {OUTPUTS}
+"""
+
+# The transform of a tile of {side}x{side} pixels of {image} to {target}. A tile over a border is first
+# copied to a place of its own, with zeros around.
+_FACTORS = """
+source = {image} + ((number * {high} + y) * {wide} + across) * {channels} * 4
+row = {wide} * {channels} * 4
+if y < 0 or across < 0 or y + {side} > {high} or across + {side} > {wide}:
+    fill_bytes(patch, 0, {side} * {side} * {channels} * 4)
+    begin = max(across, 0)
+    count = min(across + {side}, {wide}) - begin
+    for i in range(max(-y, 0), min({high} - y, {side})):
+        to = patch + (i * {side} + begin - across) * {channels} * 4
+        from_ = source + i * row + (begin - across) * {channels} * 4
+        copy_bytes(to, from_, count * {channels} * 4)
+    source = patch
+    row = {side} * {channels} * 4
+to = {target} + t * {target}_row
+for c in range(0, {channels} * 4, LANES):
+    {transform}(source + c, row, {channels} * 4, to + c, {target}_step)
+""".replace("LANES", str(4 * WIDTH))
+DATA = "y -= top\nacross -= left" + _FACTORS.format(
+    image="x",
+    high="high",
+    wide="wide",
+    channels="ins",
+    side=SIDE,
+    target="data",
+    transform="winograd_data",
+)
+GRAD = _FACTORS.format(
+    image="grad",
+    high="out_high",
+    wide="out_wide",
+    channels="outs",
+    side=OUTPUTS,
+    target="grads",
+    transform="winograd_grad",
+)
+
+_PRODUCTS = f"""
+for position in range(from_position, to_position):
+    store_int64(table, {gemm.A}, data + position * data_step)
+    store_int64(table, {gemm.B}, factors + position * factors_step)
+    store_int64(table, {gemm.C}, sums + position * sums_step)
+    call1(product, table)
+"""
+
+# Bias, residual and activation are applied to a tile while it lies in the first cache. A tile with
+# an infinity or a NaN is put on the list: both spread over the whole tile in the transforms.
+_RESULT = f"""
+for t in range(low, high_tile):
+    tile = first + t
+    PLACE
+    for c in range(0, outs * 4, {4 * WIDTH}):
+        source = sums + t * outs * 4 + c
+        winograd_result(source, sums_step * {SIDE}, sums_step, patch + c, outs * 4)
+    check = float32(0)
+    for i in range(min({OUTPUTS}, out_high - y)):
+        for j in range(min({OUTPUTS}, out_wide - across)):
+            line = patch + (i * {OUTPUTS} + j) * outs * 4
+            pixel = ((number * out_high + y + i) * out_wide + across + j) * outs * 4
+            for c in range(outs):
+                independent()
+                v = load_float32(line, c)
+                check += v * float32(0)
+                v = VALUE
+                store_float32(out + pixel, c, ACTIVATED)
+    if check != check:
+        store_int64(list_, spoiled, tile)
+        spoiled += 1
+"""
+
+# The tiles of the list once more, tap by tap, as the definition says.
+_REPAIR = f"""
+if spoiled > 0:
+    store_int64(table, {gemm.A_ROW}, ins * 4)
+    store_int64(table, {gemm.C_ROW}, outs * 4)
+    store_int64(table, {gemm.ACCUMULATE}, 1)
+    store_int64(table, {gemm.B}, panels)
+    packing = table + {8 * gemm.FIELDS}
+    store_int64(packing, {gemm.SOURCE_ROW}, ROW_BYTES)
+    store_int64(packing, {gemm.SOURCE_STEP}, COLUMN_BYTES)
+    store_int64(packing, {gemm.TARGET}, panels)
+    store_int64(packing, {gemm.PACK_K}, ins)
+    store_int64(packing, {gemm.PACK_N}, outs)
+    for s in range(spoiled):
+        tile = load_int64(list_, s)
+        PLACE
+        count = min({OUTPUTS}, out_wide - across) * outs * 4
+        for i in range(min({OUTPUTS}, out_high - y)):
+            fill_bytes(out + ((number * out_high + y + i) * out_wide + across) * outs * 4, 0, count)
+    for tap in range({TAPS * TAPS}):
+        down = tap // {TAPS} - top
+        right = tap % {TAPS} - left
+        store_int64(packing, {gemm.SOURCE}, weight + SOURCE_TAP * 4)
+        call1(pack, packing)
+        for s in range(spoiled):
+            tile = load_int64(list_, s)
+            PLACE
+            begin = max(across, -right)
+            count = min(min(across + {OUTPUTS}, out_wide), wide - right) - begin
+            store_int64(table, {gemm.M}, count)
+            for i in range(max(y, -down), min(min(y + {OUTPUTS}, out_high), high - down)):
+                at = ((number * high + i + down) * wide + begin + right) * ins * 4
+                to = ((number * out_high + i) * out_wide + begin) * outs * 4
+                store_int64(table, {gemm.A}, x + at)
+                store_int64(table, {gemm.C}, out + to)
+                if count > 0:
+                    call1(product, table)
+    for s in range(spoiled):
+        tile = load_int64(list_, s)
+        PLACE
+        for i in range(min({OUTPUTS}, out_high - y)):
+            for j in range(min({OUTPUTS}, out_wide - across)):
+                pixel = ((number * out_high + y + i) * out_wide + across + j) * outs * 4
+                for c in range(outs):
+                    independent()
+                    v = load_float32(out + pixel, c)
+                    v = VALUE
+                    store_float32(out + pixel, c, ACTIVATED)
+"""
+
+_KERNEL = f"""
+def winograd(args):
+{_READ}
+    me = thread_id()
+    team = team_size()
+    space += me * space_step
+    table = space
+    list_ = space + {TABLE}
+    patch = list_ + (tiles + 7) // 8 * 64
+    panels = patch + {POSITIONS} * max(ins, outs) * 4
+    factors_step = (outs + {PANEL - 1}) // {PANEL} * {4 * PANEL} * ins
+    spoiled = int64(0)
+    begin_tile = int64(0)
+    end_tile = tiles
+    from_position = int64(0)
+    to_position = int64({POSITIONS})
+    if shared:
+        from_position = {POSITIONS} * me // team
+        to_position = {POSITIONS} * (me + 1) // team
+    else:
+        begin_tile = tiles * me // team
+        end_tile = tiles * (me + 1) // team
+        data += me * data_step * {POSITIONS}
+        sums += me * sums_step * {POSITIONS}
+    for first in range(begin_tile, end_tile, block):
+        low = int64(0)
+        high_tile = min(block, end_tile - first)
+        store_int64(table, {gemm.B_PANEL}, {4 * PANEL} * ins)
+        store_int64(table, {gemm.M}, high_tile)
+        store_int64(table, {gemm.N}, outs)
+        store_int64(table, {gemm.A_ROW}, data_row)
+        store_int64(table, {gemm.A_STEP}, 4)
+        store_int64(table, {gemm.B_ROW}, {4 * PANEL})
+        store_int64(table, {gemm.C_ROW}, outs * 4)
+        store_int64(table, {gemm.K}, ins)
+        store_int64(table, {gemm.ACCUMULATE}, 0)
+        if shared:
+            low = high_tile * me // team
+            high_tile = high_tile * (me + 1) // team
+        for t in range(low, high_tile):
+            tile = first + t
+            PLACE
+DATA
+        if shared:
+            barrier()
+PRODUCTS
+        if shared:
+            barrier()
+RESULT
+REPAIR
+    return 0
+"""
+
+
+def nested(text: str, spaces: int) -> str:
+    """With the lines that PLACE stands for, indented."""
+    lines = []
+    for line in text.strip().splitlines():
+        head = line[: len(line) - len(line.lstrip())]
+        lines += [indent(PLACE.strip(), head)] if line.strip() == "PLACE" else [line]
+    return indent("\n".join(lines), " " * spaces)
+
+
+def convolution(bias: bool, residual: bool, activation: str | None, flipped: bool) -> str:
+    """Source of `winograd`, the convolution or, flipped, its gradient by the input."""
+    value = "v" + (" + load_float32(bias, c)" if bias else "")
+    value += " + load_float32(residual + pixel, c)" if residual else ""
+    text = nested(_KERNEL, 0)
+    for name, part, spaces in (
+        ("DATA", DATA, 12),
+        ("PRODUCTS", _PRODUCTS, 8),
+        ("RESULT", _RESULT, 8),
+        ("REPAIR", _REPAIR, 4),
+    ):
+        text = text.replace(f"\n{name}\n", f"\n{nested(part, spaces)}\n")
+    text = text.replace("VALUE", value)
+    text = text.replace("ACTIVATED", ACTIVATIONS[activation].format(v="v"))
+    row, column = ("outs * TAP", "TAP") if flipped else ("TAP", "ins * TAP")
+    text = text.replace("ROW_BYTES", row).replace("COLUMN_BYTES", column)
+    text = text.replace("SOURCE_TAP", f"({TAPS * TAPS - 1} - tap)" if flipped else "tap")
+    return text.replace("TAP", str(TAPS * TAPS * 4))
+
+
+# A weight [O, I, TAPS, TAPS] to one matrix a position, in panels. `row` and `column` are the bytes
+# between the weights of two inputs and of two outputs of the product.
+FACTORS = f"""
+def factors(args):
+    weight = load_int64(args, 0)
+    target = load_int64(args, 1)
+    ins = load_int64(args, 2)
+    outs = load_int64(args, 3)
+    row = load_int64(args, 4)
+    column = load_int64(args, 5)
+    flipped = load_int64(args, 6)
+    space = load_int64(args, 7) + thread_id() * {TAPS * TAPS * WIDTH * 4}
+    step = (outs + {PANEL - 1}) // {PANEL} * {4 * PANEL} * ins
+    team = team_size()
+    for i in range(ins * thread_id() // team, ins * (thread_id() + 1) // team):
+        for o in range(0, outs, {WIDTH}):
+            for lane in range({WIDTH}):
+                source = weight + i * row + (o + lane) * column
+                for tap in range({TAPS * TAPS}):
+                    from_ = tap
+                    if flipped:
+                        from_ = {TAPS * TAPS - 1} - tap
+                    store_float32(space, tap * {WIDTH} + lane, load_float32(source, from_))
+            to = target + ((o // {PANEL} * ins + i) * {PANEL} + o % {PANEL}) * 4
+            winograd_kernel(space, {TAPS * WIDTH * 4}, {WIDTH * 4}, to, step)
+    return 0
+"""

@@ -1,0 +1,88 @@
+"""Winograd's transforms of a tile, WIDTH channels at a time, written as LLVM vectors.
+
+Each is T D T^T for a constant matrix T: D's elements are vectors of channels that lie in memory a
+row and a column stride apart, the result's lie one after the other at one stride. `NAMESPACE` has
+for kernels, with (source, row, column, target, step), addresses and strides in bytes:
+
+- `winograd_data`: inputs [SIDE, SIDE] to what is multiplied
+- `winograd_kernel`: taps [TAPS, TAPS] to the other factor
+- `winograd_result`: products [SIDE, SIDE] to outputs [OUTPUTS, OUTPUTS]
+- `winograd_grad`, `winograd_taps`: of an output's gradient to a factor, of the products to taps:
+  the gradient by the weight is the same algorithm with its first and its last step exchanged
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+
+from noria.kernels.numba.expr import F32, I64, declare
+from noria.kernels.numba.intrinsics import fixed
+from noria.kernels.numba.tile_sizes import WIDTH
+from noria.kernels.numba.winograd_matrix import STANDARD, Matrix, transposed
+
+_LANES = ir.VectorType(F32, WIDTH)
+
+
+def _address(b: ir.IRBuilder, base: ir.Value, *offsets: tuple[ir.Value, int]) -> ir.Value:
+    """base + the sum of stride * count, as a pointer to a vector."""
+    for stride, count in offsets:
+        if count:
+            base = b.add(base, b.mul(stride, ir.Constant(I64, count)))
+    return b.inttoptr(base, _LANES.as_pointer())
+
+
+def _constant(x: float) -> ir.Constant:
+    return ir.Constant(_LANES, [x] * WIDTH)
+
+
+def _sum(b: ir.IRBuilder, weights: tuple[float, ...], terms: list[ir.Value]) -> ir.Value:
+    """Of weight * term, beginning with one that costs no product."""
+    pairs = sorted(
+        ((w, t) for w, t in zip(weights, terms, strict=True) if w), key=lambda p: p[0] != 1
+    )
+    (first, term), *rest = pairs
+    total = term if first == 1 else b.fmul(_constant(first), term)
+    for weight, term in rest:
+        if abs(weight) == 1:
+            total = b.fadd(total, term) if weight > 0 else b.fsub(total, term)
+        else:
+            args = [_constant(weight), term, total]
+            function = declare(b.module, f"llvm.fma.v{WIDTH}f32", _LANES, [_LANES] * 3)
+            total = b.call(function, args)
+    return total
+
+
+def _two_sided(name: str, matrix: Matrix) -> Any:
+    """T D T^T, the columns first: their results are all that has to be kept."""
+
+    def emit(b: ir.IRBuilder, args: list[ir.Value]) -> None:
+        source, row, column, target, step = args
+        size, count = len(matrix[0]), len(matrix)
+        half = []
+        for j in range(size):
+            given = [
+                b.load(_address(b, source, (row, i), (column, j)), align=4) for i in range(size)
+            ]
+            half.append([_sum(b, weights, given) for weights in matrix])
+        for i in range(count):
+            line = [half[j][i] for j in range(size)]
+            for j, weights in enumerate(matrix):
+                place = _address(b, target, (step, i * count + j))
+                b.store(_sum(b, weights, line), place, align=4)
+
+    return fixed(name, types.void, [types.int64] * 5, emit)
+
+
+NAMESPACE: dict[str, Any] = {
+    name: _two_sided(name, matrix)
+    for name, matrix in (
+        ("winograd_data", STANDARD.data),
+        ("winograd_kernel", STANDARD.kernel),
+        ("winograd_result", STANDARD.result),
+        ("winograd_grad", transposed(STANDARD.result)),
+        ("winograd_taps", transposed(STANDARD.kernel)),
+    )
+}
