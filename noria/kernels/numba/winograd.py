@@ -44,7 +44,7 @@ from noria.ops.window import slide
 LINE = 64
 BLOCK = 24  # tiles: the factors of 64 channels, and the products, then fill half the second cache
 FEW_TILES = 8  # fewer are multiplied faster than 36 matrices are read
-CACHED = 1 << 20  # bytes of matrices that stay in a cache
+CACHED = 2 << 20  # bytes of matrices that stay in a cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,6 @@ class Shape:
     @property
     def tiles(self) -> int:
         return self.images * self.down * self.across
-
 
     @property
     def panels(self) -> int:
@@ -108,6 +107,7 @@ def factors(shape: Shape, flipped: bool, threads: int) -> Pack:
 class _Winograd(Kernel):
     """What both directions share."""
 
+    priority = 10  # vectors full of channels and a stride of 1 only
     flipped = False
 
     def accepts(self, op: Operator) -> None:
@@ -194,7 +194,7 @@ class Forward(_Winograd):
         assert x is not None
         top, left = window(bound, x.shape[2:], out.shape[2:])
         n, c, high, wide = x.shape
-        return Shape(n, high, wide, c, *out.shape[2:], out.shape[1], top, left)
+        return Shape(n, high, wide, c, out.shape[2], out.shape[3], out.shape[1], top, left)
 
 
 class InputGrad(_Winograd):
@@ -209,7 +209,8 @@ class InputGrad(_Winograd):
         assert g is not None
         top, left = window(bound, out.shape[2:], g.shape[2:])
         n, c, high, wide = g.shape
-        return Shape(n, high, wide, c, *out.shape[2:], out.shape[1], 2 - top, 2 - left)
+        outs, out_high, out_wide = out.shape[1:]
+        return Shape(n, high, wide, c, out_high, out_wide, outs, 2 - top, 2 - left)
 
 
 register(Forward())

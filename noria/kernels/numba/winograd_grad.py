@@ -40,6 +40,7 @@ class WeightGrad(Kernel):
 
     name = "numba:winograd_weight_grad"
     ops = ("conv2d_weight_grad",)
+    priority = 10  # as the convolution
 
     def accepts(self, op: Operator) -> None:
         x, grad = op.operands

@@ -1,18 +1,17 @@
-"""Source of the kernel of Winograd gradients by the weight; `winograd_grad.py` says what it does."""
+"""Source of the kernel of Winograd gradients by the weight; see `winograd_grad.py`."""
 
 from __future__ import annotations
 
 from noria.kernels.numba import gemm
 from noria.kernels.numba.tile_sizes import PANEL, WIDTH
 from noria.kernels.numba.winograd_matrix import POSITIONS, SIDE, TAPS
-from noria.kernels.numba.winograd_source import DATA, GRAD, nested
+from noria.kernels.numba.winograd_source import DATA, GRAD, nested, reading
 
 # The numbers of a table. Strides in bytes; `space` is for what threads keep apart.
-FIELDS = (
-    "x grad weight high wide ins out_high out_wide outs top left tiles_down tiles_across tiles "
-    "images block data data_row data_step grads grads_row grads_step sums space space_step product"
-).split()
-_READ = "\n".join(f"    {name} = load_int64(args, {i})" for i, name in enumerate(FIELDS))
+_READ = reading("""
+    x grad weight high wide ins out_high out_wide outs top left tiles_down tiles_across tiles
+    images block data data_row data_step grads grads_row grads_step sums space space_step product
+""")
 TABLE = 64 + -(-8 * gemm.FIELDS // 64) * 64  # bytes: whether results are finite, and a table
 
 # All taps at once by the definition: where NaN or infinities have spread, both over all taps. A run

@@ -34,8 +34,11 @@ class Filtering:
 def filtering(points: Sequence[Fraction], outputs: int, taps: int) -> Filtering:
     """F(outputs, taps) by outputs + taps - 2 different points, and infinity."""
     others = [[q for q in points if q != p] for p in points]
-    scale = [prod((p - q for q in rest), start=Fraction(1)) for p, rest in zip(points, others)]
-    kernel = [[p**j / s for j in range(taps)] for p, s in zip(points, scale)]
+    scale = [
+        prod((p - q for q in rest), start=Fraction(1))
+        for p, rest in zip(points, others, strict=True)
+    ]
+    kernel = [[p**j / s for j in range(taps)] for p, s in zip(points, scale, strict=True)]
     result = [[p**j for j in range(outputs)] for p in points]
     data = [[*_polynomial(rest), Fraction(0)] for rest in others]
     return Filtering(

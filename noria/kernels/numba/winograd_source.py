@@ -9,13 +9,22 @@ from noria.kernels.numba.linear import ACTIVATIONS
 from noria.kernels.numba.tile_sizes import PANEL, WIDTH
 from noria.kernels.numba.winograd_matrix import OUTPUTS, POSITIONS, SIDE, TAPS
 
+
+def reading(names: str) -> str:
+    """Lines that read the numbers of a table, in this order."""
+    lines = (f"    {name} = load_int64(args, {i})" for i, name in enumerate(names.split()))
+    return "\n".join(lines)
+
+
 # The numbers of a table. Strides of positions in bytes; `space` is for what threads keep apart.
-FIELDS = (
-    "x factors bias residual out weight high wide ins out_high out_wide outs top left tiles_down "
-    "tiles_across tiles block shared data data_row data_step sums sums_step space space_step product pack"
-).split()
-_READ = "\n".join(f"    {name} = load_int64(args, {i})" for i, name in enumerate(FIELDS))
-TABLE = -(-8 * (gemm.FIELDS + gemm.PACK_FIELDS) // 64) * 64  # bytes of the two tables of a thread, in whole lines
+_READ = reading("""
+    x factors bias residual out weight high wide ins out_high out_wide outs top left tiles_down
+    tiles_across tiles block shared data data_row data_step sums sums_step space space_step product
+    pack
+""")
+TABLE = (
+    -(-8 * (gemm.FIELDS + gemm.PACK_FIELDS) // 64) * 64
+)  # bytes of the two tables of a thread, in whole lines
 
 # Sets number, y, across: which image a tile is of, and where its outputs begin.
 PLACE = f"""
@@ -25,8 +34,8 @@ y = rest // tiles_across * {OUTPUTS}
 across = (rest - rest // tiles_across * tiles_across) * {OUTPUTS}
 """
 
-# The transform of a tile of {side}x{side} pixels of {image} to {target}. A tile over a border is first
-# copied to a place of its own, with zeros around.
+# The transform of a tile of {side}x{side} pixels of {image} to {target}. A tile over a border is
+# first copied to a place of its own, with zeros around.
 _FACTORS = """
 source = {image} + ((number * {high} + y) * {wide} + across) * {channels} * 4
 row = {wide} * {channels} * 4
