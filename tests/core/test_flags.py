@@ -127,7 +127,7 @@ def test_describe_has_a_documented_row_for_every_flag(monkeypatch):
     monkeypatch.setenv("NORIA_THREADS", "2")
     with flags.set(validate=True):
         rows = {row.name: row for row in flags.describe()}
-    assert len(rows) == 11
+    assert len(rows) == 12
     assert all(row.env == f"NORIA_{name.upper()}" and row.doc for name, row in rows.items())
     assert rows["threads"][2:6] == ("int", "0", "2", "environment")
     assert rows["validate"][2:6] == ("bool", "0", "1", "set")

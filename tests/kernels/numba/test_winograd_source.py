@@ -1,0 +1,35 @@
+"""The text of the kernels; that they compute the right thing, test_winograd.py shows."""
+
+import ast
+
+import pytest
+
+from noria.kernels.numba.winograd_source import FACTORS, TABLE, convolution, nested, reading
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_each_is_one_function_with_nothing_left_to_fill_in(flipped, activation):
+    source = convolution(True, True, activation, flipped)
+    (function,) = ast.parse(source).body
+    assert function.name == "winograd"
+    names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+    assert not {name for name in names if name.isupper()}
+
+
+def test_what_is_absent_is_not_read():
+    assert "load_float32(bias" not in convolution(False, False, None, False)
+    assert "load_float32(residual" not in convolution(True, False, None, False)
+
+
+def test_numbers_are_read_in_order():
+    assert reading("x y") == "    x = load_int64(args, 0)\n    y = load_int64(args, 1)"
+
+
+def test_a_place_is_written_at_its_indentation():
+    lines = nested("for t in range(3):\n    PLACE", 4).splitlines()
+    assert lines[0] == "    for t in range(3):" and all(s.startswith(" " * 8) for s in lines[1:])
+
+
+def test_the_tables_end_at_a_line():
+    assert TABLE % 64 == 0 and ast.parse(FACTORS).body[0].name == "factors"
