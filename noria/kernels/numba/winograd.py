@@ -107,7 +107,7 @@ def factors(shape: Shape, flipped: bool, threads: int) -> Pack:
 class _Winograd(Kernel):
     """What both directions share."""
 
-    priority = 10  # vectors full of channels and a stride of 1 only
+    priority = 20  # 3x3, vectors full of channels and a stride of 1 only
     flipped = False
 
     def accepts(self, op: Operator) -> None:

@@ -40,7 +40,7 @@ class WeightGrad(Kernel):
 
     name = "numba:winograd_weight_grad"
     ops = ("conv2d_weight_grad",)
-    priority = 10  # as the convolution
+    priority = 20  # 3x3 of stride 1 and vectors full of channels only
 
     def accepts(self, op: Operator) -> None:
         x, grad = op.operands
