@@ -102,15 +102,14 @@ def iteration_space(body: Block) -> Shape:
 
 
 def reduction_axes(operator: Operator) -> tuple[int, ...] | None:
-    """The axes of a reduction that can end a loop: all, the last ones, the first ones, or all but
-    axis 1 (the channels). None for any other operator, and where no axis is reduced."""
+    """The axes of a reduction that can end a loop: neighbours, or all but axis 1 (the channels).
+    None for any other operator, and where no axis is reduced."""
     if operator.type not in REDUCTIONS:
         return None
     ndim = operator.operands[0].ndim
     axes = axes_of(operator.attrs["axis"], ndim)
-    count = len(axes)
-    kinds = (range(count), range(ndim - count, ndim), [i for i in range(ndim) if i != 1])
-    return axes if axes and any(axes == tuple(k) for k in kinds) else None
+    neighbours = axes == tuple(range(axes[0], axes[0] + len(axes))) if axes else False
+    return axes if neighbours or (axes and axes == (0, *range(2, ndim))) else None
 
 
 def overwrites_of(operator: Operator) -> list[tuple[int, int]]:
@@ -182,7 +181,7 @@ def _axes_that_end(operator: Operator, space: Shape) -> tuple[int, ...]:
     if axes is None or operator.operands[0].shape != space:
         raise _bad_body(
             f"this '{operator.type}' cannot end a loop",
-            expected=f"a reduction of {list(space)} along the first, last, or all axes but 1",
+            expected=f"a reduction of {list(space)} along axes that are neighbours, or all but 1",
             got=f"axis={operator.attrs['axis']} of {operator.operands[0]}",
         )
     return axes

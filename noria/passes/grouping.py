@@ -52,6 +52,7 @@ class Grouping:
         self._raise_levels()
         self.apart: list[tuple[str, str]] = []
         self._form_groups()
+        self._join_siblings()
         candidates = dict.fromkeys(self.group_of.values())
         self.groups = [g for g in candidates if self._worthwhile(g)]
 
@@ -156,6 +157,32 @@ class Grouping:
         group.members.append(operator)
         group.axes = group.axes or reduction_axes(operator)
         self.group_of[operator] = group
+
+    def _join_siblings(self) -> None:
+        """Reductions of one level that run along the same axes of the same value share a loop,
+        which reads it once; groups of one level do not depend on each other."""
+        first: dict[tuple[Value, int, tuple[int, ...]], Group] = {}
+        for group in list(dict.fromkeys(self.group_of.values())):
+            if group.axes is None:
+                continue
+            level, space = self.level[group.members[0]], space_of(group.members[0])
+            read = {v for o in group.members for v in o.operands if v.shape == space}
+            made = {v for o in group.members for v in o.outputs}
+            keys = [(v, level, group.axes) for v in read - made]
+            others = dict.fromkeys(g for k in keys if (g := first.get(k)) is not None)
+            for other in others:
+                if self._alike(group, other):
+                    other.members.extend(group.members)
+                    other.members.sort(key=self.index.position.__getitem__)
+                    self.group_of.update(dict.fromkeys(group.members, other))
+                    group = other
+                    break
+            first.update((k, group) for k in keys if k not in first)
+
+    def _alike(self, a: Group, b: Group) -> bool:
+        """Whether both are computed once for all steps, or neither, and are not too long."""
+        fixed = {g.members[0].outputs[0] in self.fixed for g in (a, b)}
+        return len(fixed) == 1 and len(a.members) + len(b.members) <= MAX_MEMBERS
 
     def _worthwhile(self, group: Group) -> bool:
         """Two operators or more; a number alone costs nothing in any kernel."""

@@ -40,11 +40,17 @@ class Match:
     operator: the anchor
     """
 
-    def __init__(self, found: Found, producer: Mapping[Value, Operator], fixed: set[Value]) -> None:
+    def __init__(
+        self,
+        found: Found,
+        producer: Mapping[Value, Operator],
+        fixed: set[Value],
+        uses: Callable[[Value], int],
+    ) -> None:
         self.bound: dict[str, Any] = {**found.values, **found.attrs}
         self.operators = list(found.operators.values())
         self.operator = self.operators[0]
-        self._producer, self._fixed = producer, fixed
+        self._producer, self._fixed, self._uses = producer, fixed, uses
 
     def __getitem__(self, name: str) -> Any:
         return self.bound[name]
@@ -57,6 +63,10 @@ class Match:
         """The number that fills the value, None if it is not a `fill`."""
         maker = self._producer.get(self.bound[name])
         return maker.attrs["value"] if maker is not None and maker.type == "fill" else None
+
+    def used(self) -> list[bool]:
+        """Which outputs of the anchor are used."""
+        return [self._uses(v) > 0 for v in self.operator.outputs]
 
     def is_fixed(self, name: str) -> bool:
         """Whether no step changes the value."""
@@ -197,7 +207,7 @@ class _BlockWalk:
                     # One operator that has other attributes is not nearly what was meant.
                     faults += [found.fault] if len(found.operators) > 1 else []
                     continue
-                match = Match(found, self.producer, self.fixed)
+                match = Match(found, self.producer, self.fixed, self.uses)
                 reason = self.refusal(rule, match)
                 if reason is None:
                     return self.fire(rule, match)

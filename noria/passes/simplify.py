@@ -7,10 +7,12 @@ is the larger is not said by `maximum`, nor by `relu`; nor in which order a mean
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
+from noria.core.dims import symbols_of
 from noria.core.dtypes import is_float, is_integer, to_numpy
 from noria.ir.opdef import lookup
 from noria.ir.opdef import vocabulary as o
@@ -264,6 +266,59 @@ def _means(n: int) -> list[Rule]:
     ]
 
 
+# ---- parts -------------------------------------------------------------------------------------
+
+
+def _some_unused(m: Match) -> str | None:
+    return None if not all(m.used()) else QUIET
+
+
+def _used_parts(x: Any, match: Match) -> list[Any]:
+    """A slice for each part that is used, None for the others."""
+    axis = match.operator.attrs["axis"] % x.ndim
+    stops = list(accumulate(v.shape[axis] for v in match.operator.outputs))
+    return [
+        o.slice(x, axes=(axis,), starts=(stop - v.shape[axis],), stops=(stop,)) if used else None
+        for v, stop, used in zip(match.operator.outputs, stops, match.used(), strict=True)
+    ]
+
+
+def _columns(m: Match) -> str | None:
+    """Are they columns of a product with a matrix that is the smaller operand?"""
+    x, y = m["x"], m["y"]
+    if y.ndim != 2 or x.ndim < 2 or tuple(a % x.ndim for a in m["axes"]) != (x.ndim - 1,):
+        return QUIET
+    rows = math.prod(d for d in x.shape[:-1] if isinstance(d, int))
+    few = not symbols_of(x.shape[:-1]) and rows < y.shape[0]
+    return f"{y.name} is larger than {x.name}" if few else None
+
+
+def _product_of_columns(x: Any, y: Any, starts: Any, stops: Any, steps: Any, match: Match) -> Any:
+    product = match.of("matmul").attrs
+    axis = 0 if product["transpose_y"] else 1
+    part = o.slice(y, axes=(axis,), starts=starts, stops=stops, steps=steps)
+    return o.matmul(x, part, **product)
+
+
+def _columns_of_product(turned: bool) -> Rule:
+    def pattern(x: Any, y: Any, *, axes: Any, starts: Any, stops: Any, steps: Any) -> Any:
+        whole = o.matmul(x, y, transpose_y=turned)
+        return o.slice(whole, axes=axes, starts=starts, stops=stops, steps=steps)
+
+    return Rule(pattern, _columns, _product_of_columns, "columns of a product")
+
+
+PARTS = [
+    Rule(
+        lambda x: o.split(x, num=ANY, sizes=ANY, axis=ANY),
+        _some_unused,
+        _used_parts,
+        "parts that nobody wants",
+    ),
+    _columns_of_product(False),
+    _columns_of_product(True),
+]
+
 SHAPES = [
     *(rule for n in (1, 2, 3) for rule in _means(n)),
     *(_unchanged(name) for name in (*VIEWS, "broadcast_to")),
@@ -288,4 +343,4 @@ SHAPES = [
     Rule(lambda x: o.stop_gradient(x), None, _x, "stop_gradient"),
 ]
 
-RULES = ARITHMETIC + CASTS + SHAPES
+RULES = ARITHMETIC + CASTS + PARTS + SHAPES

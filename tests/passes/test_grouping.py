@@ -167,6 +167,53 @@ def test_reductions_along_the_same_axes_share_a_loop_and_others_do_not():
     assert "apart from mul: its loop already reduces along other axes" in apart(*lines)
 
 
+def test_reductions_of_one_value_share_the_loop_that_reads_it():
+    lines = [
+        "s: float32[4] = reduce_sum(x, axis=0)",
+        f"a: {F} = square(x)",
+        "t: float32[4] = reduce_sum(a, axis=0)",
+        "output s = s",
+        "output t = t",
+    ]
+    assert groups(*lines) == [["s", "a", "t"]]
+    for other in ("float32[N] = reduce_sum(x, axis=1)", "float32[4] = reduce_sum(z, axis=0)"):
+        assert groups(f"s: {other}", *lines[1:]) == [["a", "t"]]
+
+
+def test_a_reduction_that_needs_the_other_one_first_has_a_loop_of_its_own():
+    lines = (
+        "s: float32[4] = reduce_sum(x, axis=0)",
+        f"a: {F} = mul(x, s)",
+        "t: float32[4] = reduce_sum(a, axis=0)",
+        "output t = t",
+    )
+    assert groups(*lines) == [["a", "t"]]
+
+
+def test_what_is_computed_once_does_not_join_what_each_step_computes():
+    p = program("""
+      input z: float32[8, 4]
+      state w: float32[8, 4] = fill(value=0.0)
+      a: float32[8, 4] = mul(w, z)
+      s: float32[4] = reduce_sum(a, axis=0)
+      b: float32[8, 4] = exp(w)
+      t: float32[4] = reduce_sum(b, axis=0)
+      output s = s
+      output t = t
+    """)
+    found = Grouping(p.block, p.roots(), unchanged_state(p)).groups
+    assert [[o.outputs[0].name for o in g.members] for g in found] == [["a", "s"], ["b", "t"]]
+
+
+def test_shared_loops_have_a_limit_too():
+    lines = []
+    for c, n in (("a", MAX_MEMBERS // 2), ("b", MAX_MEMBERS // 2)):
+        lines += [f"{c}0: {F} = exp(x)"]
+        lines += [f"{c}{i}: {F} = sin({c}{i - 1})" for i in range(1, n)]
+        lines += [f"{c}s: float32[4] = reduce_sum({c}{n - 1}, axis=0)", f"output {c} = {c}s"]
+    assert len(groups(*lines)) == 2
+
+
 def test_a_loop_has_a_limit():
     lines = [f"v0: {F} = exp(x)"]
     lines += [f"v{i}: {F} = sin(v{i - 1})" for i in range(1, MAX_MEMBERS + 10)]
@@ -188,7 +235,7 @@ def test_the_space_of_an_operator():
       output y = a
     """)
     full = p.inputs["x"].shape
-    assert [space_of(o) for o in p.operators] == [full, full, None, full, None, None, None]
+    assert [space_of(o) for o in p.operators] == [full, full, full, full, None, None, None]
 
 
 def test_what_uses_a_size_stays_behind_what_finds_it():

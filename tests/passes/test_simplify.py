@@ -295,3 +295,60 @@ def test_pooling_of_images_whose_size_is_not_known_stays():
       output y = p
     """)
     assert types(after) == ["adaptive_avg_pool1d"]
+
+
+def test_of_a_split_only_the_parts_that_are_used_are_made():
+    after, _ = simplified("""
+      input x: float32[N, 10]
+      a, b, c: float32[N, 3], float32[N, 2], float32[N, 5] = split(x, sizes=(3, 2, 5), axis=-1)
+      output y = a
+      output z = c
+    """)
+    assert types(after) == ["slice", "slice"]
+    assert [op.attrs["starts"] for op in after.operators] == [(0,), (5,)]
+    after, _ = simplified("""
+      input x: float32[6]
+      a, b: float32[3], float32[3] = split(x, num=2)
+      output y = a
+      output z = b
+    """)
+    assert types(after) == ["split"]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_a_product_only_the_columns_that_are_used_are_made(turned):
+    shape = "[8, 5]" if turned else "[5, 8]"
+    after, _ = simplified(f"""
+      input x: float32[N, 3, 5]
+      input w: float32{shape}
+      p: float32[N, 3, 8] = matmul(x, w, transpose_y={str(turned).lower()})
+      s: float32[N, 3, 3] = slice(p, axes=(-1,), starts=(1,), stops=(7,), steps=(2,))
+      output y = s
+    """)
+    assert types(after) == ["slice", "matmul"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "axis", "out"), [(2, 1, "[2, 3]"), (9, 0, "[3, 8]")], ids=["few rows", "rows"]
+)
+def test_other_parts_of_a_product_are_cut_from_it(rows, axis, out):
+    after, _ = simplified(f"""
+      input x: float32[{rows}, 5]
+      input w: float32[5, 8]
+      p: float32[{rows}, 8] = matmul(x, w)
+      s: float32{out} = slice(p, axes=({axis},), starts=(0,), stops=(3,))
+      output y = s
+    """)
+    assert types(after) == ["matmul", "slice"]
+
+
+def test_a_product_whose_other_columns_are_used_stays():
+    after, _ = simplified("""
+      input x: float32[N, 5]
+      input w: float32[5, 8]
+      p: float32[N, 8] = matmul(x, w)
+      s: float32[N, 3] = slice(p, axes=(1,), starts=(0,), stops=(3,))
+      output y = s
+      output z = p
+    """)
+    assert types(after) == ["matmul", "slice"]

@@ -196,7 +196,7 @@ def test_a_chain_is_one_loop():
 
 @pytest.mark.parametrize("image", [False, True])
 @pytest.mark.parametrize("count", [1, 2, 5])
-@pytest.mark.parametrize("axis", [(0, 2, 3), (0,), (2, 3), (3,), None])
+@pytest.mark.parametrize("axis", [(0, 2, 3), (0,), (1,), (1, 2), (2, 3), (3,), None])
 def test_a_loop_may_keep_and_reduce(axis, count, image):
     """relu's gradient and a bias gradient: one pass over memory."""
     shape = (2, 17, 5, 3)
