@@ -274,7 +274,7 @@ def test_inputs_of_another_shape_than_the_body_takes_are_refused():
         ("(0, 1)", (0, 1)),
         ("(0, 2)", (0, 2)),
         ("-1", (2,)),
-        ("1", None),
+        ("1", (1,)),
         ("()", None),
     ],
 )
