@@ -8,6 +8,7 @@ from noria.kernels.numba import bag as _bag
 from noria.kernels.numba import conv_weight_grad as _conv_weight_grad
 from noria.kernels.numba import copy as _copy
 from noria.kernels.numba import ctc as _ctc
+from noria.kernels.numba import depthwise as _depthwise
 from noria.kernels.numba import elementwise as _elementwise
 from noria.kernels.numba import embedding as _embedding
 from noria.kernels.numba import layer_norm as _layer_norm
@@ -31,19 +32,8 @@ from noria.kernels.onednn import conv as _conv
 from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
-_modules = (
-    _copy,
-    _linear,
-    _linalg,
-    _conv_weight_grad,
-    _conv,
-    _elementwise,
-    _reduce,
-    _loss,
-    _norm,
-    _pool,
-    _random,
-)
+_modules = (_copy, _linear, _linalg, _elementwise, _reduce, _loss, _norm, _pool, _random)
+_convolutions = (_conv_weight_grad, _depthwise, _conv)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
 _sequences = (_ctc, _recurrent, _recurrent_stack, _sequence)
 _transformers = (_attention, _layer_norm, _packed_linear, _row_product)

@@ -23,7 +23,14 @@ from numba.core.typing.context import BaseContext
 from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
 from noria.core.errors import EngineError
-from noria.kernels.numba import intrinsics, loops, math, tiles, winograd_tiles
+from noria.kernels.numba import (
+    depthwise_tiles,
+    intrinsics,
+    loops,
+    math,
+    tiles,
+    winograd_tiles,
+)
 from noria.kernels.numba.expr import I32, I64
 from noria.kernels.numba.loader import ObjectCode, target_machine, undefined
 
@@ -37,6 +44,7 @@ NAMESPACE: dict[str, Any] = {
     **math.NAMESPACE,
     **tiles.NAMESPACE,
     **winograd_tiles.NAMESPACE,
+    **depthwise_tiles.NAMESPACE,
     **{name: getattr(types, name) for name in (*_SCALARS, "float32", "float64")},
 }
 

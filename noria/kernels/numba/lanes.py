@@ -1,0 +1,175 @@
+"""Vectors of LLVM in the code of register tiles: addresses, loads and stores, broadcasts, fma,
+loops that carry sums, and what is done with a sum before it is stored.
+
+Addresses are integers, in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llvmlite import ir
+
+from noria.kernels.numba.expr import F32, I8, I32, I64, declare
+from noria.kernels.numba.tile_sizes import WIDTH
+
+LANES = ir.VectorType(F32, WIDTH)
+INDEX = ir.VectorType(I32, WIDTH)
+
+
+def constant(n: int) -> ir.Constant:
+    """An int64."""
+    return ir.Constant(I64, n)
+
+
+def pointer(b: ir.IRBuilder, address: ir.Value, kind: ir.Type = LANES) -> ir.Value:
+    """The address as a pointer to `kind`."""
+    return b.inttoptr(address, kind.as_pointer())
+
+
+def at(b: ir.IRBuilder, address: ir.Value, offset: int) -> ir.Value:
+    """address + offset."""
+    return b.add(address, constant(offset)) if offset else address
+
+
+def splat(b: ir.IRBuilder, x: ir.Value, lanes: int = WIDTH) -> ir.Value:
+    """The vector whose elements all are `x`."""
+    vector = ir.VectorType(x.type, lanes)
+    one = b.insert_element(ir.Constant(vector, ir.Undefined), x, ir.Constant(I32, 0))
+    zeros = ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)
+    return b.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+
+
+def intrinsic(b: ir.IRBuilder, name: str, result: ir.Type, args: list[ir.Value]) -> ir.Value:
+    """A call of an intrinsic by its full name: llvmlite itself makes none of vectors."""
+    return b.call(declare(b.module, name, result, [a.type for a in args]), args)
+
+
+def fma(b: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
+    """x * y + z, rounded once."""
+    return intrinsic(b, f"llvm.fma.v{WIDTH}f32", LANES, [x, y, z])
+
+
+def prefetch(b: ir.IRBuilder, address: ir.Value) -> None:
+    """Asks for the line at an address, which may be any, to come into the second cache."""
+    kind = I8.as_pointer()
+    numbers = [ir.Constant(I32, n) for n in (0, 2, 1)]  # to read; not so soon; data
+    signature = ir.FunctionType(ir.VoidType(), [kind, I32, I32, I32])
+    ask = b.module.declare_intrinsic("llvm.prefetch", [kind], signature)
+    b.call(ask, [b.inttoptr(address, kind), *numbers])
+
+
+def mask(b: ir.IRBuilder, columns: ir.Value, first: int) -> ir.Value:
+    """Which of the lanes first .. first + WIDTH - 1 lie below `columns`."""
+    lanes = ir.Constant(INDEX, list(range(first, first + WIDTH)))
+    return b.icmp_signed("<", lanes, splat(b, b.trunc(columns, I32)))
+
+
+class Lanes:
+    """Loads and stores of a row of `count` vectors, whole or up to a number of columns."""
+
+    def __init__(self, b: ir.IRBuilder, count: int, columns: ir.Value | None = None) -> None:
+        self.b, self.count = b, count
+        self.masks = (
+            None if columns is None else [mask(b, columns, v * WIDTH) for v in range(count)]
+        )
+
+    def load(self, address: ir.Value) -> list[ir.Value]:
+        """The vectors; zeros beyond the columns."""
+        return [self._load(v, at(self.b, address, v * WIDTH * 4)) for v in range(self.count)]
+
+    def _load(self, v: int, address: ir.Value) -> ir.Value:
+        place = pointer(self.b, address)
+        if self.masks is None:
+            return self.b.load(place, align=4)
+        zero = ir.Constant(LANES, [0.0] * WIDTH)
+        args = [place, ir.Constant(I32, 4), self.masks[v], zero]
+        return intrinsic(self.b, f"llvm.masked.load.v{WIDTH}f32.p0", LANES, args)
+
+    def store(self, values: list[ir.Value], address: ir.Value) -> None:
+        """Nothing is written beyond the columns."""
+        for v, value in enumerate(values):
+            place = pointer(self.b, at(self.b, address, v * WIDTH * 4))
+            if self.masks is None:
+                self.b.store(value, place, align=4)
+            else:
+                args = [value, place, ir.Constant(I32, 4), self.masks[v]]
+                intrinsic(self.b, f"llvm.masked.store.v{WIDTH}f32.p0", ir.VoidType(), args)
+
+
+# ---- control ------------------------------------------------------------------------------------
+
+Values = list[ir.Value]
+
+
+def loop(
+    b: ir.IRBuilder,
+    count: ir.Value,
+    moving: Sequence[tuple[ir.Value, ir.Value]],
+    sums: Values,
+    body: Callable[[Values, Values], Values],
+) -> Values:
+    """The sums after `count` turns, none if it is 0 or less; body(places, sums) -> sums.
+
+    moving: int64 numbers that go on by a step at each turn, as (start, step)
+    """
+    before = b.block
+    inside, end = b.append_basic_block("loop"), b.append_basic_block("end")
+    b.cbranch(b.icmp_signed(">", count, constant(0)), inside, end)
+    b.position_at_end(inside)
+    counter, places, held = b.phi(I64), [b.phi(I64) for _ in moving], [b.phi(s.type) for s in sums]
+    after = body(places, held)
+    done = b.add(counter, constant(1))
+    last = b.block
+    following = [(counter, constant(0), done), *zip(held, sums, after, strict=True)]
+    for place, (start, step) in zip(places, moving, strict=True):
+        following.append((place, start, b.add(place, step)))
+    for phi, first, later in following:
+        phi.add_incoming(first, before)
+        phi.add_incoming(later, last)
+    b.cbranch(b.icmp_signed("<", done, count), inside, end)
+    b.position_at_end(end)
+    return [_joined(b, (s, before), (a, last)) for s, a in zip(sums, after, strict=True)]
+
+
+def choice(
+    b: ir.IRBuilder, condition: ir.Value, otherwise: Values, emit: Callable[[], Values]
+) -> Values:
+    """What emit() gives where the condition holds, else the other values."""
+    before = b.block
+    yes, end = b.append_basic_block("yes"), b.append_basic_block("after")
+    b.cbranch(condition, yes, end)
+    b.position_at_end(yes)
+    values, last = emit(), b.block
+    b.branch(end)
+    b.position_at_end(end)
+    return [_joined(b, (o, before), (v, last)) for o, v in zip(otherwise, values, strict=True)]
+
+
+def _joined(b: ir.IRBuilder, *ways: tuple[ir.Value, ir.Block]) -> ir.Value:
+    phi = b.phi(ways[0][0].type)
+    for value, block in ways:
+        phi.add_incoming(value, block)
+    return phi
+
+
+# ---- activations --------------------------------------------------------------------------------
+
+ACTIVATIONS = ("none", "relu", "relu6")
+"""What `activated` knows."""
+
+
+def zeros(count: int) -> Values:
+    """So many vectors of 0."""
+    return [ir.Constant(LANES, [0.0] * WIDTH)] * count
+
+
+def activated(b: ir.IRBuilder, act: str, sums: Values) -> Values:
+    """NaN stays NaN: it is what no comparison moves."""
+    if act == "none":
+        return sums
+    zero, six = (ir.Constant(LANES, [n] * WIDTH) for n in (0.0, 6.0))
+    out = [b.select(b.fcmp_ordered(">", zero, s), zero, s) for s in sums]
+    if act == "relu6":
+        out = [b.select(b.fcmp_ordered("<", six, s), six, s) for s in out]
+    return out

@@ -1,0 +1,86 @@
+"""Loops, choices and activations of tiles, as kernels see them."""
+
+import numpy as np
+import pytest
+from llvmlite import ir
+from numba.core import types
+
+from noria.kernels.numba import intrinsics, jit, lanes, lower
+from noria.kernels.numba.tile_sizes import WIDTH
+
+
+def run(monkeypatch, name, emit, *numbers):
+    """Calls a tile made for the test, with the int64 numbers given."""
+    tile = intrinsics.fixed(name, types.void, [types.int64] * len(numbers), emit)
+    monkeypatch.setitem(lower.NAMESPACE, name, tile)
+    lower._contexts.cache_clear()  # what is known by now does not include the tile
+    args = ", ".join(f"load_int64(args, {i})" for i in range(len(numbers)))
+    kernel = jit.compile_source(f"def one(args):\n    {name}({args})\n    return 0\n", "one")
+    table = np.array(numbers, np.int64)
+    assert kernel(table.ctypes.data) == 0
+
+
+def vector(values):
+    out = np.zeros(WIDTH, np.float32)
+    out[: len(values)] = values
+    return out
+
+
+@pytest.mark.parametrize("turns", [0, 1, 5])
+def test_a_loop_carries_sums_and_moves_places(turns, monkeypatch):
+    source = np.arange(5 * WIDTH, dtype=np.float32).reshape(5, WIDTH)
+    target = np.full(WIDTH, np.nan, np.float32)
+
+    def emit(b, args):
+        x, out, count = args
+        places = [(x, lanes.constant(4 * WIDTH))]
+        line = lanes.Lanes(b, 1)
+        one = ir.Constant(lanes.LANES, [1.0] * WIDTH)
+
+        def body(at, sums):
+            return [lanes.fma(b, line.load(at[0])[0], one, sums[0])]
+
+        line.store(lanes.loop(b, count, places, lanes.zeros(1), body), out)
+
+    run(monkeypatch, f"summed_{turns}", emit, source.ctypes.data, target.ctypes.data, turns)
+    np.testing.assert_array_equal(target, source[:turns].sum(0))
+
+
+@pytest.mark.parametrize("chosen", [0, 1])
+def test_a_choice_runs_one_way(chosen, monkeypatch):
+    source, target = vector([1, 2, 3]), np.full(WIDTH, np.nan, np.float32)
+
+    def emit(b, args):
+        x, out, yes = args
+        line = lanes.Lanes(b, 1)
+        condition = b.icmp_signed("!=", yes, lanes.constant(0))
+        found = lanes.choice(b, condition, lanes.zeros(1), lambda: line.load(x))
+        line.store(found, out)
+
+    run(monkeypatch, f"chosen_{chosen}", emit, source.ctypes.data, target.ctypes.data, chosen)
+    np.testing.assert_array_equal(target, source * chosen)
+
+
+@pytest.mark.parametrize(("act", "high"), [("none", None), ("relu", np.inf), ("relu6", 6)])
+def test_activations_keep_nan(act, high, monkeypatch):
+    source = vector([np.nan, np.inf, -np.inf, -1, 3, 7])
+    target = np.zeros(WIDTH, np.float32)
+
+    def emit(b, args):
+        line = lanes.Lanes(b, 1)
+        line.store(lanes.activated(b, act, line.load(args[0])), args[1])
+
+    run(monkeypatch, f"activated_{act}", emit, source.ctypes.data, target.ctypes.data)
+    expected = source if high is None else np.clip(source, 0, high)
+    np.testing.assert_array_equal(target, expected)
+
+
+def test_masked_lanes_touch_nothing_beyond(monkeypatch):
+    source, target = np.full(WIDTH, 3, np.float32), np.full(WIDTH, 9, np.float32)
+
+    def emit(b, args):
+        line = lanes.Lanes(b, 1, args[2])
+        line.store(line.load(args[0]), args[1])
+
+    run(monkeypatch, "masked", emit, source.ctypes.data, target.ctypes.data, 5)
+    np.testing.assert_array_equal(target, [3] * 5 + [9] * (WIDTH - 5))
