@@ -13,7 +13,10 @@ def run(monkeypatch, name, emit, *numbers):
     """Calls a tile made for the test, with the int64 numbers given."""
     tile = intrinsics.fixed(name, types.void, [types.int64] * len(numbers), emit)
     monkeypatch.setitem(lower.NAMESPACE, name, tile)
-    lower._contexts.cache_clear()  # what is known by now does not include the tile
+    typing, target, _ = lower._contexts()
+    typing.__dict__.pop("_registry", None)  # what is known by now does not include the tile
+    typing.refresh()
+    target.refresh()
     args = ", ".join(f"load_int64(args, {i})" for i in range(len(numbers)))
     kernel = jit.compile_source(f"def one(args):\n    {name}({args})\n    return 0\n", "one")
     table = np.array(numbers, np.int64)
