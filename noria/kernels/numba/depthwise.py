@@ -189,6 +189,7 @@ class Depthwise(Kernel):
 
     name = "numba:depthwise"
     ops = ("conv2d", "fused_conv2d")
+    priority = 30  # one filter for each channel only
 
     def accepts(self, op: Operator) -> None:
         need(op, ("float32",))
