@@ -20,8 +20,9 @@ from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
 from noria.kernels.registry import BoundOp, Declined, Kernel, Prepared, register
 
-DEPTH = 768  # inputs whose part of a panel stays in the second cache beside the rows' own
+DEPTH = 384  # inputs whose part of a panel, and of the next, stay in the second cache
 MOST_ROWS = 40 * ROWS  # of a block, so that its inputs too stay there
+SCRATCH = 128  # bytes of a thread's table for its tiles
 LEAST_ROWS = 4  # below, reading the weight is all the work
 UNITS = 4  # for each thread, where there are rows enough, so that all end at about the same time
 
@@ -44,18 +45,31 @@ _CUT = "\n".join(
 )
 
 
+def _finish(value: str, activation: str | None, columns: str) -> str:
+    """What is done to a tile that has all its products, while it lies in the first cache."""
+    return f"""
+if i + k == ins:
+    for r in range(row, row + take):
+        line = out + (r * outs + o) * 4
+        for j in range({columns}):
+            independent()
+            v = {value}
+            store_float32(line, j, {ACTIVATIONS[activation].format(v="v")})
+""".strip()
+
+
 def _source(bias: bool, residual: bool, activation: str | None) -> str:
-    value = "load_float32(to, j)"
-    value += " + load_float32(bias, o + j)" if bias else ""
-    value += " + load_float32(residual + row * outs * 4, o + j)" if residual else ""
-    finish = f"""
-        for row in range(first_row, last_row):
-            to = out + (row * outs + o) * 4
-            for j in range(columns):
-                independent()
-                v = {value}
-                store_float32(to, j, {ACTIVATIONS[activation].format(v="v")})
-"""
+    value = "load_float32(line, j)"
+    plus_bias = " + load_float32(bias, o + j)" if bias else ""
+    plus_residual = " + load_float32(residual + r * outs * 4, o + j)" if residual else ""
+    cut = _finish(value + plus_bias + plus_residual, activation, "columns")
+    whole = _finish(value + (plus_bias if residual else ""), activation, str(PANEL))
+    start, start_row = "to", "0"
+    if residual:
+        start, start_row = "residual + (row * outs + o) * 4", "outs * 4"
+    elif bias:
+        start = "bias + o * 4"
+    rest = bool(activation or (bias and residual))
     return f"""
 def linear(args):
     x = load_int64(args, 0)
@@ -67,7 +81,7 @@ def linear(args):
     ins = load_int64(args, 6)
     outs = load_int64(args, 7)
     blocks = load_int64(args, 8)
-    shape = load_int64(args, 9) + thread_id() * 64
+    shape = load_int64(args, 9) + thread_id() * {SCRATCH}
     team = team_size()
     panels = (outs + {PANEL - 1}) // {PANEL}
     end = weight + panels * ins * {4 * PANEL}
@@ -90,22 +104,35 @@ def linear(args):
             soon = min(panel + k * {4 * PANEL}, end - 4)
             step = int64(0)
             if block == blocks - 1:
-                step = {4 * PANEL * ROWS} // (last_row - first_row + {ROWS - 1})
+                tiles = (last_row - first_row + {ROWS - 1}) // {ROWS}
+                step = ({4 * PANEL - 1} + tiles) // tiles
             store_int64(shape, 4, k)
-            store_int64(shape, 5, min(i, 1))
             row = first_row
             while row < last_row:
                 take = min(last_row - row, {ROWS})
+                if {ROWS} < last_row - row < {ROWS + ROWS // 2}:
+                    take = (last_row - row + 1) // 2
                 at = x + (row * ins + i) * 4
                 to = out + (row * outs + o) * 4
                 if columns == {PANEL}:
                     store_int64(shape, 6, soon)
                     store_int64(shape, 7, step)
-{indent(_tiles("ahead_{m}"), " " * 20)}
+                    if i == 0:
+                        store_int64(shape, 5, {int(bias or residual)})
+                        store_int64(shape, 8, {start})
+                        store_int64(shape, 9, {start_row})
+                    else:
+                        store_int64(shape, 5, 1)
+                        store_int64(shape, 8, to)
+                        store_int64(shape, 9, outs * 4)
+{indent(_tiles("onto_{m}"), " " * 20)}
                     soon = min(soon + step * k, end - 4)
+{indent(whole, " " * 20) if rest else ""}
                 else:
+                    store_int64(shape, 5, min(i, 1))
 {indent(_CUT, " " * 20)}
-                row += take{finish if bias or residual or activation else ""}
+{indent(cut, " " * 20) if bias or residual or activation else ""}
+                row += take
     return 0
 """
 
@@ -151,9 +178,8 @@ class PackedLinear(Kernel):
             work = {"threads": bound.threads, "ops": 2 * rows * ins * outs}
             return [launch(self.name, text, "linear", table, **work)]
 
-        return Prepared(
-            emit, 64 * team, [pack(w, 1, True, bound.threads)], (), 2.0 * rows * ins * outs
-        )
+        packs = [pack(w, 1, True, bound.threads)]
+        return Prepared(emit, SCRATCH * team, packs, (), 2.0 * rows * ins * outs)
 
 
 register(PackedLinear())

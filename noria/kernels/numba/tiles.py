@@ -8,6 +8,7 @@ are multiplied into it (Goto and van de Geijn, 2008). `gemm.py` walks them over 
 
 - `tile_M`, for M in 1 .. ROWS: M rows and a whole panel of PANEL columns;
 - `ahead_M`: the same, which also asks for memory that a later tile will read;
+- `onto_M`: the same again, which adds to something that lies elsewhere, such as a bias;
 - `tile_M_V`: M rows and V vectors of WIDTH columns, of which only the first so many are stored;
 - `transpose_tile`: WIDTH x WIDTH float32 turned in registers.
 
@@ -37,13 +38,14 @@ from noria.kernels.numba.lanes import (
 from noria.kernels.numba.tile_sizes import ROWS, VECTORS, WIDTH
 
 
-def _tile(rows: int, vectors: int, whole: bool, ahead: bool = False) -> Any:
+def _tile(rows: int, vectors: int, whole: bool, ahead: bool = False, onto: bool = False) -> Any:
     """tile(a, b, c, table, columns): C[rows, columns] = or += A[rows, k] B[k, columns].
 
     table: int64 a_row, a_step, b_row, c_row, k, accumulate (0 or 1), strides in bytes. The vectors
     of B are read whole unless columns cut them; so are those of C.
     ahead: two more numbers of the table are an address and a step. At each of the k steps the line
            of memory there is asked for, into the second cache, and the address goes on by the step.
+    onto:  ahead, and two more: the address and row stride of what is accumulated to instead of C.
     """
 
     def emit(b: ir.IRBuilder, args: list[ir.Value]) -> None:
@@ -52,10 +54,12 @@ def _tile(rows: int, vectors: int, whole: bool, ahead: bool = False) -> Any:
             b.load(pointer(b, at(b, table, 8 * i), I64)) for i in range(6)
         )
         lanes = Lanes(b, vectors, None if whole else columns)
+        more = [b.load(pointer(b, at(b, table, 8 * i), I64)) for i in range(6, 6 + 2 * ahead + 2 * onto)]
         to = [b.add(c, b.mul(c_row, constant(i))) for i in range(rows)]
-        start = _start(b, lanes, to, accumulate)
-        soon = [b.load(pointer(b, at(b, table, 8 * i), I64)) for i in (6, 7)] if ahead else []
-        total = _products(b, lanes, [a, a_row, a_step, bp, b_row, k, *soon], start)
+        begin, begin_row = more[2:] or (c, c_row)
+        begins = [b.add(begin, b.mul(begin_row, constant(i))) for i in range(rows)]
+        start = _start(b, lanes, begins, accumulate)
+        total = _products(b, lanes, [a, a_row, a_step, bp, b_row, k, *more[:2]], start)
         for i in range(rows):
             lanes.store(total[i * vectors : (i + 1) * vectors], to[i])
 
@@ -150,6 +154,7 @@ def _transpose(b: ir.IRBuilder, args: list[ir.Value]) -> None:
 NAMESPACE: dict[str, Any] = {
     **{f"tile_{m}": _tile(m, VECTORS, True) for m in range(1, ROWS + 1)},
     **{f"ahead_{m}": _tile(m, VECTORS, True, ahead=True) for m in range(1, ROWS + 1)},
+    **{f"onto_{m}": _tile(m, VECTORS, True, ahead=True, onto=True) for m in range(1, ROWS + 1)},
     **{
         f"tile_{m}_{v}": _tile(m, v, False)
         for m in range(1, ROWS + 1)

@@ -83,7 +83,7 @@ def test_the_sums_stay_in_registers():
 
 
 def test_kernels_have_every_tile():
-    assert len(NAMESPACE) == ROWS * (VECTORS + 2) + 1
+    assert len(NAMESPACE) == ROWS * (VECTORS + 3) + 1
 
 
 @pytest.mark.parametrize("rows", range(1, ROWS + 1))
@@ -97,3 +97,16 @@ def test_a_tile_may_ask_for_any_address_ahead(rows, table):
         arguments = table(a, b, out, PANEL, *strides, 9, 0, address, 1 << 20)
         assert kernel(arguments.ctypes.data) == 0
         np.testing.assert_allclose(out, a @ b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", range(1, ROWS + 1))
+def test_such_a_tile_adds_to_what_lies_elsewhere(rows, table):
+    rng = np.random.default_rng(rows)
+    a, b, c = (rng.standard_normal(s, np.float32) for s in ((rows, 9), (9, PANEL), (rows, PANEL)))
+    kernel = jit.compile_source(ONE.format(name=f"onto_{rows}"), "one")
+    for row, wanted in ((c.strides[0], a @ b + c), (0, a @ b + c[0])):
+        out = np.full_like(c, np.nan)
+        strides = [*a.strides, b.strides[0], out.strides[0]]
+        arguments = table(a, b, out, PANEL, *strides, 9, 1, 0, 0, c.ctypes.data, row)
+        assert kernel(arguments.ctypes.data) == 0
+        np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-5)
