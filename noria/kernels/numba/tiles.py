@@ -54,7 +54,9 @@ def _tile(rows: int, vectors: int, whole: bool, ahead: bool = False, onto: bool 
             b.load(pointer(b, at(b, table, 8 * i), I64)) for i in range(6)
         )
         lanes = Lanes(b, vectors, None if whole else columns)
-        more = [b.load(pointer(b, at(b, table, 8 * i), I64)) for i in range(6, 6 + 2 * ahead + 2 * onto)]
+        more = [
+            b.load(pointer(b, at(b, table, 8 * i), I64)) for i in range(6, 6 + 2 * ahead + 2 * onto)
+        ]
         to = [b.add(c, b.mul(c_row, constant(i))) for i in range(rows)]
         begin, begin_row = more[2:] or (c, c_row)
         begins = [b.add(begin, b.mul(begin_row, constant(i))) for i in range(rows)]
