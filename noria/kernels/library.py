@@ -26,6 +26,7 @@ from noria.kernels.numba import row_product as _row_product
 from noria.kernels.numba import row_updates as _row_updates
 from noria.kernels.numba import rows as _rows
 from noria.kernels.numba import sequence as _sequence
+from noria.kernels.numba import weight_product as _weight_product
 from noria.kernels.numba import winograd as _winograd
 from noria.kernels.numba import winograd_grad as _winograd_grad
 from noria.kernels.onednn import conv as _conv
@@ -38,3 +39,4 @@ _tables = (_metric, _embedding, _bag, _rows, _row_updates)
 _sequences = (_ctc, _recurrent, _recurrent_stack, _sequence)
 _transformers = (_attention, _layer_norm, _packed_linear, _row_product)
 _winograds = (_winograd, _winograd_grad)
+_transformers = (_attention, _layer_norm, _packed_linear, _row_product, _weight_product)

@@ -81,7 +81,7 @@ class WeightGrad(Kernel):
         taps, pixels = prod(kernel), g.size // outs
         how = _sharing(pixels, outs, taps * ins, team)
         depth = min(DEPTH, pixels)
-        room = _aligned(8 * FIELDS + _packed(outs, depth))
+        room = packed_bytes(outs, depth)
         direct = taps == 1 and how != BY_PIXELS
         parts = team if how == BY_PIXELS else 0 if direct else 1
         sizes = _window(bound, x, g, kernel)
@@ -98,13 +98,11 @@ class WeightGrad(Kernel):
         return Prepared(emit, room * team + parts * out.nbytes, work=flops)
 
 
-def _packed(outs: int, depth: int) -> int:
-    """Bytes of a packed block: a panel of x, and groups of the gradient with gaps between them."""
-    return depth * 4 * PANEL + -(-outs // ROWS) * (depth * GROUP + 4 * WIDTH)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // 64) * 64
+def packed_bytes(outs: int, depth: int) -> int:
+    """Bytes of a thread's table and packed block: a panel of x, and groups of the gradient with
+    gaps between them."""
+    block = depth * 4 * PANEL + -(-outs // ROWS) * (depth * GROUP + 4 * WIDTH)
+    return -(-(8 * FIELDS + block) // 64) * 64
 
 
 def _window(bound: BoundOp, x: Array, g: Array, kernel: list[int]) -> list[int]:
