@@ -37,6 +37,5 @@ _modules = (_copy, _linear, _linalg, _elementwise, _reduce, _loss, _norm, _pool,
 _convolutions = (_conv_weight_grad, _depthwise, _conv)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
 _sequences = (_ctc, _recurrent, _recurrent_stack, _sequence)
-_transformers = (_attention, _layer_norm, _packed_linear, _row_product)
 _winograds = (_winograd, _winograd_grad)
 _transformers = (_attention, _layer_norm, _packed_linear, _row_product, _weight_product)
