@@ -30,10 +30,12 @@ from noria.kernels.numba import weight_product as _weight_product
 from noria.kernels.numba import winograd as _winograd
 from noria.kernels.numba import winograd_grad as _winograd_grad
 from noria.kernels.onednn import conv as _conv
+from noria.kernels.onednn import gemm as _gemm
 from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
-_modules = (_copy, _linear, _linalg, _elementwise, _reduce, _loss, _norm, _pool, _random)
+_modules = (_copy, _elementwise, _reduce, _loss, _norm, _pool, _random)
+_products = (_linear, _gemm, _linalg)
 _convolutions = (_conv_weight_grad, _depthwise, _conv)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
 _sequences = (_ctc, _recurrent, _recurrent_stack, _sequence)

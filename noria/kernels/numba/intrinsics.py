@@ -162,6 +162,19 @@ def _call(builder: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
     return builder.call(builder.inttoptr(function, kind.as_pointer()), arguments)
 
 
+def _sgemm(builder: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
+    """dnnl_sgemm with the arguments of a table: its address, two letters, m, n, k, a, lda, b, ldb,
+    whether to add to c, c, ldc."""
+    table = builder.inttoptr(args[0], I64.as_pointer())
+    fields = [builder.load(builder.gep(table, [ir.Constant(I64, k)])) for k in range(13)]
+    function, *letters = fields[:3]
+    given = [builder.trunc(letter, I8) for letter in letters]
+    given += [*fields[3:6], ir.Constant(F32, 1.0), *fields[6:10]]
+    given += [builder.sitofp(fields[10], F32), *fields[11:]]
+    kind = ir.FunctionType(I32, [x.type for x in given])
+    return builder.sext(builder.call(builder.inttoptr(function, kind.as_pointer()), given), I64)
+
+
 def _openmp(name: str) -> Emit:
     """An OpenMP query without arguments."""
 
@@ -260,6 +273,7 @@ def _all() -> dict[str, Any]:
         *((name.split(".")[1], void, 0, _mark(name)) for name in MARKS),
         ("call1", i64, 2, _call),
         ("call4", i64, 5, _call),
+        ("sgemm", i64, 1, _sgemm),
         ("thread_id", i64, 0, _openmp("omp_get_thread_num")),
         ("team_size", i64, 0, _openmp("omp_get_num_threads")),
         ("set_team_size", void, 1, _set_team_size),

@@ -25,7 +25,9 @@ _RUNTIMES = {1: "sequential", 2: "OpenMP"}  # others want their own streams or t
 
 _C: dict[str, Any] = {
     "p": ctypes.c_void_p,
+    "c": ctypes.c_char,
     "i": ctypes.c_int,
+    "l": ctypes.c_int64,
     "u": ctypes.c_uint,
     "f": ctypes.c_float,
     "z": ctypes.c_size_t,
@@ -58,6 +60,7 @@ _SIGNATURES = {
     "primitive_create": "pp",
     "primitive_destroy": "p",
     "primitive_execute": "ppip",
+    "sgemm": "cclllfplplfpl",
     "primitive_desc_destroy": "p",
     "primitive_desc_query": "piip",
     "primitive_desc_query_md": "pii",
@@ -127,7 +130,8 @@ class Library:
     c:           the C functions, their types declared
     engine:      address of the CPU engine; like the stream it lives as long as the process
     stream:      address of an in-order stream
-    execute:     address of dnnl_primitive_execute, the `fn` of every Call
+    execute:     address of dnnl_primitive_execute, the `fn` of the Call of a primitive
+    sgemm:       address of dnnl_sgemm
     max_threads: () -> how many threads a primitive run from this thread would use
     """
 
@@ -137,6 +141,7 @@ class Library:
     engine: int
     stream: int
     execute: int
+    sgemm: int
     max_threads: Any
 
 
@@ -216,9 +221,11 @@ def open_library(path: str | None = None) -> Library:
     check(c.dnnl_stream_create(ctypes.byref(stream), engine, 1), "a stream", where=path)
     assert engine.value and stream.value
     execute = ctypes.cast(c.dnnl_primitive_execute, ctypes.c_void_p).value
-    assert execute
+    sgemm = ctypes.cast(c.dnnl_sgemm, ctypes.c_void_p).value
+    assert execute and sgemm
     gomp.omp_get_max_threads.argtypes = ()
-    return Library(path, version, c, engine.value, stream.value, execute, gomp.omp_get_max_threads)
+    addresses = engine.value, stream.value, execute, sgemm
+    return Library(path, version, c, *addresses, gomp.omp_get_max_threads)
 
 
 @cache
