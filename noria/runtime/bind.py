@@ -54,17 +54,17 @@ class Bound:
         for check in plan.checks:
             check.verify(self.sizes)
         self.kernels: dict[Step, Kernel] = {}  # those that took these sizes
-        self._preparation = Preparation(plan, threads)
+        self._preparation = Preparation(plan, threads, self.sizes)
         operands = Operands(self.sizes, plan.layouts, plan.operands)
         self.array = operands.array
         checks = flags.check_finite != "off"
-        self.memory = Buffers(plan.program, operands.array, operands.known, state, apart=checks)
+        addresses = self.kept.addresses(state)
+        self.memory = Buffers(plan.program, operands.array, operands.known, addresses, apart=checks)
         with parallel.team(threads):
             prologue, pieces = self._place()
             self.arena = room(self.arena_bytes)
             how = Emission(plan, operands, self.memory, self.arena, threads, blocks)
-            actions = [how.actions([item]) for item in prologue]
-            self.prologue = list(zip(pieces, actions, strict=True))
+            self.prologue = list(zip(pieces, prologue, strict=True))
             self._how = how
             self.actions = self._told() if flags.debug >= 2 else how.actions(self.items)
         self._offer(how)
@@ -73,9 +73,11 @@ class Bound:
         """Choose kernels and give each buffer its offset; (the prologue, the pieces it writes)."""
         prologue, self.items = self._items()
         pieces = self._keep(prologue)
-        self.memory.assign(self.items)
+        known = self.plan.memory
+        key = self.memory.apart, *self.sizes
+        known[key] = self.memory.assign(self.items, known.get(key))
         self.peak_bytes = peak_bytes(self.memory.all)
-        self.arena_bytes = place(self.memory.all, self.peak_bytes)
+        self.arena_bytes = place(self.memory.all, self.peak_bytes, known)
         self.naive_bytes = self.memory.naive_bytes
         if flags.check_memory:
             check_plan(self.memory.all, self.arena_bytes)
@@ -199,12 +201,14 @@ class Bound:
         To be called before the first run, and when `kept` has a new epoch.
         """
         epoch = self.kept.epoch
-        for pieces, actions in self.prologue:
-            if any(piece.epoch != epoch for piece in pieces):
-                for action in actions:
-                    action()
-                for piece in pieces:
-                    piece.epoch = epoch
+        old = [(p, item) for p, item in self.prologue if any(piece.epoch != epoch for piece in p)]
+        with parallel.team(self.threads):
+            actions = self._how.actions([item for _, item in old])
+        for action in actions:
+            action()
+        for pieces, _ in old:
+            for piece in pieces:
+                piece.epoch = epoch
         self.epoch = epoch
 
     def run(self) -> None:

@@ -17,6 +17,7 @@ from noria.kernels.registry import Array, Kernel, Pack, Prepared, same_memory
 from noria.ops.fused import overwrites_of
 from noria.runtime.memory import Buffer
 from noria.runtime.plan import REORDER, Step
+from noria.runtime.script import Script, likeness_of, same_place
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +61,7 @@ class Item:
 class Buffers:
     """The buffer of each value of a Program, as far as its size is known.
 
+    state:       name -> (bytes, address)
     of:          value -> buffer
     all:         buffers that need a place in the arena, after `assign`
     commits:     (state name, new value) of updates not computed in the state's own memory
@@ -72,15 +74,14 @@ class Buffers:
         program: Program,
         array: Callable[[Value], Array],
         sized: Callable[[Value], bool],
-        state: Mapping[str, Any],
+        state: Mapping[str, tuple[int, int]],
         *,
         apart: bool = False,
     ) -> None:
         self.apart = apart
         self.program, self.array, self.sized = program, array, sized
         self.of: dict[Value, Buffer] = {
-            s.value: Buffer(n, state[n].nbytes, -1, -1, address=state[n].ctypes.data)
-            for n, s in program.state.items()
+            s.value: Buffer(n, state[n][0], -1, -1, state[n][1]) for n, s in program.state.items()
         }
         self.all: list[Buffer] = []
         self.commits: list[tuple[str, Value]] = []
@@ -95,8 +96,40 @@ class Buffers:
 
     # ---- a step's memory -----------------------------------------------------------------------
 
-    def assign(self, items: Sequence[Item]) -> None:
-        """A buffer for all that one step computes, with the first and last item that needs it."""
+    def assign(self, items: Sequence[Item], before: Script | None = None) -> Script:
+        """A buffer for all that one step computes, with the first and last item that needs it.
+
+        before: what was decided for other sizes; it is followed if nothing speaks against it
+        """
+        likeness = likeness_of(items, self._is_nothing)
+        if before is not None and before.fits(likeness, self.array):
+            return self._follow(before, items)
+        self.script = Script(likeness)
+        given = len(self.of)
+        self._decide(items)
+        self.script.commits, self.script.last = self.commits, self.last
+        self._write_down(given)
+        return self.script
+
+    def _follow(self, script: Script, items: Sequence[Item]) -> Script:
+        self.last, self.commits = script.last, script.commits
+        self.all += script.follow(self.of, self.array)
+        self.naive_bytes = sum([self.array(v).nbytes for v in script.outputs])
+        for t, item in enumerate(items):
+            self._own_needs(t, item)
+        return script
+
+    def _write_down(self, given: int) -> None:
+        """The buffers of all values but the first `given`, which had theirs before."""
+        owner = {id(b): v for v, b in list(self.of.items())[:given]}
+        for v, buffer in list(self.of.items())[given:]:
+            if id(buffer) in owner:
+                self.script.shared.append((v, owner[id(buffer)]))
+            else:
+                owner[id(buffer)] = v
+                self.script.new.append((v, buffer.first, buffer.last))
+
+    def _decide(self, items: Sequence[Item]) -> None:
         self.last = self._last_uses(items)
         self.updates = {v: n for n, v in reversed(self.program.updates.items())}
         for v in self.program.block.inputs:
@@ -162,19 +195,25 @@ class Buffers:
             if not self.sized(v):
                 continue
             self.naive_bytes += self.array(v).nbytes
+            self.script.outputs.append(v)
             if self.apart:
                 self._new(v, t, t)
                 continue
             name = self.updates.get(v)
             if name is not None and self._fits_state(t, item, o, name, allowed):
-                self.of[v] = self.of[self.program.state[name].value]
+                self._take(v, self.program.state[name].value)
                 in_place.add(name)
                 continue
             source = self._overwritten(t, item, o, allowed)
             if source is None:
                 self._new(v, t, t)
             else:
-                self.of[v] = self.of[source]
+                self._take(v, source)
+
+    def _take(self, v: Value, source: Value) -> None:
+        """v is computed where the source was."""
+        self.of[v] = self.of[source]
+        self.script.alike.append((v, source))
 
     # ---- sharing -------------------------------------------------------------------------------
 
@@ -186,7 +225,7 @@ class Buffers:
         read_until = self.last.get(old, -1)
         if read_until > t or (read_until == t and not self._alone(item, o, old, allowed)):
             return False
-        return self._same_place(item.outputs[o], old)
+        return same_place(self.array(item.outputs[o]), self.array(old))
 
     def _overwritten(
         self, t: int, item: Item, o: int, allowed: Sequence[tuple[int, int]]
@@ -200,16 +239,10 @@ class Buffers:
                 continue
             dies = buffer.last <= t and self.last[source] <= t
             if dies and buffer.nbytes == self.array(item.outputs[o]).nbytes:
-                same = self._same_place(item.outputs[o], source)
+                same = same_place(self.array(item.outputs[o]), self.array(source))
                 if same and self._alone(item, o, source, allowed):
                     return source
         return None
-
-    def _same_place(self, new: Value, old: Value) -> bool:
-        """Is element i of both at the same place?"""
-        a, b = self.array(new), self.array(old)
-        same_size = a.shape == b.shape and a.nbytes == b.nbytes
-        return same_size and same_memory(a.shape, a.strides, b.strides)
 
     def _alone(self, item: Item, o: int, source: Value, allowed: Sequence[tuple[int, int]]) -> bool:
         """May output o overwrite every input that lies in the source's memory?"""

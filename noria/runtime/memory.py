@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from typing import Any
 
 import numpy as np
 
@@ -39,20 +40,30 @@ class Buffer:
         return self.address is not None
 
 
-def place(buffers: Sequence[Buffer], peak: int | None = None) -> int:
+def place(
+    buffers: Sequence[Buffer], peak: int | None = None, before: dict[str, Any] | None = None
+) -> int:
     """Give each unpinned buffer an offset; returns the arena's size in bytes.
 
     In the order of their lives if that comes close to the largest live set, which no arena can
     undercut; otherwise, which takes longer, those of the largest size, or of the longest life,
     first; the best of all.
     peak: `peak_bytes(buffers)`, if it is known
+    before: remembers which was the best, and spares the others if the same buffers have other
+            sizes, the largest live set between half and twice of what it was
     """
     todo = [b for b in buffers if b.address is None and b.nbytes > 0]
     least = peak_bytes(todo) if peak is None else peak
-    total, offsets = _in_order(todo)
-    for rank in (_size, _life):
-        if total > CLOSE * least + NOTHING:
-            total, offsets = min((total, offsets), _by_rank(todo, rank))
+    best, then = (before or {}).get("place", (0, -1))
+    known = then <= 2 * least <= 4 * then
+    found = []
+    for way in [best] if known else range(len(_WAYS)):
+        found.append((*_WAYS[way](todo), way))
+        if min(found)[0] <= CLOSE * least + NOTHING:
+            break
+    total, offsets, best = min(found)
+    if before is not None and not known:
+        before["place"] = best, least
     for b, offset in zip(todo, offsets, strict=True):
         b.offset = offset
     for b in buffers:
@@ -143,6 +154,13 @@ def _by_rank(
         first[k], last[k] = b.first, b.last
         start[k], stop[k] = at, at + _round(b.nbytes)
     return int(stop.max(initial=0)), offsets
+
+
+_WAYS: list[Callable[[Sequence[Buffer]], tuple[int, list[int]]]] = [
+    _in_order,
+    lambda buffers: _by_rank(buffers, _size),
+    lambda buffers: _by_rank(buffers, _life),
+]
 
 
 def _round(nbytes: int) -> int:

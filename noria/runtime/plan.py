@@ -44,6 +44,7 @@ class Step:
     dynamic: sizes are known only when it runs; checks: what must hold for them
     once:    depends on nothing that changes
     alike:   the same number for steps that any kernel prepares in the same way
+    symbols: the sizes it has to do with
     """
 
     op: Operator
@@ -55,6 +56,10 @@ class Step:
     checks: list[Check] = field(default_factory=list)
     others: list[Kernel] = field(default_factory=list)
     alike: int = -1
+    symbols: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.symbols = tuple(sorted(symbols_used(self.op) | symbols_told(self.op)))
 
     def refuse(self, kernel: Kernel, reason: str) -> None:
         """Note that a kernel did not take the operator after all."""
@@ -76,6 +81,7 @@ class Plan:
     fixed:  values that no step changes; sized: those of them that depend on symbolic sizes
     prepared: what `runtime/prepare.py` need not do again for other sizes
     operands: what `runtime/operands.py` need not
+    memory:   nor `runtime/script.py` and `runtime/memory.py`
     """
 
     program: Program
@@ -87,6 +93,7 @@ class Plan:
     engines: frozenset[str]
     prepared: dict[Any, Any] = field(default_factory=dict)
     operands: dict[Value, Array] = field(default_factory=dict)
+    memory: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def prologue(self) -> list[Step]:

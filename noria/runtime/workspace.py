@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Generic, TypeVar
+
+import numpy as np
 
 from noria.runtime.arena import Arena
 
@@ -67,12 +69,21 @@ class Kept:
     def __init__(self) -> None:
         self.pieces: dict[Hashable, Piece] = {}
         self.version = self.epoch = 0
+        self._arrays: dict[str, tuple[np.ndarray, tuple[int, int]]] = {}
 
     def follow(self, version: int) -> None:
         """State was written from outside: nothing that is kept counts any more."""
         if version != self.version:
             self.version = version
             self.epoch += 1
+
+    def addresses(self, state: Mapping[str, np.ndarray]) -> dict[str, tuple[int, int]]:
+        """(bytes, address) of arrays; asking NumPy takes a microsecond, so it is done once."""
+        known = self._arrays
+        for name, array in state.items():
+            if name not in known or known[name][0] is not array:
+                known[name] = array, (array.nbytes, array.ctypes.data)
+        return {name: known[name][1] for name in state}
 
     def piece(self, key: Hashable, nbytes: int) -> Piece:
         """The memory of that key."""

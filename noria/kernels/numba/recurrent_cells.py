@@ -8,6 +8,7 @@ block's lanes in some array, at the present step of a row, in the present row, o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,9 @@ class Sweep:
     lines: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Cell:
-    """A kind of recurrent layer.
+    """A kind of recurrent layer, made once and told apart by identity.
 
     gates: blocks of the recurrent product
     product: the array that holds the gradient of that product
@@ -61,6 +62,7 @@ def _blocks(name: str, array: str, count: int, total: int) -> tuple[Slot, ...]:
     return tuple(Slot(f"{name}{k}", array, total, k) for k in range(count))
 
 
+@cache
 def lstm(has_grad: bool = True, has_grad_c: bool = False, has_bias: bool = False) -> Cell:
     """has_grad, has_grad_c: whether gradients of h and of c come in; has_bias: whether x still
     lacks its bias."""
@@ -110,6 +112,7 @@ OUT(3, dh * t * o * (float32(1) - o))
     return Cell(4, forward, backward)
 
 
+@cache
 def gru(has_bias: bool = True) -> Cell:
     """has_bias: whether the recurrent product has one."""
     bias = tuple(Slot(f"bias{k}", "bias", 3, k, at="all") for k in range(3)) if has_bias else ()
@@ -158,6 +161,7 @@ OUT(2, dn * r)
     return Cell(3, forward, backward, product="da", adds=True)
 
 
+@cache
 def rnn(activation: str) -> Cell:
     """activation: "tanh" or "relu"."""
     act = "tanh" if activation == "tanh" else "relu"

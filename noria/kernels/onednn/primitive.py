@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from array import array
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from noria.core.errors import ArgumentError
 from noria.kernels.call import Call
+from noria.kernels.numba import jit
 from noria.kernels.onednn.attr import PLAIN, Attr
 from noria.kernels.onednn.checks import need_fusable
 from noria.kernels.onednn.enums import ARG, QUERY_EXEC_ARG_MD, QUERY_IMPL, QUERY_NDIMS, arg_name
@@ -20,27 +22,56 @@ CACHE_SIZE = 4096  # primitives remembered, the least recently asked for goes fi
 _compiling = threading.Lock()
 
 
-class _ExecArg(ctypes.Structure):
-    _fields_ = (("arg", ctypes.c_int), ("memory", ctypes.c_void_p))
+# Points the memory objects of an execution at their addresses; makes those that are not there yet.
+_POINT = """
+def point(args):
+    create = load_int64(args, 0)
+    set_address = load_int64(args, 1)
+    engine = load_int64(args, 2)
+    slots = load_int64(args, 3)
+    count = load_int64(args, 4)
+    for i in range(count):
+        memory = load_int64(slots, 2 * i + 1)
+        address = load_int64(args, 5 + count + i)
+        if memory == 0:
+            desc = load_int64(args, 5 + i)
+            status = call4(create, slots + 16 * i + 8, desc, engine, address)
+        else:
+            status = call4(set_address, memory, address, 0, 0)
+        if status & 0xFFFFFFFF:
+            return status
+    return 0
+"""
+_Point = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 
 
 class _Arguments:
-    """A dnnl_exec_arg_t array and the memory objects in it; addresses are set before each use."""
+    """A dnnl_exec_arg_t array and the memory objects in it; they get addresses before each use.
 
-    __slots__ = ("address", "array", "memories")
+    slots: for each argument its number and the address of its memory object, 0 as long as there is
+           none
+    """
 
-    def __init__(self, lib: Library, descs: Mapping[int, MemDesc]) -> None:
-        self.array = (_ExecArg * len(descs))()
-        self.address = ctypes.addressof(self.array)
-        self.memories: list[Handle] = []
-        for slot, (arg, desc) in zip(self.array, descs.items(), strict=True):
-            out = ctypes.c_void_p()
-            status = lib.c.dnnl_memory_create(ctypes.byref(out), desc.handle, lib.engine, None)
-            if status:
-                check(status, f"a memory for {arg_name(arg)}", got=repr(desc))
-            assert out.value
-            self.memories.append(Handle(out.value, lib.c.dnnl_memory_destroy))
-            slot.arg, slot.memory = arg, out.value
+    __slots__ = ("_destroy", "address", "slots")
+
+    def __init__(self, lib: Library, args: Sequence[int]) -> None:
+        self.slots = array("q", [x for arg in args for x in (arg, 0)])
+        self.address = self.slots.buffer_info()[0]
+        self._destroy = lib.c.dnnl_memory_destroy
+
+    def __del__(self) -> None:
+        for memory in self.slots[1::2]:
+            if memory:
+                self._destroy(memory)
+
+
+@cache
+def _pointing() -> tuple[Any, list[int]]:
+    """(`point`, what its table begins with)."""
+    lib = library()
+    functions = (lib.c.dnnl_memory_create, lib.c.dnnl_memory_set_data_handle)
+    head = [ctypes.cast(f, ctypes.c_void_p).value or 0 for f in functions]
+    return _Point(jit.compile_source(_POINT, "point").address), [*head, lib.engine]
 
 
 class _Lease:
@@ -68,7 +99,7 @@ class Primitive:
     impl:  oneDNN's name for the implementation, e.g. 'brg:avx512_core'
     """
 
-    __slots__ = ("_compiled", "_desc", "_lib", "_owned", "_spare", "descs", "kind")
+    __slots__ = ("_compiled", "_desc", "_handles", "_lib", "_owned", "_spare", "descs", "kind")
 
     def __init__(self, kind: str, desc: Handle, args: Sequence[int], given: Sequence[Any]) -> None:
         self.kind, self._desc, self._lib = kind, desc, library()
@@ -81,6 +112,7 @@ class Primitive:
             chosen = self._query(arg, known)
             if chosen is not None:
                 self.descs[arg] = chosen
+        self._handles = [desc.handle for desc in self.descs.values()]
 
     def _query(self, arg: int, known: Sequence[MemDesc]) -> MemDesc | None:
         """The descriptor of an argument, the caller's own object where it is the same layout."""
@@ -145,12 +177,13 @@ class Primitive:
         lib, primitive = self._lib, self.handle
         arguments = self._arguments()
         lease = _Lease(self, arguments)
-        set_address, failed = lib.c.dnnl_memory_set_data_handle, 0
-        for arg, memory in zip(self.descs, arguments.memories, strict=True):
-            failed |= set_address(memory.value, addresses[arg])
+        point, head = _pointing()
+        table = array("q", [*head, arguments.address, len(self.descs), *self._handles])
+        table.extend([addresses[arg] for arg in self.descs])
+        failed = point(table.buffer_info()[0])
         if failed:
-            check(failed, f"the addresses of {self.kind}")
-        row = (primitive, lib.stream, len(arguments.memories), arguments.address)
+            check(failed, f"the addresses of {self.kind}", got=self._told())
+        row = (primitive, lib.stream, len(self.descs), arguments.address)
         return Call(self.kind, lib.execute, row, lease)
 
     def _arguments(self) -> _Arguments:
@@ -158,7 +191,7 @@ class Primitive:
         try:
             return self._spare.pop()
         except IndexError:
-            arguments = _Arguments(self._lib, self.descs)
+            arguments = _Arguments(self._lib, tuple(self.descs))
             self._owned.append(arguments)
             return arguments
 
