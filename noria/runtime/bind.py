@@ -77,7 +77,7 @@ class Bound:
         key = self.memory.apart, *self.sizes
         known[key] = self.memory.assign(self.items, known.get(key))
         self.peak_bytes = peak_bytes(self.memory.all)
-        self.arena_bytes = place(self.memory.all, self.peak_bytes, known)
+        self.arena_bytes = place(self.memory.all, self.peak_bytes)
         self.naive_bytes = self.memory.naive_bytes
         if flags.check_memory:
             check_plan(self.memory.all, self.arena_bytes)

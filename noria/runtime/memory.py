@@ -7,15 +7,14 @@ two buffers alive at one moment overlap.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
 
 from noria.core.errors import EngineError
+from noria.kernels.numba import jit
 
 ALIGN = 64
 CLOSE, NOTHING = 1.002, 1 << 20  # so many times the largest live set, and bytes, are as good as it
@@ -40,31 +39,27 @@ class Buffer:
         return self.address is not None
 
 
-def place(
-    buffers: Sequence[Buffer], peak: int | None = None, before: dict[str, Any] | None = None
-) -> int:
+def place(buffers: Sequence[Buffer], peak: int | None = None) -> int:
     """Give each unpinned buffer an offset; returns the arena's size in bytes.
 
-    In the order of their lives if that comes close to the largest live set, which no arena can
-    undercut; otherwise, which takes longer, those of the largest size, or of the longest life,
-    first; the best of all.
+    One after the other, each at the lowest offset that is free during its whole life: in the order
+    of their lives, and if that does not come close to the largest live set, which no arena can
+    undercut, the largest first, or those of the longest life first; the best of all.
+    (Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020)
     peak: `peak_bytes(buffers)`, if it is known
-    before: remembers which was the best, and spares the others if the same buffers have other
-            sizes, the largest live set between half and twice of what it was
     """
     todo = [b for b in buffers if b.address is None and b.nbytes > 0]
     least = peak_bytes(todo) if peak is None else peak
-    best, then = (before or {}).get("place", (0, -1))
-    known = then <= 2 * least <= 4 * then
-    found = []
-    for way in [best] if known else range(len(_WAYS)):
-        found.append((*_WAYS[way](todo), way))
-        if min(found)[0] <= CLOSE * least + NOTHING:
-            break
-    total, offsets, best = min(found)
-    if before is not None and not known:
-        before["place"] = best, least
-    for b, offset in zip(todo, offsets, strict=True):
+    total, offsets = 0, np.zeros(0, np.int64)
+    if todo:
+        rows = np.array([(b.first, b.last, b.nbytes) for b in todo], np.int64)
+        for keys in _orders(*rows.T):
+            found = _offsets(rows, np.lexsort(keys))
+            if not offsets.size or found[0] < total:
+                total, offsets = found
+            if total <= CLOSE * least + NOTHING:
+                break
+    for b, offset in zip(todo, offsets.tolist(), strict=True):
         b.offset = offset
     for b in buffers:
         if not b.pinned and b.nbytes == 0:
@@ -72,111 +67,58 @@ def place(
     return total
 
 
-def _size(b: Buffer) -> tuple[int, int]:
-    return b.nbytes, b.last - b.first
+def _orders(first: Any, last: Any, nbytes: Any) -> Iterator[tuple[Any, Any]]:
+    """In which buffers may be placed: (second key, first key)."""
+    yield -nbytes, first
+    yield first - last, -nbytes
+    yield -nbytes, first - last
 
 
-def _life(b: Buffer) -> tuple[int, int]:
-    return b.last - b.first, b.nbytes
+# Lowest offsets of buffers (first, last, nbytes) in an order; `placed` has those that have theirs,
+# by offset. Quadratic, but 4,000 buffers take some milliseconds.
+_PLACE = f"""
+def place(args):
+    rows = load_int64(args, 0)
+    order = load_int64(args, 1)
+    offsets = load_int64(args, 2)
+    placed = load_int64(args, 3)
+    total = int64(0)
+    for n in range(load_int64(args, 4)):
+        i = load_int64(order, n)
+        first = load_int64(rows, 3 * i)
+        last = load_int64(rows, 3 * i + 1)
+        nbytes = load_int64(rows, 3 * i + 2)
+        at = int64(0)
+        p = 0
+        while p < n:
+            j = load_int64(placed, p)
+            if load_int64(rows, 3 * j) <= last and load_int64(rows, 3 * j + 1) >= first:
+                start = load_int64(offsets, j)
+                if start - at >= nbytes:
+                    p = n
+                else:
+                    end = start + (load_int64(rows, 3 * j + 2) + {ALIGN - 1}) // {ALIGN} * {ALIGN}
+                    at = max(at, end)
+            p += 1
+        store_int64(offsets, i, at)
+        p = n
+        while p > 0 and load_int64(offsets, load_int64(placed, p - 1)) > at:
+            store_int64(placed, p, load_int64(placed, p - 1))
+            p -= 1
+        store_int64(placed, p, i)
+        total = max(total, at + (nbytes + {ALIGN - 1}) // {ALIGN} * {ALIGN})
+    store_int64(args, 5, total)
+    return 0
+"""
 
 
-def _in_order(buffers: Sequence[Buffer]) -> tuple[int, list[int]]:
-    """Each buffer, as its life begins, in the smallest gap that holds it: (arena, offsets)."""
-    gaps = _Gaps()
-    offsets = [0] * len(buffers)
-    ends: list[tuple[int, int]] = []  # (last, buffer) of those alive
-    for i in sorted(range(len(buffers)), key=lambda i: (buffers[i].first, -buffers[i].nbytes)):
-        while ends and ends[0][0] < buffers[i].first:
-            _, done = heappop(ends)
-            gaps.free(offsets[done], _round(buffers[done].nbytes))
-        offsets[i] = gaps.take(_round(buffers[i].nbytes))
-        heappush(ends, (buffers[i].last, i))
-    return gaps.total, offsets
-
-
-class _Gaps:
-    """Free stretches of an arena that grows."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self.start: list[int] = []  # of each gap, rising
-        self.size: list[int] = []
-
-    def take(self, nbytes: int) -> int:
-        """The beginning of the smallest gap that is large enough, or of new memory."""
-        fits = [n for n in self.size if n >= nbytes]
-        if not fits:
-            return self._grow(nbytes)
-        g = self.size.index(min(fits))
-        at = self.start[g]
-        if self.size[g] == nbytes:
-            del self.start[g], self.size[g]
-        else:
-            self.start[g], self.size[g] = at + nbytes, self.size[g] - nbytes
-        return at
-
-    def _grow(self, nbytes: int) -> int:
-        at = self.total
-        if self.start and self.start[-1] + self.size[-1] == at:  # the last gap becomes longer
-            at = self.start.pop()
-            self.size.pop()
-        self.total = at + nbytes
-        return at
-
-    def free(self, at: int, nbytes: int) -> None:
-        g = bisect_left(self.start, at)
-        if g < len(self.start) and self.start[g] == at + nbytes:
-            nbytes += self.size[g]
-            del self.start[g], self.size[g]
-        if g and self.start[g - 1] + self.size[g - 1] == at:
-            self.size[g - 1] += nbytes
-            return
-        self.start.insert(g, at)
-        self.size.insert(g, nbytes)
-
-
-def _by_rank(
-    buffers: Sequence[Buffer], rank: Callable[[Buffer], tuple[int, int]]
-) -> tuple[int, list[int]]:
-    """The one of the highest rank first, each at the lowest offset free during its whole life.
-
-    (Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020)
-    """
-    order = sorted(range(len(buffers)), key=lambda i: rank(buffers[i]), reverse=True)
-    n = len(order)
-    first, last = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    start, stop = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    offsets = [0] * n
-    for k, i in enumerate(order):
-        b = buffers[i]
-        alive = (first[:k] <= b.last) & (last[:k] >= b.first)
-        at = offsets[i] = _lowest(start[:k][alive], stop[:k][alive], b.nbytes)
-        first[k], last[k] = b.first, b.last
-        start[k], stop[k] = at, at + _round(b.nbytes)
-    return int(stop.max(initial=0)), offsets
-
-
-_WAYS: list[Callable[[Sequence[Buffer]], tuple[int, list[int]]]] = [
-    _in_order,
-    lambda buffers: _by_rank(buffers, _size),
-    lambda buffers: _by_rank(buffers, _life),
-]
-
-
-def _round(nbytes: int) -> int:
-    return -(-nbytes // ALIGN) * ALIGN
-
-
-def _lowest(start: np.ndarray, stop: np.ndarray, nbytes: int) -> int:
-    """The lowest offset where nbytes fit between the taken intervals."""
-    if start.size == 0:
-        return 0
-    order = np.argsort(start, kind="stable")
-    begin = start[order]
-    free_from = np.concatenate([[0], np.maximum.accumulate(stop[order])])
-    gap = begin - free_from[:-1]
-    fits = np.flatnonzero(gap >= nbytes)
-    return int(free_from[fits[0]] if fits.size else free_from[-1])
+def _offsets(rows: np.ndarray, order: np.ndarray) -> tuple[int, np.ndarray]:
+    """(arena, offsets) of buffers (first, last, nbytes) placed in an order."""
+    offsets, placed = np.zeros((2, len(rows)), np.int64)
+    arrays = (rows, order, offsets, placed)
+    table = np.array([*(a.ctypes.data for a in arrays), len(rows), 0], np.int64)
+    jit.compile_source(_PLACE, "place")(table.ctypes.data)
+    return int(table[5]), offsets
 
 
 def check_plan(buffers: Sequence[Buffer], arena: int) -> None:
@@ -212,13 +154,12 @@ def check_plan(buffers: Sequence[Buffer], arena: int) -> None:
 
 def peak_bytes(buffers: Sequence[Buffer]) -> int:
     """The largest sum of live bytes at any step: no arena can be smaller."""
-    delta: dict[int, int] = {}
-    for b in buffers:
-        if not b.pinned:
-            delta[b.first] = delta.get(b.first, 0) + b.nbytes
-            delta[b.last + 1] = delta.get(b.last + 1, 0) - b.nbytes
-    peak = now = 0
-    for t in sorted(delta):
-        now += delta[t]
-        peak = max(peak, now)
-    return peak
+    rows = [(b.first, b.last + 1, b.nbytes) for b in buffers if b.address is None]
+    if not rows:
+        return 0
+    first, behind, nbytes = np.array(rows, np.int64).T
+    begin = int(first.min())
+    change = np.zeros(int(behind.max()) - begin + 1, np.int64)
+    np.add.at(change, first - begin, nbytes)
+    np.subtract.at(change, behind - begin, nbytes)
+    return int(np.cumsum(change).max())
