@@ -3,7 +3,8 @@
 batch, length:  time of a step over eight times the size, divided by eight times the time of the
                 smallest; 1 is linear, less is better than linear
 planning:       seconds to optimise and plan a training Program of 4,000 operators
-binding:        microseconds a step of the plan to bind sizes that were not seen before
+binding:        microseconds a step of the plan to bind sizes that were not seen before: of ragged
+                batches, of texts of other lengths, of a deep network and another batch
 Prints JSON: title -> number.
 """
 
@@ -13,7 +14,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,20 +103,33 @@ def planning() -> dict[str, float]:
 
 
 def binding() -> dict[str, float]:
-    """The ragged LSTM's training at sizes that were not seen before, memory included."""
-    executor = noria.Executor(ragged_program())
-    batches = [
+    """Training at sizes that were not seen before, memory included."""
+    ragged = [
         {"ids": b.ids, "splits": np.cumsum([0, *b.lengths]), "label": b.label}
         for b in data.ragged_batches()
     ]
+    texts = [data.tokens(4, time, sizes.LM.words)._asdict() for time in range(20, 12, -1)]
+    images = [
+        {"image": np.zeros((n, 16), np.float32), "label": np.zeros(n, np.int64)}
+        for n in range(20, 12, -1)
+    ]
+    return {
+        "ragged_lstm_train, binding new sizes": binding_us(ragged_program(), ragged),
+        "lstm_lm_train, binding new lengths": binding_us(lm_program(), texts),
+        "4,000 operators, binding new batches": binding_us(deep_program(), images),
+    }
+
+
+def binding_us(program: Any, batches: Sequence[Feeds]) -> float:
+    """Microseconds a step of the plan, the first batch not counted: median."""
+    executor = noria.Executor(program)
     executor.run(batches[0], [])
     times = []
     for feeds in batches[1:]:
         start = time.perf_counter()
         bound = executor.bound(feeds, [])
         times.append(time.perf_counter() - start)
-    per_step = statistics.median(times) * 1e6 / len(bound.plan.steps)
-    return {"ragged_lstm_train, binding new sizes": per_step}
+    return statistics.median(times) * 1e6 / len(bound.plan.steps)
 
 
 WHAT = {"batch": batch, "length": length, "planning": planning, "binding": binding}

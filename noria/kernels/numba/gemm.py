@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 from noria.kernels.call import Call
 from noria.kernels.numba import jit
@@ -33,6 +34,7 @@ SOURCE, SOURCE_ROW, SOURCE_STEP, TARGET, PACK_K, PACK_N = range(6)
 PACK_FIELDS = 6
 
 
+@cache
 def product() -> NativeFunction:
     """C[m, n] = or += A[m, k] B[k, n], on the calling thread; see the fields above."""
     return jit.compile_source(_product_source(), "product")
