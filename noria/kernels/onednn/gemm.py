@@ -44,7 +44,7 @@ class Gemm(Kernel):
 
     name = "onednn:gemm"
     ops = ("matmul",)
-    priority = 10  # it takes the shapes at which it is faster
+    priority = 3  # long sums, and columns that do not fill vectors only
 
     def accepts(self, op: Operator) -> None:
         need(op, ("float32",))
