@@ -18,16 +18,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from noria.core.dtypes import itemsize
 from noria.core.flags import flags
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import gemm
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.linear import ACTIVATIONS
+from noria.kernels.numba.loader import cpu
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.numba.winograd_matrix import OUTPUTS, POSITIONS, TAPS
-from noria.kernels.numba.winograd_source import FACTORS, TABLE, convolution
+from noria.kernels.numba.winograd_source import TABLE, convolution, factors, repair_bytes
 from noria.kernels.registry import (
     LAST,
     PLAIN,
@@ -44,6 +46,7 @@ from noria.ops.window import slide
 LINE = 64
 BLOCK = 24  # tiles: the factors of 64 channels, and the products, then fill half the second cache
 FEW_TILES = 8  # fewer are multiplied faster than 36 matrices are read
+AMX = "+amx-bf16" in cpu()[1]
 CACHED = 2 << 20  # bytes of matrices that stay in a cache
 
 
@@ -89,9 +92,9 @@ def rounded(size: int) -> int:
     return -(-size // LINE) * LINE
 
 
-def factors(shape: Shape, flipped: bool, threads: int) -> Pack:
+def pack(shape: Shape, flipped: bool, dtype: str, threads: int) -> Pack:
     """Weights [O, I, 3, 3] to POSITIONS matrices in panels."""
-    tap = TAPS * TAPS * 4
+    tap = TAPS * TAPS * itemsize(dtype)
     row, column = (shape.outs * tap, tap) if flipped else (tap, shape.ins * tap)
     whole = POSITIONS * shape.panels
     space = TAPS * TAPS * WIDTH * 4 * threads
@@ -99,7 +102,7 @@ def factors(shape: Shape, flipped: bool, threads: int) -> Pack:
     def emit(address: int, copy: int) -> list[Call]:
         table = [address, copy, shape.ins, shape.outs, row, column, int(flipped), copy + whole]
         work = {"threads": threads, "bytes": 2 * whole}
-        return [launch("numba:winograd_factors", FACTORS, "factors", table, **work)]
+        return [launch("numba:winograd_factors", factors(dtype), "factors", table, **work)]
 
     return Pack(1, ("winograd", flipped), whole + space, emit)
 
@@ -132,14 +135,15 @@ class _Winograd(Kernel):
         if shape.tiles < FEW_TILES and POSITIONS * shape.panels > CACHED:
             raise Declined("few tiles for such large weights")
         bias, residual = [*bound.inputs[2:], None, None][:2]
-        ends = bias is not None, residual is not None, bound.attrs.get("activation")
-        text = convolution(*ends, self.flipped)
+        dtype, activation = bound.outputs[0].dtype, bound.attrs.get("activation")
+        added = bias.dtype if bias is not None else None
+        text = convolution(added, residual is not None, activation, self.flipped, dtype)
         block = max(shape.tiles, 1) if shape.shared else BLOCK
         # A line more than whole ones, so that the 36 places of a transform are not in one set.
         steps = [rounded(4 * block * n) + LINE for n in (shape.ins, shape.outs)]
         team = max(bound.threads, thread_count())
         space = TABLE + shape.tiles * 8 + 4 * POSITIONS * max(shape.ins, shape.outs)
-        space = rounded(space + shape.panels) + 2 * LINE
+        space = rounded(space + repair_bytes(shape.ins, shape.outs)) + 2 * LINE
         copies = POSITIONS * (1 if shape.shared else team)
         numbers = [shape.high, shape.wide, shape.ins, shape.out_high, shape.out_wide, shape.outs]
         numbers += [shape.top, shape.left, shape.down, shape.across, shape.tiles]
@@ -150,19 +154,24 @@ class _Winograd(Kernel):
             data = scratch + team * space
             table = [ins[0], packs[0], *[*ins[2:], 0, 0][:2], outs[0], ins[1], *numbers]
             table += [data, shape.ins * 4, steps[0], data + copies * steps[0], steps[1]]
-            table += [scratch, space, gemm.product().address, gemm.packer().address]
+            table += [scratch, space, gemm.product().address]
             return [launch(self.name, text, "winograd", table, threads=bound.threads, ops=flops)]
 
-        pack = factors(shape, self.flipped, bound.threads)
+        packed = pack(shape, self.flipped, dtype, bound.threads)
         room = team * space + copies * sum(steps)
-        return Prepared(emit, room, [pack], (), flops, "shared" if shape.shared else "")
+        return Prepared(emit, room, [packed], (), flops, "shared" if shape.shared else "")
 
 
 def need_shape(op: Operator, channels: Sequence[Any], kernel: Sequence[Any]) -> None:
     """Raises Declined for what no kernel of this family takes."""
     if not flags.winograd:
         raise Declined("NORIA_WINOGRAD is off")
-    need(op, ("float32",))
+    x, y = op.operands[:2]
+    if x.dtype != y.dtype:
+        raise Declined(f"{x.dtype} and {y.dtype}")
+    if x.dtype == "bfloat16" and AMX:
+        raise Declined("the CPU has matrix units for halves")
+    need(op, ("float32", "bfloat16"))
     if tuple(kernel) != (TAPS, TAPS):
         raise Declined("not 3x3")
     if any(isinstance(c, int) and (c % WIDTH or c < 2 * WIDTH) for c in channels):

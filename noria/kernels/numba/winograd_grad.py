@@ -19,13 +19,12 @@ from noria.kernels.numba.launch import launch
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.numba.winograd import LINE, Shape, need_shape, rounded, window
-from noria.kernels.numba.winograd_grad_source import TABLE, WEIGHT_GRAD
+from noria.kernels.numba.winograd_grad_source import TABLE, weight_grad
 from noria.kernels.numba.winograd_matrix import OUTPUTS, POSITIONS, SIDE, TAPS
 from noria.kernels.registry import (
     LAST,
     PLAIN,
     BoundOp,
-    Declined,
     Kernel,
     Layouts,
     Prepared,
@@ -45,8 +44,6 @@ class WeightGrad(Kernel):
     def accepts(self, op: Operator) -> None:
         x, grad = op.operands
         need_shape(op, (grad.shape[1], x.shape[1]), op.attrs["kernel"])
-        if op.outputs[0].dtype != "float32":
-            raise Declined(f"the result is {op.outputs[0].dtype}")
 
     def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
         return [LAST, LAST], [PLAIN]
@@ -62,11 +59,13 @@ class WeightGrad(Kernel):
         blocks = max(round(POSITIONS * sum(rows) * shape.tiles / BLOCK_BYTES), 1)
         block = max(-(-shape.tiles // blocks), 1)
         steps = [block * row + LINE for row in rows]
-        patch = max(SIDE**2 * ins, OUTPUTS**2 * outs, TAPS**2 * WIDTH)
+        # Of a tile, or for the direct way of a line of pixels of both images.
+        patch = max(SIDE**2 * ins, OUTPUTS**2 * outs, TAPS**2 * WIDTH, out_wide * (ins + outs))
         space = TABLE + rounded(4 * patch)
         team = max(bound.threads, thread_count())
         numbers = [high, wide, ins, out_high, out_wide, outs, top, left]
         numbers += [shape.down, shape.across, shape.tiles, images, block]
+        text = weight_grad(x.dtype, bound.outputs[0].dtype)
         flops = 2 * POSITIONS * shape.tiles * ins * outs
 
         def emit(ins_: list[int], outs_: list[int], packs: list[int], scratch: int) -> list[Call]:
@@ -76,7 +75,7 @@ class WeightGrad(Kernel):
             table += [data, rows[0], steps[0], grads, rows[1], steps[1]]
             table += [grads + POSITIONS * steps[1], scratch, space, gemm.product().address]
             work = {"threads": bound.threads, "ops": flops}
-            return [launch(self.name, WEIGHT_GRAD, "weight_grad", table, **work)]
+            return [launch(self.name, text, "weight_grad", table, **work)]
 
         room = team * space + POSITIONS * (sum(steps) + 4 * ins * outs)
         return Prepared(emit, room, [], (), flops, f"{blocks} blocks")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from noria.core.dtypes import itemsize
 from noria.kernels.numba import gemm
 from noria.kernels.numba.tile_sizes import PANEL, WIDTH
 from noria.kernels.numba.winograd_matrix import POSITIONS, SIDE, TAPS
-from noria.kernels.numba.winograd_source import DATA, GRAD, nested, reading
+from noria.kernels.numba.winograd_source import DATA, GRAD, filled, nested, reading
 
 # The numbers of a table. Strides in bytes; `space` is for what threads keep apart.
 _READ = reading("""
@@ -24,6 +25,8 @@ for tap in range({TAPS * TAPS} * me // team, {TAPS * TAPS} * (me + 1) // team):
     fill_bytes(sum_, 0, sums_step)
     begin = max(0, -right)
     count = min(out_wide, wide - right) - begin
+    store_int64(table, {gemm.A}, patch)
+    store_int64(table, {gemm.B}, patch + max(count, 0) * outs * 4)
     store_int64(table, {gemm.A_STEP}, outs * 4)
     store_int64(table, {gemm.B_ROW}, ins * 4)
     store_int64(table, {gemm.K}, count)
@@ -32,16 +35,20 @@ for tap in range({TAPS * TAPS} * me // team, {TAPS * TAPS} * (me + 1) // team):
     if count > 0:
         for number in range(images):
             for i in range(max(0, -down), min(out_high, high - down)):
-                at = (number * out_high + i) * out_wide + begin
-                store_int64(table, {gemm.A}, grad + at * outs * 4)
-                at = (number * high + i + down) * wide + begin + right
-                store_int64(table, {gemm.B}, x + at * ins * 4)
+                at = grad + ((number * out_high + i) * out_wide + begin) * outs * SIZE
+                for c in range(count * outs):
+                    independent()
+                    store_float32(patch, c, load_DTYPE(at, c))
+                at = x + ((number * high + i + down) * wide + begin + right) * ins * SIZE
+                for c in range(count * ins):
+                    independent()
+                    store_float32(patch + count * outs * 4, c, load_DTYPE(at, c))
                 call1(product, table)
     for o in range(outs):
         for c in range(ins):
             independent()
             v = load_float32(sum_, o * ins + c)
-            store_float32(weight, (o * ins + c) * {TAPS * TAPS} + tap, v)
+            store_RESULT(weight, (o * ins + c) * {TAPS * TAPS} + tap, v)
 """
 
 _KERNEL = f"""
@@ -85,13 +92,13 @@ DATA
         for c in range(0, ins, {WIDTH}):
             source = sums + (o * ins + c) * 4
             winograd_taps(source, sums_step * {SIDE}, sums_step, patch, {4 * WIDTH})
-            to = weight + (o * ins + c) * {TAPS * TAPS * 4}
+            to = weight + (o * ins + c) * {TAPS * TAPS} * RESULT_SIZE
             for tap in range({TAPS * TAPS}):
                 for lane in range({WIDTH}):
                     independent()
                     v = load_float32(patch, tap * {WIDTH} + lane)
                     check += v * float32(0)
-                    store_float32(to, lane * {TAPS * TAPS} + tap, v)
+                    store_RESULT(to, lane * {TAPS * TAPS} + tap, v)
     store_int64(space, me * (space_step // 8), int64(check != check))
     barrier()
     spoiled = int64(0)
@@ -103,11 +110,10 @@ DIRECT
 """
 
 
-def _source() -> str:
+def weight_grad(dtype: str, result: str) -> str:
+    """Source of `weight_grad`, for images and a result of these dtypes."""
     text = nested(_KERNEL, 0)
     for name, part, spaces in (("GRAD", GRAD, 12), ("DATA", DATA, 12), ("DIRECT", _DIRECT, 8)):
         text = text.replace(f"\n{name}\n", f"\n{nested(part, spaces)}\n")
-    return text
-
-
-WEIGHT_GRAD = _source()
+    text = text.replace("RESULT_SIZE", str(itemsize(result))).replace("RESULT", result)
+    return filled(text, dtype)

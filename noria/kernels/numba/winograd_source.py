@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textwrap import indent
 
+from noria.core.dtypes import itemsize
 from noria.kernels.numba import gemm
 from noria.kernels.numba.linear import ACTIVATIONS
 from noria.kernels.numba.tile_sizes import PANEL, WIDTH
@@ -20,11 +21,9 @@ def reading(names: str) -> str:
 _READ = reading("""
     x factors bias residual out weight high wide ins out_high out_wide outs top left tiles_down
     tiles_across tiles block shared data data_row data_step sums sums_step space space_step product
-    pack
 """)
-TABLE = (
-    -(-8 * (gemm.FIELDS + gemm.PACK_FIELDS) // 64) * 64
-)  # bytes of the two tables of a thread, in whole lines
+TABLE = -(-8 * gemm.FIELDS // 64) * 64  # bytes of the table of a product, in whole lines
+CHUNK = 16  # tiles that are repaired at once
 
 # Sets number, y, across: which image a tile is of, and where its outputs begin.
 PLACE = f"""
@@ -35,18 +34,22 @@ across = (rest - rest // tiles_across * tiles_across) * {OUTPUTS}
 """
 
 # The transform of a tile of {side}x{side} pixels of {image} to {target}. A tile over a border is
-# first copied to a place of its own, with zeros around.
+# first copied to a place of its own, with zeros around, and one of halves is made float32 there.
 _FACTORS = """
-source = {image} + ((number * {high} + y) * {wide} + across) * {channels} * 4
-row = {wide} * {channels} * 4
-if y < 0 or across < 0 or y + {side} > {high} or across + {side} > {wide}:
-    fill_bytes(patch, 0, {side} * {side} * {channels} * 4)
+source = {image} + ((number * {high} + y) * {wide} + across) * {channels} * SIZE
+row = {wide} * {channels} * SIZE
+within = y >= 0 and across >= 0 and y + {side} <= {high} and across + {side} <= {wide}
+if SIZE != 4 or not within:
+    if not within:
+        fill_bytes(patch, 0, {side} * {side} * {channels} * 4)
     begin = max(across, 0)
-    count = min(across + {side}, {wide}) - begin
+    count = (min(across + {side}, {wide}) - begin) * {channels}
     for i in range(max(-y, 0), min({high} - y, {side})):
         to = patch + (i * {side} + begin - across) * {channels} * 4
-        from_ = source + i * row + (begin - across) * {channels} * 4
-        copy_bytes(to, from_, count * {channels} * 4)
+        from_ = source + i * row + (begin - across) * {channels} * SIZE
+        for c in range(count):
+            independent()
+            store_float32(to, c, load_DTYPE(from_, c))
     source = patch
     row = {side} * {channels} * 4
 to = {target} + t * {target}_row
@@ -80,8 +83,22 @@ for position in range(from_position, to_position):
     call1(product, table)
 """
 
-# Bias, residual and activation are applied to a tile while it lies in the first cache. A tile with
-# an infinity or a NaN is put on the list: both spread over the whole tile in the transforms.
+# From sums of a tile that lie at `lines`, in the first cache, to the output.
+_WRITE = f"""
+for i in range(min({OUTPUTS}, out_high - y)):
+    for j in range(min({OUTPUTS}, out_wide - across)):
+        line = lines + (i * {OUTPUTS} + j) * outs * 4
+        pixel = ((number * out_high + y + i) * out_wide + across + j) * outs * SIZE
+        for c in range(outs):
+            independent()
+            v = load_float32(line, c)
+            check += v * float32(0)
+            v = VALUE
+            store_DTYPE(out + pixel, c, ACTIVATED)
+"""
+
+# A tile with an infinity or a NaN is put on the list: both spread over the whole tile in the
+# transforms.
 _RESULT = f"""
 for t in range(low, high_tile):
     tile = first + t
@@ -89,17 +106,9 @@ for t in range(low, high_tile):
     for c in range(0, outs * 4, {4 * WIDTH}):
         source = sums + t * outs * 4 + c
         winograd_result(source, sums_step * {SIDE}, sums_step, patch + c, outs * 4)
+    lines = patch
     check = float32(0)
-    for i in range(min({OUTPUTS}, out_high - y)):
-        for j in range(min({OUTPUTS}, out_wide - across)):
-            line = patch + (i * {OUTPUTS} + j) * outs * 4
-            pixel = ((number * out_high + y + i) * out_wide + across + j) * outs * 4
-            for c in range(outs):
-                independent()
-                v = load_float32(line, c)
-                check += v * float32(0)
-                v = VALUE
-                store_float32(out + pixel, c, ACTIVATED)
+    WRITE
     if check != check:
         store_int64(list_, spoiled, tile)
         spoiled += 1
@@ -109,50 +118,40 @@ for t in range(low, high_tile):
 _REPAIR = f"""
 if spoiled > 0:
     store_int64(table, {gemm.A_ROW}, ins * 4)
-    store_int64(table, {gemm.C_ROW}, outs * 4)
-    store_int64(table, {gemm.ACCUMULATE}, 1)
+    store_int64(table, {gemm.A}, patch)
     store_int64(table, {gemm.B}, panels)
-    packing = table + {8 * gemm.FIELDS}
-    store_int64(packing, {gemm.SOURCE_ROW}, ROW_BYTES)
-    store_int64(packing, {gemm.SOURCE_STEP}, COLUMN_BYTES)
-    store_int64(packing, {gemm.TARGET}, panels)
-    store_int64(packing, {gemm.PACK_K}, ins)
-    store_int64(packing, {gemm.PACK_N}, outs)
-    for s in range(spoiled):
-        tile = load_int64(list_, s)
-        PLACE
-        count = min({OUTPUTS}, out_wide - across) * outs * 4
-        for i in range(min({OUTPUTS}, out_high - y)):
-            fill_bytes(out + ((number * out_high + y + i) * out_wide + across) * outs * 4, 0, count)
+    store_int64(table, {gemm.ACCUMULATE}, 1)
+for begin_list in range(0, spoiled, {CHUNK}):
+    end_list = min(begin_list + {CHUNK}, spoiled)
+    fill_bytes(anew, 0, {CHUNK * OUTPUTS**2 * 4} * outs)
     for tap in range({TAPS * TAPS}):
         down = tap // {TAPS} - top
         right = tap % {TAPS} - left
-        store_int64(packing, {gemm.SOURCE}, weight + SOURCE_TAP * 4)
-        call1(pack, packing)
-        for s in range(spoiled):
+        for c in range(ins):
+            for o in range(outs):
+                v = load_DTYPE(weight, c * ROW + o * COLUMN + SOURCE_TAP)
+                store_float32(panels, (o // {PANEL} * ins + c) * {PANEL} + o % {PANEL}, v)
+        for s in range(begin_list, end_list):
             tile = load_int64(list_, s)
             PLACE
             begin = max(across, -right)
             count = min(min(across + {OUTPUTS}, out_wide), wide - right) - begin
             store_int64(table, {gemm.M}, count)
             for i in range(max(y, -down), min(min(y + {OUTPUTS}, out_high), high - down)):
-                at = ((number * high + i + down) * wide + begin + right) * ins * 4
-                to = ((number * out_high + i) * out_wide + begin) * outs * 4
-                store_int64(table, {gemm.A}, x + at)
-                store_int64(table, {gemm.C}, out + to)
+                at = ((number * high + i + down) * wide + begin + right) * ins * SIZE
+                for c in range(count * ins):
+                    independent()
+                    store_float32(patch, c, load_DTYPE(x + at, c))
+                place = ((s - begin_list) * {OUTPUTS} + i - y) * {OUTPUTS} + begin - across
+                store_int64(table, {gemm.C}, anew + place * outs * 4)
                 if count > 0:
                     call1(product, table)
-    for s in range(spoiled):
+    for s in range(begin_list, end_list):
         tile = load_int64(list_, s)
         PLACE
-        for i in range(min({OUTPUTS}, out_high - y)):
-            for j in range(min({OUTPUTS}, out_wide - across)):
-                pixel = ((number * out_high + y + i) * out_wide + across + j) * outs * 4
-                for c in range(outs):
-                    independent()
-                    v = load_float32(out + pixel, c)
-                    v = VALUE
-                    store_float32(out + pixel, c, ACTIVATED)
+        lines = anew + (s - begin_list) * {OUTPUTS**2 * 4} * outs
+        check = float32(0)
+        WRITE
 """
 
 _KERNEL = f"""
@@ -164,7 +163,8 @@ def winograd(args):
     table = space
     list_ = space + {TABLE}
     patch = list_ + (tiles + 7) // 8 * 64
-    panels = patch + {POSITIONS} * max(ins, outs) * 4
+    anew = patch + {POSITIONS} * max(ins, outs) * 4
+    panels = anew + {CHUNK * OUTPUTS**2 * 4} * outs
     factors_step = (outs + {PANEL - 1}) // {PANEL} * {4 * PANEL} * ins
     spoiled = int64(0)
     begin_tile = int64(0)
@@ -179,18 +179,18 @@ def winograd(args):
         end_tile = tiles * (me + 1) // team
         data += me * data_step * {POSITIONS}
         sums += me * sums_step * {POSITIONS}
+    store_int64(table, {gemm.B_PANEL}, {4 * PANEL} * ins)
+    store_int64(table, {gemm.N}, outs)
+    store_int64(table, {gemm.A_ROW}, data_row)
+    store_int64(table, {gemm.A_STEP}, 4)
+    store_int64(table, {gemm.B_ROW}, {4 * PANEL})
+    store_int64(table, {gemm.C_ROW}, outs * 4)
+    store_int64(table, {gemm.K}, ins)
+    store_int64(table, {gemm.ACCUMULATE}, 0)
     for first in range(begin_tile, end_tile, block):
         low = int64(0)
         high_tile = min(block, end_tile - first)
-        store_int64(table, {gemm.B_PANEL}, {4 * PANEL} * ins)
         store_int64(table, {gemm.M}, high_tile)
-        store_int64(table, {gemm.N}, outs)
-        store_int64(table, {gemm.A_ROW}, data_row)
-        store_int64(table, {gemm.A_STEP}, 4)
-        store_int64(table, {gemm.B_ROW}, {4 * PANEL})
-        store_int64(table, {gemm.C_ROW}, outs * 4)
-        store_int64(table, {gemm.K}, ins)
-        store_int64(table, {gemm.ACCUMULATE}, 0)
         if shared:
             low = high_tile * me // team
             high_tile = high_tile * (me + 1) // team
@@ -209,38 +209,55 @@ REPAIR
 """
 
 
-def nested(text: str, spaces: int) -> str:
-    """With the lines that PLACE stands for, indented."""
+def repair_bytes(ins: int, outs: int) -> int:
+    """Of the sums of a CHUNK of tiles and a tap's weights in panels."""
+    return CHUNK * OUTPUTS**2 * 4 * outs + gemm.packed_bytes(ins, outs)
+
+
+def nested(text: str, spaces: int, **parts: str) -> str:
+    """The text further in, with the lines that each name stands for as far in as the name."""
     lines = []
-    for line in text.strip().splitlines():
-        head = line[: len(line) - len(line.lstrip())]
-        lines += [indent(PLACE.strip(), head)] if line.strip() == "PLACE" else [line]
+    for line in text.strip("\n").splitlines():
+        part = {"PLACE": PLACE, **parts}.get(line.strip())
+        inner = nested(part, 0, **parts).strip("\n") if part else line
+        lines.append(indent(inner, line[: len(line) - len(line.lstrip())]) if part else line)
     return indent("\n".join(lines), " " * spaces)
 
 
-def convolution(bias: bool, residual: bool, activation: str | None, flipped: bool) -> str:
-    """Source of `winograd`, the convolution or, flipped, its gradient by the input."""
-    value = "v" + (" + load_float32(bias, c)" if bias else "")
-    value += " + load_float32(residual + pixel, c)" if residual else ""
-    text = nested(_KERNEL, 0)
+def filled(text: str, dtype: str) -> str:
+    """For images and weights of that dtype."""
+    return text.replace("DTYPE", dtype).replace("SIZE", str(itemsize(dtype)))
+
+
+def convolution(
+    bias: str | None, residual: bool, activation: str | None, flipped: bool, dtype: str
+) -> str:
+    """Source of `winograd`, the convolution or, flipped, its gradient by the input.
+
+    bias: its dtype
+    """
+    value = "v" + (f" + load_{bias}(bias, c)" if bias else "")
+    value += " + load_DTYPE(residual + pixel, c)" if residual else ""
+    text = nested(_KERNEL, 0, WRITE=_WRITE)
     for name, part, spaces in (
         ("DATA", DATA, 12),
         ("PRODUCTS", _PRODUCTS, 8),
         ("RESULT", _RESULT, 8),
         ("REPAIR", _REPAIR, 4),
     ):
-        text = text.replace(f"\n{name}\n", f"\n{nested(part, spaces)}\n")
+        text = text.replace(f"\n{name}\n", f"\n{nested(part, spaces, WRITE=_WRITE)}\n")
     text = text.replace("VALUE", value)
     text = text.replace("ACTIVATED", ACTIVATIONS[activation].format(v="v"))
-    row, column = ("outs * TAP", "TAP") if flipped else ("TAP", "ins * TAP")
-    text = text.replace("ROW_BYTES", row).replace("COLUMN_BYTES", column)
-    text = text.replace("SOURCE_TAP", f"({TAPS * TAPS - 1} - tap)" if flipped else "tap")
-    return text.replace("TAP", str(TAPS * TAPS * 4))
+    taps = TAPS * TAPS
+    row, column = (f"outs * {taps}", f"{taps}") if flipped else (f"{taps}", f"ins * {taps}")
+    text = text.replace("ROW", row).replace("COLUMN", column)
+    text = text.replace("SOURCE_TAP", f"{taps - 1} - tap" if flipped else "tap")
+    return filled(text, dtype)
 
 
 # A weight [O, I, TAPS, TAPS] to one matrix a position, in panels. `row` and `column` are the bytes
 # between the weights of two inputs and of two outputs of the product.
-FACTORS = f"""
+_FACTOR = f"""
 def factors(args):
     weight = load_int64(args, 0)
     target = load_int64(args, 1)
@@ -260,8 +277,13 @@ def factors(args):
                     from_ = tap
                     if flipped:
                         from_ = {TAPS * TAPS - 1} - tap
-                    store_float32(space, tap * {WIDTH} + lane, load_float32(source, from_))
+                    store_float32(space, tap * {WIDTH} + lane, load_DTYPE(source, from_))
             to = target + ((o // {PANEL} * ins + i) * {PANEL} + o % {PANEL}) * 4
             winograd_kernel(space, {TAPS * WIDTH * 4}, {WIDTH * 4}, to, step)
     return 0
 """
+
+
+def factors(dtype: str) -> str:
+    """Source of `factors`, for weights of that dtype."""
+    return filled(_FACTOR, dtype)

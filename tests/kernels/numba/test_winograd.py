@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from noria.core.flags import flags
-from noria.kernels.numba.winograd import FEW_TILES, Shape
+from noria.kernels.numba.winograd import AMX, FEW_TILES, Shape
 from noria.kernels.numba.winograd_matrix import OUTPUTS
 from noria.testing.case import arr
 from noria.testing.kernel import check_kernel
 
 FORWARD, INPUT_GRAD = "numba:winograd", "numba:winograd_input_grad"
+halves = pytest.mark.skipif(AMX, reason="the CPU has matrix units for halves")
 # batch, inputs, outputs, image, padding
 CASES = [
     (2, 32, 48, (9, 7), 1),
@@ -23,17 +24,17 @@ MANY = (5, 32, 32, (22, 18), 1)  # more than a block for each thread
 NARROW = (2, 128, 144, (7, 7), 1)  # all threads at all tiles
 
 
-def check(case, grad=False, **options):
+def check(case, grad=False, dtype="float32", **options):
     n, ins, outs, (high, wide), padding = case
     pads = [padding] * 4 if isinstance(padding, int) else padding
-    weight = arr(outs, ins, 3, 3)
+    weight = arr(outs, ins, 3, 3, dtype=dtype)
     options = {"tol": 1e-4, "special": True, **options}
     if grad:
-        g = arr(n, outs, high + pads[0] + pads[2] - 2, wide + pads[1] + pads[3] - 2)
+        g = arr(n, outs, high + pads[0] + pads[2] - 2, wide + pads[1] + pads[3] - 2, dtype=dtype)
         how = {"padding": padding, "sizes": (high, wide)}
         check_kernel("conv2d_input_grad", [g, weight], how, kernel=INPUT_GRAD, **options)
     else:
-        x = arr(n, ins, high, wide)
+        x = arr(n, ins, high, wide, dtype=dtype)
         check_kernel("conv2d", [x, weight], {"padding": padding}, kernel=FORWARD, **options)
 
 
@@ -45,6 +46,21 @@ def test_the_convolution(case):
 @pytest.mark.parametrize("case", [*CASES, MANY, NARROW], ids=str)
 def test_the_gradient_by_the_input(case):
     check(case, grad=True)
+
+
+@halves
+@pytest.mark.parametrize("case", [*CASES[:2], NARROW], ids=str)
+def test_halves_are_summed_in_float32(case):
+    for grad in (False, True):
+        check(case, grad, dtype="bfloat16", tol=1e-2)
+
+
+@halves
+def test_halves_beside_a_bias_of_float32():
+    x, weight = (arr(*s, dtype="bfloat16") for s in ((2, 32, 9, 6), (48, 32, 3, 3)))
+    how, options = {"padding": 1, "activation": "relu"}, {"kernel": FORWARD, "tol": 1e-2}
+    residual = arr(2, 48, 9, 6, dtype="bfloat16")
+    check_kernel("fused_conv2d", [x, weight, arr(48), residual], how, **options)
 
 
 def test_any_batch_and_none():

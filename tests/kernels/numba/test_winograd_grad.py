@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from noria.kernels.numba.winograd import AMX
 from noria.testing.case import arr
 from noria.testing.kernel import check_kernel
 
@@ -19,12 +20,12 @@ CASES = [
 ]
 
 
-def check(case, **options):
+def check(case, dtype="float32", **options):
     n, ins, outs, (high, wide), padding = case
     pads = [padding] * 4 if isinstance(padding, int) else padding
-    g = arr(n, outs, high + pads[0] + pads[2] - 2, wide + pads[1] + pads[3] - 2)
+    g = arr(n, outs, high + pads[0] + pads[2] - 2, wide + pads[1] + pads[3] - 2, dtype=dtype)
     how = {"padding": padding, "kernel": (3, 3)}
-    inputs = [arr(n, ins, high, wide), g]
+    inputs = [arr(n, ins, high, wide, dtype=dtype), g]
     check_kernel("conv2d_weight_grad", inputs, how, kernel=KERNEL, **{"tol": 1e-4, **options})
 
 
@@ -32,6 +33,14 @@ def check(case, **options):
 def test_the_gradient(case):
     # Beside padding the definition multiplies zeros by what may be infinite; no kernel does.
     check(case, special=case[4] == 0)
+
+
+@pytest.mark.skipif(AMX, reason="the CPU has matrix units for halves")
+@pytest.mark.parametrize("result", [None, "float32"])
+def test_halves_are_summed_in_float32(result):
+    x, g = arr(2, 32, 9, 7, dtype="bfloat16"), arr(2, 48, 9, 7, dtype="bfloat16")
+    how = {"padding": 1, "kernel": (3, 3), "dtype": result}
+    check_kernel("conv2d_weight_grad", [x, g], how, kernel=KERNEL, tol=1e-2)
 
 
 def test_any_batch_and_none():

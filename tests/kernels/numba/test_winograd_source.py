@@ -4,13 +4,14 @@ import ast
 
 import pytest
 
-from noria.kernels.numba.winograd_source import FACTORS, TABLE, convolution, nested, reading
+from noria.kernels.numba.winograd_source import TABLE, convolution, factors, nested, reading
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("flipped", [False, True])
 @pytest.mark.parametrize("activation", [None, "relu"])
-def test_each_is_one_function_with_nothing_left_to_fill_in(flipped, activation):
-    source = convolution(True, True, activation, flipped)
+def test_each_is_one_function_with_nothing_left_to_fill_in(flipped, activation, dtype):
+    source = convolution("float32", True, activation, flipped, dtype)
     (function,) = ast.parse(source).body
     assert function.name == "winograd"
     names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
@@ -18,8 +19,8 @@ def test_each_is_one_function_with_nothing_left_to_fill_in(flipped, activation):
 
 
 def test_what_is_absent_is_not_read():
-    assert "load_float32(bias" not in convolution(False, False, None, False)
-    assert "load_float32(residual" not in convolution(True, False, None, False)
+    assert "load_float32(bias" not in convolution(None, False, None, False, "float32")
+    assert "load_float32(residual" not in convolution("float32", False, None, False, "float32")
 
 
 def test_numbers_are_read_in_order():
@@ -32,4 +33,4 @@ def test_a_place_is_written_at_its_indentation():
 
 
 def test_the_tables_end_at_a_line():
-    assert TABLE % 64 == 0 and ast.parse(FACTORS).body[0].name == "factors"
+    assert TABLE % 64 == 0 and ast.parse(factors("float32")).body[0].name == "factors"
