@@ -156,7 +156,7 @@ def tanh(x: Value) -> Value:
 def gate(x: Value) -> Value:
     """The sigmoid where it is a normal number (|x| <= 87), held there outside, in half the
     instructions of one that is exact down to the denormals."""
-    n, r = _reduce(clamp(x, -87.0, 87.0) * -1.0)
+    n, r = _reduce(clamp(-x, -87.0, 87.0))
     scale = _power_of_two(n)
     return 1.0 / fma(_exp_less_one(r), scale, scale + 1.0)
 

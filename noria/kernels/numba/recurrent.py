@@ -59,29 +59,31 @@ def pack(args):
     return 0
 """
 
-# The same weight as the backward product reads it: for each slice of units panels of its columns.
+# The same weight as the backward product reads it: for each slice of units its rows of all gates,
+# in panels of columns.
 _PACK_BACKWARD = """
 def pack_backward(args):
     weight = load_int64(args, 0)
     packed = load_int64(args, 1)
     size = load_int64(args, 2)
-    depth = load_int64(args, 3)
+    gates = load_int64(args, 3)
     units = load_int64(args, 4)
     slices = load_int64(args, 5)
     blocks = (size + units - 1) // units
+    panels = (size + PANEL - 1) // PANEL
     team = team_size()
-    me = thread_id()
-    number = 0
-    for slice in range(slices):
-        end = min(blocks * (slice + 1) // slices * units, size)
-        for u in range(blocks * slice // slices * units, end, PANEL):
-            if number % team == me:
-                some = min(PANEL, end - u)
-                for k in range(depth):
-                    at = packed + (number * depth + k) * PANEL * 4
-                    copy_bytes(at, weight + (k * size + u) * 4, some * 4)
-                    fill_bytes(at + some * 4, 0, (PANEL - some) * 4)
-            number += 1
+    for number in range(thread_id(), slices * panels, team):
+        slice = number // panels
+        u = number % panels * PANEL
+        some = min(PANEL, size - u)
+        begin = blocks * slice // slices * units
+        width = min(blocks * (slice + 1) // slices * units, size) - begin
+        at = packed + (begin * panels + width * (number % panels)) * gates * PANEL * 4
+        for gate in range(gates):
+            for k in range(gate * size + begin, gate * size + begin + width):
+                copy_bytes(at, weight + (k * size + u) * 4, some * 4)
+                fill_bytes(at + some * 4, 0, (PANEL - some) * 4)
+                at += PANEL * 4
     return 0
 """
 
@@ -131,18 +133,18 @@ class Layer:
         """Offsets in the scratch memory."""
         padded, room = self.blocks * self.units, self.rows // self.grid.groups + 1
         slots, team = room * self.grid.groups, self.grid.groups * self.grid.slices
-        gates = self.cell.gates * self.size * slots * 4 if self.backward else 0
-        other = 0 if self.backward else 4 * slots * padded
+        gates, slices = self.cell.gates * self.size, self.grid.slices
+        parts = 8 * slots * slices * padded if self.backward and slices > 1 else 0
         self.private = private_bytes(self.cell, self.sweep)
         sizes = {
             "keys": 8 * self.rows,
             "counters": LINE * self.grid.groups,
             "lists": 24 * max(room * team, self.rows + 1),
             "h": 4 * slots * padded,
-            "h_other": other,
+            "h_other": 0 if self.backward else 4 * slots * padded,
             "state": 4 * slots * padded,
-            "dz": gates,
-            "dz_other": gates,
+            "dz": slots * (4 * gates + LINE * slices) if self.backward else 0,
+            "parts": parts,
             "private": self.private * team,
         }
         self.offsets, at = {}, 0
@@ -160,9 +162,8 @@ class Layer:
                 _PACK_BACKWARD,
                 ("backward", self.units, grid.slices),
             )
-            rest = [self.size, gates * self.size, self.units, grid.slices]
-            panels = sum(-(-n // PANEL) for n in self._slices())
-            nbytes = panels * PANEL * gates * self.size * 4
+            rest = [self.size, gates, self.units, grid.slices]
+            nbytes = gemm.packed_bytes(gates * self.size, self.size)
         else:
             entry, text, key = "pack", _PACK, ("forward", self.units, gates)
             tile = tile_columns(self.cell)
@@ -175,12 +176,6 @@ class Layer:
             return [launch(name, text, entry, table, threads=self.threads, bytes=2 * nbytes)]
 
         return Pack(self.weight, ("recurrent", *key), nbytes, emit)
-
-    def _slices(self) -> list[int]:
-        """Units of each slice."""
-        edges = [self.blocks * s // self.grid.slices * self.units for s in range(self.grid.slices)]
-        ends = [*edges[1:], self.size]
-        return [min(b, self.size) - a for a, b in zip(edges, ends, strict=True)]
 
     def function(self) -> NativeFunction:
         """The compiled kernel."""

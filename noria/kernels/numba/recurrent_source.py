@@ -9,7 +9,10 @@ Units are worked on in blocks of UNITS lanes. Where the size of the layer cuts a
 pass through a stage of whole vectors, so that the arithmetic is vectors everywhere.
 
 Arrays of the kernel's own, for each row of each group: `h` and `h_other`, read and written by a
-step in turn, and `state`, all padded to whole blocks; `dz` and `dz_other`, of all gates.
+step in turn, and `state`, all padded to whole blocks. The backward kernel has `dz`, the gradients
+of each member's gates. They never leave it: a member multiplies them with its rows of the weight,
+and of what this makes of the gradient of h, for all units, the members meet to take their own
+(`parts`, two in turn). That is a quarter of the memory between cores, if there are four gates.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from textwrap import indent
 
 from noria.kernels.numba import gemm
 from noria.kernels.numba.recurrent_cells import Cell, Slot, Sweep
@@ -30,7 +34,7 @@ LINE = 64
 NUMBERS = [
     *("weight", "splits", "first", "first_state", "last", "last_state"),
     *("total", "rows", "size", "padded", "reverse", "groups", "slices"),
-    *("keys", "counters", "lists", "h", "h_other", "state", "dz", "dz_other"),
+    *("keys", "counters", "lists", "h", "h_other", "state", "dz", "parts"),
     *("private", "private_size", "product", "begin_step", "end_step"),
 ]
 
@@ -73,6 +77,7 @@ def source(cell: Cell, backward: bool, splits: str, solo: bool = False) -> str:
     body = re.sub("^( *)CUT_LANES$", lambda m: lanes.text(m[1], True), body, flags=re.MULTILINE)
     text = f"def recurrent(args):\n{table}{_CHECK}{_SORT}{_DEAL}{body}"
     text = text.replace("MEET", _MEET).replace("SPLITS", splits)
+    text = re.sub("^( *)SUM$", lambda m: indent(_SUM.strip(), m[1]), text, flags=re.MULTILINE)
     if solo:
         text = text.replace("thread_id()", "0").replace("team_size()", "1")
         text = text.replace("    barrier()\n", "")
@@ -141,6 +146,7 @@ _DEAL = """
     group = me % groups
     first_slice = me // groups
     last_slice = first_slice + 1
+    all_groups = groups
     if alone:
         groups = 1
         last_slice = slices
@@ -172,8 +178,7 @@ _DEAL = """
     h += group * room * padded * 4
     h_other += group * room * padded * 4
     state += group * room * padded * 4
-    dz += group * room * size * GATES * 4
-    dz_other += group * room * size * GATES * 4
+    dz += group * room * (size * GATES + slices * (LINE // 4)) * 4
     zeros = private + me * private_size
     stage = zeros + UNITS * 4
     table = stage + STAGES * UNITS * 4
@@ -258,52 +263,66 @@ _FORWARD = """
 
 _BACKWARD = """
     store_int64(table, AT_B_PANEL, 0)
-    store_int64(table, AT_A_ROW, size * GATES * 4)
     store_int64(table, AT_C_ROW, padded * 4)
-    depth = size * GATES
-    lanes = units % UNITS  # of the last block, if it is cut
-    whole_end = first_unit + units - lanes
+    columns = (size + PANEL - 1) // PANEL * PANEL
+    parts += group * slices * room * padded * 4
+    half = all_groups * slices * room * padded * 4
     active = count
     for t in range(begin_step, steps):
+        if t > begin_step:
+            SUM
         while active > 0 and load_int64(lists, 3 * active - 2) <= t:
             active -= 1
-        for r in range(active):
-            place = load_int64(lists, 3 * r + 2) + towards * t
-            ends = load_int64(lists, 3 * r + 1) == t + 1
-            for u in range(first_unit, whole_end, UNITS):
+        for slice in range(first_slice, last_slice):
+            begin = blocks * slice // slices * UNITS
+            width = min(blocks * (slice + 1) // slices * UNITS, size) - begin
+            lanes = width % UNITS  # of the last block, if it is cut
+            line = (width * GATES + LINE // 4) * 4
+            handed = dz + (begin * GATES + slice * (LINE // 4)) * room * 4
+            for r in range(active):
+                place = load_int64(lists, 3 * r + 2) + towards * t
+                ends = load_int64(lists, 3 * r + 1) == t + 1
+                for u in range(begin, begin + width - lanes, UNITS):
+                    at = (r * padded + u) * 4
+                    p_dh = h + at
+                    p_state = state + at
+                    WHOLE_LANES
+            for r in range(active if lanes > 0 else 0):
+                place = load_int64(lists, 3 * r + 2) + towards * t
+                ends = load_int64(lists, 3 * r + 1) == t + 1
+                u = begin + width - lanes
                 at = (r * padded + u) * 4
                 p_dh = h + at
                 p_state = state + at
-                WHOLE_LANES
-        for r in range(active if lanes > 0 else 0):
-            place = load_int64(lists, 3 * r + 2) + towards * t
-            ends = load_int64(lists, 3 * r + 1) == t + 1
-            u = whole_end
-            at = (r * padded + u) * 4
-            p_dh = h + at
-            p_state = state + at
-            CUT_LANES
-        MEET
-        depth = DEPTH if active > ROWS else size * GATES
+                CUT_LANES
+        to = h
+        if goal > 0:
+            to = parts + t % 2 * half + first_slice * room * padded * 4
         store_int64(table, AT_M, active)
-        panel = weight
-        for slice in range(last_slice):
+        for slice in range(first_slice, last_slice):
             begin = blocks * slice // slices * UNITS
-            end = min(blocks * (slice + 1) // slices * UNITS, size)
-            for u in range(begin, end, PANEL):
-                if slice >= first_slice:
-                    store_int64(table, AT_C, h + u * 4)
-                    store_int64(table, AT_N, min(PANEL, end - u))
-                    for k in range(0, size * GATES, depth):
-                        store_int64(table, AT_A, dz + k * 4)
-                        store_int64(table, AT_B, panel + k * PANEL * 4)
-                        store_int64(table, AT_K, min(depth, size * GATES - k))
-                        store_int64(table, AT_ACCUMULATE, max(ADDS, min(k, 1)))
-                        call1(product, table)
-                panel += size * GATES * PANEL * 4
-        swap = dz
-        dz = dz_other
-        dz_other = swap
+            width = min(blocks * (slice + 1) // slices * UNITS, size) - begin
+            handed = dz + (begin * GATES + slice * (LINE // 4)) * room * 4
+            panel = weight + begin * GATES * columns * 4
+            adds = 0
+            if goal == 0:
+                adds = max(ADDS, slice - first_slice)
+            depth = DEPTH if active > ROWS else width * GATES
+            store_int64(table, AT_A_ROW, (width * GATES + LINE // 4) * 4)
+            for u in range(0, size, PANEL):
+                store_int64(table, AT_C, to + u * 4)
+                store_int64(table, AT_N, min(PANEL, size - u))
+                for k in range(0, width * GATES, depth):
+                    store_int64(table, AT_A, handed + k * 4)
+                    store_int64(table, AT_B, panel + k * PANEL * 4)
+                    store_int64(table, AT_K, min(depth, width * GATES - k))
+                    store_int64(table, AT_ACCUMULATE, min(adds + k, 1))
+                    call1(product, table)
+                panel += width * GATES * PANEL * 4
+        MEET
+    t = steps
+    if steps > begin_step:
+        SUM
     for i in range(count):
         to = (load_int64(lists, 3 * i) * size + first_unit) * 4
         at = (i * padded + first_unit) * 4
@@ -313,13 +332,30 @@ _BACKWARD = """
     return 0
 """
 
+# The gradient of h, of a member's units: the sum of what the members of its group found from the
+# gates of theirs, in the step before, which `active` rows had.
+_SUM = """
+for slice in range(slices if goal > 0 else 0):
+    found = parts + (t - 1) % 2 * half + slice * room * padded * 4
+    for r in range(active):
+        at = (r * padded + first_unit) * 4
+        p_dh = h + at
+        p_found = found + at
+        for l in range(units if slice == 0 and ADDS == 0 else 0):
+            independent()
+            store_float32(p_dh, l, load_float32(p_found, l))
+        for l in range(0 if slice == 0 and ADDS == 0 else units):
+            independent()
+            store_float32(p_dh, l, load_float32(p_dh, l) + load_float32(p_found, l))
+"""
+
 
 class _Lanes:
     """The lines of a cell for one block of one row, between pointers and stages."""
 
     def __init__(self, cell: Cell, sweep: Sweep, backward: bool) -> None:
         gates = range(cell.gates) if backward else ()
-        handed = tuple(Slot(f"dz{k}", "dz", cell.gates, k, at="handed") for k in gates)
+        handed = tuple(Slot(f"dz{k}", "handed", cell.gates, k, at="handed") for k in gates)
         self.loads, self.stores = sweep.loads, (*sweep.stores, *handed)
         self.stages = len(self.loads) + len(self.stores)
         self.product, self.lines = cell.product, sweep.lines
@@ -384,7 +420,7 @@ def _pointer(slot: Slot) -> list[str]:
     if slot.at == "all":
         return [f"{start}({slot.block} * size + u) * 4"]
     if slot.at == "handed":
-        return [f"{start}((r * {slot.blocks} + {slot.block}) * size + u) * 4"]
+        return [f"{start}r * line + ({slot.block} * width + u - begin) * 4"]
     if slot.at == "step":
         return [f"{start}((place * {slot.blocks} + {slot.block}) * size + u) * 4"]
     return [
