@@ -30,6 +30,7 @@ from noria.kernels.registry import (
 from noria.passes.eliminate_common_ops import signature
 from noria.passes.liveness import fixed_values, unchanged_state
 from noria.passes.nested import SEALED
+from noria.runtime.order import low_peak
 
 REORDER = "reorder"  # a step the planner adds: the same value in another memory layout
 
@@ -117,7 +118,7 @@ def make_plan(
     layouts: of the memory of inputs, by name; default row-major
     """
     engines = enabled_engines() if engines is None else engines
-    order = schedule(program)
+    order = low_peak(program, schedule(program))
     dynamic = _dynamic(program, order)
     checks: list[Check] = []
     planner = _Planner(program, _once(program, order, dynamic), engines)
