@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from math import prod
 
+from noria.core.dtypes import itemsize
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import jit
@@ -22,14 +23,13 @@ from noria.kernels.numba.conv_weight_grad_source import (
     BY_OUTPUTS,
     BY_PANELS,
     BY_PIXELS,
-    FIELDS,
-    GROUP,
-    MULTIPLY,
-    SOURCE,
+    multiply,
+    source,
+    table_bytes,
 )
-from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.launch import launch, need_one
 from noria.kernels.numba.parallel import thread_count
-from noria.kernels.numba.tile_sizes import PANEL, ROWS, WIDTH
+from noria.kernels.numba.tile_sizes import PAIRS, PANEL, WIDTH
 from noria.kernels.registry import (
     LAST,
     PLAIN,
@@ -43,7 +43,7 @@ from noria.kernels.registry import (
 )
 from noria.ops.window import slide
 
-DEPTH = 128  # pixels of a block: a panel of x is then 32 KB
+DEPTH = 128  # pixels of a block, twice as many of bfloat16: a panel of x is then 32 KB
 LEAST = PANEL  # channels of x: with fewer, tiles of part of a panel, oneDNN was faster
 LONG = 16  # times as many pixels as sums, and adding up what threads have costs nothing
 
@@ -56,14 +56,17 @@ def _sharing(pixels: int, outs: int, columns: int, threads: int) -> int:
 
 
 class WeightGrad(Kernel):
-    """float32, two spatial axes, one group, channels for a panel."""
+    """float32 or bfloat16, two spatial axes, one group, channels for a panel; sums in float32."""
 
     name = "numba:conv_weight_grad"
     ops = ("conv2d_weight_grad",)
     priority = 10  # float32 and many channels only
 
     def accepts(self, op: Operator) -> None:
-        need(op, ("float32",))
+        if need_one(op, ("float32", "bfloat16")) == "bfloat16" and not PAIRS:
+            raise Declined("the CPU multiplies no bfloat16")
+        if op.outputs[0].dtype != "float32":
+            raise Declined(f"the gradient is {op.outputs[0].dtype}")
         if op.attrs["groups"] != 1:
             raise Declined("grouped")
 
@@ -80,12 +83,13 @@ class WeightGrad(Kernel):
         team = max(bound.threads, thread_count())
         taps, pixels = prod(kernel), g.size // outs
         how = _sharing(pixels, outs, taps * ins, team)
-        depth = min(DEPTH, pixels)
-        room = packed_bytes(outs, depth)
+        depth = min(DEPTH * 4 // itemsize(x.dtype), pixels)
+        room = table_bytes(x.dtype, outs, depth)
         direct = taps == 1 and how != BY_PIXELS
         parts = team if how == BY_PIXELS else 0 if direct else 1
         sizes = _window(bound, x, g, kernel)
-        tiles = jit.compile_source(MULTIPLY, "multiply")
+        tiles = jit.compile_source(multiply(x.dtype), "multiply")
+        text = source(x.dtype)
         flops = 2 * g.size * ins * taps
 
         def emit(in_: list[int], out_: list[int], packs: list[int], scratch: int) -> list[Call]:
@@ -93,16 +97,9 @@ class WeightGrad(Kernel):
             table = [*in_, sums, out_[0], scratch, room, how, depth, tiles.address]
             table += [pixels, ins, outs, taps, *sizes]
             work = {"threads": bound.threads, "ops": flops}
-            return [launch(self.name, SOURCE, "weight_grad", table, **work)]
+            return [launch(self.name, text, "weight_grad", table, **work)]
 
         return Prepared(emit, room * team + parts * out.nbytes, work=flops)
-
-
-def packed_bytes(outs: int, depth: int) -> int:
-    """Bytes of a thread's table and packed block: a panel of x, and groups of the gradient with
-    gaps between them."""
-    block = depth * 4 * PANEL + -(-outs // ROWS) * (depth * GROUP + 4 * WIDTH)
-    return -(-(8 * FIELDS + block) // 64) * 64
 
 
 def _window(bound: BoundOp, x: Array, g: Array, kernel: list[int]) -> list[int]:

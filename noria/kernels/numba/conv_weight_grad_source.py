@@ -18,12 +18,12 @@ _READ = "\n".join(
     f"    {name} = load_int64(args, {i})" for i, name in enumerate(n for row in _NAMES for n in row)
 )
 
-# Groups of the gradient of the block: [group][pixel][ROWS]. A whole vector is moved for each; what
-# is too much of it is written over by the next pixel, at last into a gap between groups.
+# Groups of the gradient of the block: [group][step][ROWS]. A whole vector is moved for each; what
+# is too much of it is written over by the next step, at last into a gap between groups.
 _PACK_GRADIENT = f"""
-for pixel in range(k):
-    row = gradient + (begin + pixel) * outs * 4
-    to = left + pixel * {GROUP}
+for step in range(steps):
+LINE
+    to = left + step * {GROUP}
     for group in range(first_group, fast_groups):
         copy_bytes(to, row + group * {GROUP}, {4 * WIDTH})
         to += next_group
@@ -33,38 +33,62 @@ for pixel in range(k):
     if whole_groups < last_group:
         copy_bytes(to, row + whole_groups * {GROUP}, (outs - whole_groups * {ROWS}) * 4)
 """
+_ONE_PIXEL = "    row = gradient + (begin + step) * outs * 4"
+# Two pixels, and zeros behind the last one of an odd number.
+_TWO_PIXELS = f"""
+    row = line
+    low = gradient + (begin + 2 * step) * outs * 2
+    some = range(first_group * {ROWS}, min(outs, last_group * {ROWS}))
+    if 2 * step + 1 < k:
+        for o in some:
+            independent()
+            store_uint32(line, o, pair(load_uint16(low, o), load_uint16(low + outs * 2, o)))
+    else:
+        for o in some:
+            independent()
+            store_uint32(line, o, pair(load_uint16(low, o), uint16(0)))
+""".strip("\n")
 
 # A panel of x, [pixel][PANEL], as a tap sees it from the pixels of the block.
-_PACK_X = f"""
-to = right
+_PACK_X = """
+to = PLACE
 pixel = begin
 while pixel < begin + k:
-    line = pixel // out_wide
-    ow = pixel - line * out_wide
+    line_of_image = pixel // out_wide
+    ow = pixel - line_of_image * out_wide
     count = min(out_wide - ow, begin + k - pixel)
-    image = line // out_high
-    ih = (line - image * out_high) * stride_high + down
+    image = line_of_image // out_high
+    ih = (line_of_image - image * out_high) * stride_high + down
     inside = (image * high + ih) * wide
-    low = min(max(ow, near), ow + count)
-    top = max(min(ow + count, far), low)
+    first = min(max(ow, near), ow + count)
+    end = max(min(ow + count, far), first)
     if ih < 0 or ih >= high:
-        low = top = ow + count
-    source = x + ((inside + low * stride_wide + across) * ins + column) * 4
-    fill_bytes(to, 0, (low - ow) * {4 * PANEL})
-    to += (low - ow) * {4 * PANEL}
-    if columns == {PANEL}:
-        for i in range(low, top):
-            copy_bytes(to, source, {4 * PANEL})
-            source += stride_wide * ins * 4
-            to += {4 * PANEL}
+        first = end = ow + count
+    source = x + ((inside + first * stride_wide + across) * ins + column) * ITEM
+    fill_bytes(to, 0, (first - ow) * ROW)
+    to += (first - ow) * ROW
+    if columns == PANEL:
+        for i in range(first, end):
+            copy_bytes(to, source, ROW)
+            source += stride_wide * ins * ITEM
+            to += ROW
     else:
-        for i in range(low, top):
-            copy_bytes(to, source, columns * 4)
-            source += stride_wide * ins * 4
-            to += {4 * PANEL}
-    fill_bytes(to, 0, (ow + count - top) * {4 * PANEL})
-    to += (ow + count - top) * {4 * PANEL}
+        for i in range(first, end):
+            copy_bytes(to, source, columns * ITEM)
+            source += stride_wide * ins * ITEM
+            to += ROW
+    fill_bytes(to, 0, (ow + count - end) * ROW)
+    to += (ow + count - end) * ROW
     pixel += count
+""".replace("PANEL", str(PANEL))
+_PAIR_X = f"""
+fill_bytes(to, 0, {2 * PANEL})
+for step in range(steps):
+    low = wings + step * {4 * PANEL}
+    to = right + step * {4 * PANEL}
+    for c in range({PANEL}):
+        independent()
+        store_uint32(to, c, pair(load_uint16(low, c), load_uint16(low, c + {PANEL})))
 """
 
 # Table of `multiply`: what the tiles read (to SOON_STEP: a line of memory asked for at each pixel),
@@ -90,12 +114,8 @@ def _walk(name: str, columns: str) -> str:
     return "\n".join(lines)
 
 
-_CUT = "\n".join(
-    f"if vectors == {v}:\n{indent(_walk('tile_{m}_' + str(v), 'columns'), '    ')}"
-    for v in range(1, VECTORS + 1)
-)
 # One panel times all groups. A function of its own: within a larger one LLVM spills the sums.
-MULTIPLY = f"""
+_MULTIPLY = f"""
 def multiply(args):
     at = load_int64(args, {LEFT})
     right = load_int64(args, {RIGHT})
@@ -110,21 +130,35 @@ def multiply(args):
     step = load_int64(args, {SOON_STEP}) * load_int64(args, {K})
     group = 0
     if columns == {PANEL}:
-{indent(_walk("ahead_{m}", str(PANEL)), " " * 8)}
+WHOLE
         return 0
     vectors = (columns + {WIDTH - 1}) // {WIDTH}
-{indent(_CUT, "    ")}
+CUT
     return 0
 """
 
-SOURCE = f"""
+
+def multiply(dtype: str) -> str:
+    """Text of the product of one panel and all groups."""
+    whole, some = ("ahead", "tile") if dtype == "float32" else ("pairs", "pairs")
+    cut = "\n".join(
+        f"if vectors == {v}:\n{indent(_walk(f'{some}_{{m}}_{v}', 'columns'), '    ')}"
+        for v in range(1, VECTORS + 1)
+    )
+    text = _MULTIPLY.replace("WHOLE", indent(_walk(f"{whole}_{{m}}", str(PANEL)), " " * 8))
+    return text.replace("CUT", indent(cut, "    "))
+
+
+_SOURCE = f"""
 def weight_grad(args):
 {_READ}
     me = thread_id()
     team = team_size()
     shape = scratch + me * room
     right = shape + {8 * FIELDS}
-    left = right + depth * {4 * PANEL}
+    line = right + (depth + STEP - 1) // STEP * {4 * PANEL}
+    wings = line + LINES
+    left = wings + WINGS
     per_tap = (ins + {PANEL - 1}) // {PANEL}
     first_pixel = 0
     last_pixel = pixels
@@ -135,8 +169,9 @@ def weight_grad(args):
     total = outs * taps * ins
     target = sums
     if how == {BY_PIXELS}:
-        first_pixel = pixels * me // team
-        last_pixel = pixels * (me + 1) // team
+        first_pixel = pixels * me // team // STEP * STEP
+        if me < team - 1:
+            last_pixel = pixels * (me + 1) // team // STEP * STEP
         target += me * total * 4
     elif how == {BY_OUTPUTS}:
         first_group = last_group * me // team
@@ -147,7 +182,7 @@ def weight_grad(args):
     whole_groups = min(last_group, outs // {ROWS})
     rest = min(outs - whole_groups * {ROWS}, (last_group - whole_groups) * {ROWS})
     fast_groups = max(first_group, min(last_group, (outs - {WIDTH}) // {ROWS} + 1))
-    next_group = depth * {GROUP} + {4 * WIDTH}
+    next_group = (depth + STEP - 1) // STEP * {GROUP} + {4 * WIDTH}
     store_int64(shape, {A_ROW}, 4)
     store_int64(shape, {A_STEP}, {GROUP})
     store_int64(shape, {B_ROW}, {4 * PANEL})
@@ -162,12 +197,13 @@ def weight_grad(args):
     begin = first_pixel
     while begin < last_pixel:
         k = min(depth, last_pixel - begin)
-        store_int64(shape, {K}, k)
+        steps = (k + STEP - 1) // STEP
+        store_int64(shape, {K}, steps)
         store_int64(shape, {ACCUMULATE}, min(begin - first_pixel, 1))
-        store_int64(shape, {SOON}, x + (begin + k) * ins * 4)
-        store_int64(shape, {SOON_END}, x + (begin + 2 * k) * ins * 4)
+        store_int64(shape, {SOON}, x + (begin + k) * ins * ITEM)
+        store_int64(shape, {SOON_END}, x + (begin + 2 * k) * ins * ITEM)
         asking_for_x = True
-{indent(_PACK_GRADIENT, " " * 8)}
+GRADIENT
         for number in range(first_panel, last_panel):
             tap = number // per_tap
             down = tap // taps_wide * step_high - pad_high
@@ -176,10 +212,10 @@ def weight_grad(args):
             far = min(out_wide, (wide - 1 - across) // stride_wide + 1)
             column = (number - tap * per_tap) * {PANEL}
             columns = min(ins - column, {PANEL})
-{indent(_PACK_X, " " * 12)}
+PANEL_OF_X
             if load_int64(shape, {SOON}) >= load_int64(shape, {SOON_END}) and asking_for_x:
-                store_int64(shape, {SOON}, gradient + (begin + k) * outs * 4)
-                store_int64(shape, {SOON_END}, gradient + (begin + 2 * k) * outs * 4)
+                store_int64(shape, {SOON}, gradient + (begin + k) * outs * ITEM)
+                store_int64(shape, {SOON_END}, gradient + (begin + 2 * k) * outs * ITEM)
                 asking_for_x = False
             store_int64(shape, {TO}, target + (tap * ins + column) * 4)
             store_int64(shape, {COLUMNS}, columns)
@@ -210,3 +246,30 @@ def weight_grad(args):
                 store_float32(to, i * taps, s)
     return 0
 """
+
+
+def source(dtype: str) -> str:
+    """Text of the kernel on x and gradient of float32, or of bfloat16 in pairs of pixels."""
+    wide = dtype == "float32"
+    x = _PACK_X.replace("PLACE", "right" if wide else "wings")
+    gradient = _PACK_GRADIENT.replace("LINE", _ONE_PIXEL if wide else _TWO_PIXELS)
+    text = _SOURCE.replace("GRADIENT", indent(gradient, " " * 8))
+    text = text.replace("PANEL_OF_X", indent(x if wide else x + _PAIR_X.lstrip(), " " * 12))
+    numbers: dict[str, int | str] = {"ITEM": 4, "ROW": 4 * PANEL, "STEP": 1, "LINES": 0, "WINGS": 0}
+    if not wide:
+        numbers = {"ITEM": 2, "ROW": 2 * PANEL, "STEP": 2}
+        numbers |= {"LINES": "(outs + 15) // 16 * 64", "WINGS": f"(depth + 1) * {2 * PANEL}"}
+    for name, number in numbers.items():
+        text = text.replace(name, str(number))
+    return text
+
+
+def table_bytes(dtype: str, outs: int, depth: int) -> int:
+    """Bytes of a thread's table and packed block: a panel of x, and groups of the gradient with
+    gaps between them; of bfloat16 also a line of pairs and the panel before it is paired."""
+    step = 1 if dtype == "float32" else 2
+    steps = -(-depth // step)
+    block = steps * 4 * PANEL + -(-outs // ROWS) * (steps * GROUP + 4 * WIDTH)
+    if step == 2:
+        block += -(-outs // 16) * 64 + (depth + 1) * 2 * PANEL
+    return -(-(8 * FIELDS + block) // 64) * 64

@@ -149,6 +149,12 @@ def _round_bfloat16(x: Value) -> Value:
     return truncate(select(x.is_nan(), high | 0x40, rounded), I16)
 
 
+def _pair(b: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
+    """Two 16-bit elements as they lie one behind the other."""
+    low, high = (b.zext(x, I32) for x in args)
+    return b.or_(low, b.shl(high, ir.Constant(I32, 16)))
+
+
 def _mark(name: str) -> Emit:
     def emit(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
         builder.call(declare(builder.module, name, ir.VoidType(), []), [])
@@ -291,6 +297,7 @@ def _all() -> dict[str, Any]:
         ("fill_bytes", void, 3, _memory("llvm.memset", I8)),
     ):
         table[name] = fixed(name, result, [i64] * count, emit)
+    table["pair"] = fixed("pair", types.uint32, [types.uint16, types.uint16], _pair)
     return table
 
 

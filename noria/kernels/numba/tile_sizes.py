@@ -10,3 +10,4 @@ WIDTH = 16 if WIDE else 8
 VECTORS = 4 if WIDE else 2
 ROWS = 6
 PANEL = WIDTH * VECTORS
+PAIRS = WIDE and "+avx512bf16" in cpu()[1]  # products of pairs of bfloat16, summed in float32

@@ -10,6 +10,8 @@ are multiplied into it (Goto and van de Geijn, 2008). `gemm.py` walks them over 
 - `ahead_M`: the same, which also asks for memory that a later tile will read;
 - `onto_M`: the same again, which adds to something that lies elsewhere, such as a bias;
 - `tile_M_V`: M rows and V vectors of WIDTH columns, of which only the first so many are stored;
+- `pairs_M`, `pairs_M_V`: `ahead_M` and `tile_M_V` of pairs of bfloat16, the elements of two steps,
+  summed in float32, where the CPU has an instruction for it (`PAIRS`);
 - `transpose_tile`: WIDTH x WIDTH float32 turned in registers.
 
 Addresses and strides are in bytes.
@@ -17,6 +19,7 @@ Addresses and strides are in bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -30,6 +33,7 @@ from noria.kernels.numba.lanes import (
     Lanes,
     at,
     constant,
+    dot,
     fma,
     pointer,
     prefetch,
@@ -37,8 +41,17 @@ from noria.kernels.numba.lanes import (
 )
 from noria.kernels.numba.tile_sizes import ROWS, VECTORS, WIDTH
 
+Multiply = Callable[[ir.IRBuilder, ir.Value, ir.Value, ir.Value], ir.Value]
 
-def _tile(rows: int, vectors: int, whole: bool, ahead: bool = False, onto: bool = False) -> Any:
+
+def _tile(
+    rows: int,
+    vectors: int,
+    whole: bool,
+    ahead: bool = False,
+    onto: bool = False,
+    multiply: Multiply = fma,
+) -> Any:
     """tile(a, b, c, table, columns): C[rows, columns] = or += A[rows, k] B[k, columns].
 
     table: int64 a_row, a_step, b_row, c_row, k, accumulate (0 or 1), strides in bytes. The vectors
@@ -46,6 +59,7 @@ def _tile(rows: int, vectors: int, whole: bool, ahead: bool = False, onto: bool 
     ahead: two more numbers of the table are an address and a step. At each of the k steps the line
            of memory there is asked for, into the second cache, and the address goes on by the step.
     onto:  ahead, and two more: the address and row stride of what is accumulated to instead of C.
+    multiply: what adds the product of two vectors to a third
     """
 
     def emit(b: ir.IRBuilder, args: list[ir.Value]) -> None:
@@ -61,7 +75,7 @@ def _tile(rows: int, vectors: int, whole: bool, ahead: bool = False, onto: bool 
         begin, begin_row = more[2:] or (c, c_row)
         begins = [b.add(begin, b.mul(begin_row, constant(i))) for i in range(rows)]
         start = _start(b, lanes, begins, accumulate)
-        total = _products(b, lanes, [a, a_row, a_step, bp, b_row, k, *more[:2]], start)
+        total = _products(b, lanes, [a, a_row, a_step, bp, b_row, k, *more[:2]], start, multiply)
         for i in range(rows):
             lanes.store(total[i * vectors : (i + 1) * vectors], to[i])
 
@@ -90,7 +104,11 @@ def _start(
 
 
 def _products(
-    b: ir.IRBuilder, lanes: Lanes, operands: list[ir.Value], start: list[ir.Value]
+    b: ir.IRBuilder,
+    lanes: Lanes,
+    operands: list[ir.Value],
+    start: list[ir.Value],
+    multiply: Multiply,
 ) -> list[ir.Value]:
     """start + A B, one column of A and one row of B at a time."""
     a, a_row, a_step, bp, b_row, k, *soon = operands
@@ -107,7 +125,7 @@ def _products(
         x = b.load(pointer(b, b.add(at_a, b.mul(a_row, constant(i))), F32), align=4)
         x = splat(b, x)
         for v in range(lanes.count):
-            after.append(fma(b, x, row[v], sums[i * lanes.count + v]))
+            after.append(multiply(b, x, row[v], sums[i * lanes.count + v]))
     following = [
         (counter, constant(0), b.add(counter, constant(1))),
         (at_a, a, b.add(at_a, a_step)),
@@ -159,6 +177,12 @@ NAMESPACE: dict[str, Any] = {
     **{f"onto_{m}": _tile(m, VECTORS, True, ahead=True, onto=True) for m in range(1, ROWS + 1)},
     **{
         f"tile_{m}_{v}": _tile(m, v, False)
+        for m in range(1, ROWS + 1)
+        for v in range(1, VECTORS + 1)
+    },
+    **{f"pairs_{m}": _tile(m, VECTORS, True, ahead=True, multiply=dot) for m in range(1, ROWS + 1)},
+    **{
+        f"pairs_{m}_{v}": _tile(m, v, False, multiply=dot)
         for m in range(1, ROWS + 1)
         for v in range(1, VECTORS + 1)
     },

@@ -9,13 +9,13 @@ from __future__ import annotations
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import jit
-from noria.kernels.numba.conv_weight_grad import packed_bytes
 from noria.kernels.numba.conv_weight_grad_source import (
     BY_OUTPUTS,
     BY_PANELS,
     BY_PIXELS,
-    MULTIPLY,
-    SOURCE,
+    multiply,
+    source,
+    table_bytes,
 )
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.parallel import thread_count
@@ -62,9 +62,9 @@ class WeightProduct(Kernel):
             raise Declined("the result is large")
         team = max(bound.threads, thread_count())
         how = sharing(rows, outs, ins, team)
-        room = packed_bytes(outs, DEPTH)
+        room = table_bytes("float32", outs, DEPTH)
         parts = team if how == BY_PIXELS else 0
-        tiles = jit.compile_source(MULTIPLY, "multiply")
+        tiles = jit.compile_source(multiply("float32"), "multiply")
         image = [1, rows, 1, rows]
         window = [1, 1, 1, 0, 0, 1, 1]
 
@@ -73,7 +73,7 @@ class WeightProduct(Kernel):
             table = [in_[1], in_[0], sums, out_[0], scratch, room, how, DEPTH, tiles.address]
             table += [rows, ins, outs, 1, *image, *window]
             work = {"threads": bound.threads, "ops": 2 * rows * ins * outs}
-            return [launch(self.name, SOURCE, "weight_grad", table, **work)]
+            return [launch(self.name, source("float32"), "weight_grad", table, **work)]
 
         return Prepared(emit, room * team + parts * out.nbytes, work=2.0 * rows * ins * outs)
 

@@ -8,7 +8,7 @@ import noria
 from noria import ops
 from noria.kernels.numba import conv_weight_grad
 from noria.kernels.numba.conv_weight_grad_source import BY_OUTPUTS, BY_PANELS, BY_PIXELS
-from noria.kernels.numba.tile_sizes import PANEL, ROWS, WIDTH
+from noria.kernels.numba.tile_sizes import PAIRS, PANEL, ROWS, WIDTH
 from noria.ops.window import slide
 from noria.testing.case import arr
 from noria.testing.kernel import check_kernel
@@ -37,37 +37,44 @@ def few_channels_too(monkeypatch):
     monkeypatch.setattr(conv_weight_grad, "LEAST", 1)
 
 
-def check(shape, outs, kernel, attrs, **how):
+DTYPES = ["float32", pytest.param("bfloat16", marks=pytest.mark.skipif(not PAIRS, reason="CPU"))]
+
+
+def check(shape, outs, kernel, attrs, dtype="float32", **how):
     given = {"stride": 1, "padding": 0, "dilation": 1} | attrs
     out = slide(shape[2:], kernel, *(given[k] for k in ("stride", "padding", "dilation"))).out
-    inputs = [arr(*shape), arr(shape[0], outs, *out)]
-    attrs = {**given, "groups": 1, "kernel": kernel}
+    inputs = [arr(*shape, dtype=dtype), arr(shape[0], outs, *out, dtype=dtype)]
+    attrs = {**given, "groups": 1, "kernel": kernel, "dtype": "float32"}
     check_kernel("conv2d_weight_grad", inputs, attrs, kernel="numba:conv_weight_grad", **how)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_every_window(case, fast_kernels):
-    check(*case, tol=1e-4)
+def test_every_window(case, dtype, fast_kernels):
+    check(*case, dtype=dtype, tol=1e-4)
 
 
 @pytest.mark.parametrize("depth", [1, 5, 64])
 @pytest.mark.parametrize("case", ["1x1", "3x3, strided, padded", "more pixels than channels, 3x3"])
-def test_blocks_of_any_depth(case, depth, monkeypatch, fast_kernels):
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_blocks_of_any_depth(case, depth, dtype, monkeypatch, fast_kernels):
     monkeypatch.setattr(conv_weight_grad, "DEPTH", depth)
-    check(*CASES[case], tol=1e-4)
+    check(*CASES[case], dtype=dtype, tol=1e-4)
 
 
 @pytest.mark.parametrize("case", ["1x1", "3x3, padded", "more pixels than channels"])
-def test_nan_and_infinity_stay_where_they_belong(case, fast_kernels):
-    check(*CASES[case], special=True, tol=1e-4)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nan_and_infinity_stay_where_they_belong(case, dtype, fast_kernels):
+    check(*CASES[case], dtype=dtype, special=True, tol=1e-4)
 
 
 @pytest.mark.parametrize("rows", [1, ROWS - 1, ROWS, ROWS + 1])
 @pytest.mark.parametrize("how", [BY_PIXELS, BY_OUTPUTS, BY_PANELS])
-def test_threads_share_the_work_in_every_way(how, rows, monkeypatch, fast_kernels):
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_threads_share_the_work_in_every_way(how, rows, dtype, monkeypatch, fast_kernels):
     monkeypatch.setattr(conv_weight_grad, "_sharing", lambda *sizes: how)
-    check((2, PANEL + 5, 3, 4), WIDTH + rows, (1, 1), {}, tol=1e-4)
-    check((2, 16, 4, 4), WIDTH + rows, (3, 3), {"padding": 1}, tol=1e-4)
+    check((2, PANEL + 5, 3, 4), WIDTH + rows, (1, 1), {}, dtype=dtype, tol=1e-4)
+    check((1, 16, 5, 5), WIDTH + rows, (3, 3), {"padding": 1}, dtype=dtype, tol=1e-4)
 
 
 def test_pixels_are_shared_where_there_are_many():
@@ -98,6 +105,9 @@ def test_groups_and_other_dtypes_are_left_to_others(fast_kernels):
     inputs = [arr(1, 32, 2, 2), arr(1, 32, 2, 2)]
     with pytest.raises(AssertionError, match="grouped"):
         check_kernel("conv2d_weight_grad", inputs, attrs, kernel=name)
+    half = [arr(1, 32, 2, 2, dtype="bfloat16"), arr(1, 32, 2, 2, dtype="bfloat16")]
+    with pytest.raises(AssertionError, match=r"is bfloat16|multiplies no"):
+        check_kernel("conv2d_weight_grad", half, attrs | {"groups": 1}, kernel=name)
     wide = [arr(1, 32, 2, 2, dtype="float64"), arr(1, 32, 2, 2, dtype="float64")]
     with pytest.raises(AssertionError, match="float64"):
         check_kernel("conv2d_weight_grad", wide, attrs | {"groups": 1}, kernel=name)

@@ -1,10 +1,11 @@
 """Register tiles: what they read and write, and turning a tile."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from noria.kernels.numba import jit, lower
-from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
+from noria.kernels.numba.tile_sizes import PAIRS, PANEL, ROWS, VECTORS, WIDTH
 from noria.kernels.numba.tiles import NAMESPACE
 
 ONE = """
@@ -48,6 +49,21 @@ def test_a_cut_tile_neither_reads_nor_writes_beyond_its_columns(vectors, columns
     assert (out[:, columns:] == 7).all()
 
 
+@pytest.mark.skipif(not PAIRS, reason="the CPU multiplies no bfloat16")
+@pytest.mark.parametrize("name", ["pairs_2", f"pairs_2_{VECTORS}"])
+def test_a_tile_of_pairs_adds_two_products_at_each_step(name, table):
+
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(s).astype(ml_dtypes.bfloat16) for s in ((2, 5, 2), (5, PANEL, 2)))
+    expected = np.einsum("ikp,kjp->ij", a.astype(np.float64), b.astype(np.float64))
+    c = np.zeros((2, PANEL), np.float32)
+    steps = [a.strides[0], a.strides[1], b.strides[0], c.strides[0], 5, 0]
+    kernel = jit.compile_source(ONE.format(name=name), "one")
+    numbers = [x.ctypes.data if isinstance(x, np.ndarray) else x for x in (a, b, c, PANEL, *steps)]
+    assert kernel(np.array([*numbers, 0, 0], np.int64).ctypes.data) == 0
+    np.testing.assert_allclose(c, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_a_product_over_nothing_is_zero_or_what_was_there(table):
     a, b = np.zeros((1, 0), np.float32), np.zeros((0, PANEL), np.float32)
     for accumulate in (0, 1):
@@ -83,7 +99,7 @@ def test_the_sums_stay_in_registers():
 
 
 def test_kernels_have_every_tile():
-    assert len(NAMESPACE) == ROWS * (VECTORS + 3) + 1
+    assert len(NAMESPACE) == ROWS * (2 * VECTORS + 4) + 1
 
 
 @pytest.mark.parametrize("rows", range(1, ROWS + 1))
