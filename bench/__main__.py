@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from bench import machine, results, table
+from bench.noria_side.saved import PROGRAMS, saved
 from bench.parts import PARTS, PartError
 from bench.peaks import measure_peak
 from bench.rivals.exported import FILES, path_of
@@ -84,7 +85,9 @@ class Bench:
         self.console.print(f"{name}: noria {row.cells()[1]}; best rival {row.cells()[2]}")
 
     def export(self, name: str, engines: Sequence[str]) -> None:
-        """The file that some rivals read, before any clock runs. Without it they fail."""
+        """The files that engines read, before any clock runs. Without them they fail."""
+        if name in PROGRAMS and NORIA in engines:
+            saved(name, anew=True)
         if name in FILES and any(ENGINES[e].environment in READERS for e in engines):
             try:
                 path_of(name)

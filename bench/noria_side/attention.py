@@ -6,7 +6,8 @@ from typing import Any
 
 import noria
 from bench import data, sizes
-from bench.noria_side.common import Run, inference, int_spec, training
+from bench.noria_side.common import Run, int_spec, serving, training
+from bench.noria_side.saved import saved
 from noria import optim
 from noria.zoo.bert import Bert
 from noria.zoo.transformer import TransformerLM, language_model
@@ -38,7 +39,7 @@ def bert_program() -> Any:
 
 def bert_infer() -> Run:
     ids = data.tokens(1, sizes.BERT.time, sizes.BERT.words).ids
-    return inference(bert_program(), {"ids": ids, "types": 0 * ids})
+    return serving(saved("bert_base_infer_bs1"), {"ids": ids, "types": 0 * ids})
 
 
 MAKERS = {"transformer_train": transformer_train, "bert_base_infer_bs1": bert_infer}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,15 @@ def training(program: Any, batches: Sequence[Feeds], **how: Any) -> Run:
 def inference(program: Any, feeds: Feeds, **how: Any) -> Run:
     """Calls of a Predictor, arrays in and arrays out."""
     scope = noria.Scope().initialize(program)
-    predictor = noria.Predictor(program, scope.state(), **how)
+    return _calls(noria.Predictor(program, scope.state(), **how), feeds)
 
+
+def serving(path: Path, feeds: Feeds, **how: Any) -> Run:
+    """The same with a saved model, as the rivals read theirs."""
+    return _calls(noria.Predictor.load(path, **how), feeds)
+
+
+def _calls(predictor: noria.Predictor, feeds: Feeds) -> Run:
     def run(steps: int) -> None:
         for _ in range(steps):
             predictor.run(feeds)

@@ -55,12 +55,12 @@ def command(
       noria run best.noria --input image=x.npy --output y.npz
       noria run best.noria --input batch.npz
     """
-    program, state = load(model)
+    program, state = load(model, mapped=True)
     given = _read_inputs(inputs, program, fetch)
     names = list(dict.fromkeys(fetch)) or _possible(program, given)
     if output is not None:
         _check_output(output, names)
-    predictor = Predictor(program, state, outputs=names, threads=threads)
+    predictor = Predictor(program, state, outputs=names, threads=threads, adopt=True)
     out = predictor.run(_cast(given, predictor.inputs))
     if output is not None:
         _save(output, out)

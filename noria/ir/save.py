@@ -135,8 +135,11 @@ def _entry(name: str, compression: int) -> zipfile.ZipInfo:
 # ---- reading -----------------------------------------------------------------------------------
 
 
-def load(path: Path_) -> tuple[Program, Arrays]:
+def load(path: Path_, *, mapped: bool = False) -> tuple[Program, Arrays]:
     """(the Program, its state by name), as `save` wrote them; the state is {} if none was saved.
+
+    mapped: large arrays of a directory are not read but mapped (`core/mapped.py`). The directory
+            may be replaced meanwhile, its files must not be written into.
 
     Ops of your own must be defined before. Raises MissingError if nothing is at `path`, FormatError
     with the place for anything that is not a whole, valid Program of a version known here.
@@ -147,13 +150,15 @@ def load(path: Path_) -> tuple[Program, Arrays]:
         raise MissingError(f"there is no saved Program at '{path}'")
     with _whole(str(path)):
         if place.is_dir():
-            return _load_from(*_read_directory(place), str(path))
+            return _load_from(*_read_directory(place), str(path), mapped)
         return _load_from(*_read_zip(place), str(path))
 
 
-def _load_from(text: bytes, tensors: Path | bytes, path: str) -> tuple[Program, Arrays]:
+def _load_from(
+    text: bytes, tensors: Path | bytes, path: str, mapped: bool = False
+) -> tuple[Program, Arrays]:
     data = _parsed(text)
-    with read_tensors(tensors, TENSORS) as arrays:
+    with read_tensors(tensors, TENSORS, mapped=mapped) as arrays:
         program, has_state = Decoder(arrays.take).program(data)
         verify(program)
         values = [s.value for s in program.state.values()] if has_state else []

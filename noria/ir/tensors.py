@@ -6,6 +6,7 @@ checked against what the caller declares, before it is given memory.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,10 @@ from noria.core import shapes
 from noria.core.dims import format_shape
 from noria.core.dtypes import to_numpy
 from noria.core.errors import ArgumentError, FormatError, NoriaError, nearest
+from noria.core.mapped import MappedFile
 from noria.ir.program import Spec
+
+LEAST_MAPPED = 2 << 20  # bytes; smaller arrays are read, and lie where vectors like it
 
 DTYPES = {
     "BOOL": "bool",
@@ -98,22 +102,26 @@ def _fits(spec: Spec, shape: list[int]) -> bool:
 
 
 @contextmanager
-def read_tensors(source: Path | bytes, where: str) -> Iterator[Tensors]:
-    """The arrays of a file, or of its bytes. Raises FormatError for what is no such file."""
+def read_tensors(source: Path | bytes, where: str, *, mapped: bool = False) -> Iterator[Tensors]:
+    """The arrays of a file, or of its bytes. Raises FormatError for what is no such file.
+
+    mapped: large arrays of a file are left in it until they are used (`core/mapped.py`)
+    """
     try:
         if isinstance(source, bytes):
-            held = _Bytes(source)
-            yield Tensors(held, held.found, where)
+            given = _Bytes(source)
+            yield Tensors(given, given.found, where)
         else:
             with safetensors.safe_open(source, "np") as file:
-                yield Tensors(_Mapped(file), file.keys(), where)
+                held = _InPlace(file, source) if mapped else _Read(file)
+                yield Tensors(held, file.keys(), where)
     except safetensors.SafetensorError as error:
         raise FormatError(
             "this is not a safetensors file, or it is damaged", where=where, got=str(error)
         ) from None
 
 
-class _Mapped:
+class _Read:
     """Reads one array at a time."""
 
     def __init__(self, file: Any) -> None:
@@ -125,6 +133,24 @@ class _Mapped:
 
     def array(self, name: str) -> np.ndarray:
         return self.file.get_tensor(name)
+
+
+class _InPlace(_Read):
+    """Leaves large arrays where they are. `file` has checked that all lies inside the file."""
+
+    def __init__(self, file: Any, path: Path) -> None:
+        super().__init__(file)
+        self.memory = MappedFile(path)
+        size = int.from_bytes(self.memory.bytes(0, 8), "little")
+        self.parts = json.loads(self.memory.bytes(8, 8 + size))
+        self.start = 8 + size
+
+    def array(self, name: str) -> np.ndarray:
+        dtype, shape = self.kind(name)
+        first, end = self.parts[name]["data_offsets"]
+        if end - first < LEAST_MAPPED:
+            return super().array(name)
+        return self.memory.array(self.start + first, shape, to_numpy(DTYPES[dtype]))
 
 
 class _Bytes:

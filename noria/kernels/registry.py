@@ -83,12 +83,16 @@ class Pack:
 
     Made once when the input never changes, else at each step just before the kernel runs; shared
     by all kernels that ask for the same key of the same value.
+
+    emit:     of the address of the input, and of the copy
+    replaces: the kernel reads the copy only: the input's memory may be given back
     """
 
     input: int
     key: Any
     nbytes: int
-    emit: Callable[[int, int], list[Call]]  # address of the input, of the copy
+    emit: Callable[[int, int], list[Call]]
+    replaces: bool = False
 
 
 @dataclass(slots=True)

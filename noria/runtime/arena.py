@@ -30,6 +30,12 @@ class Arena:
     def __init__(self, nbytes: int) -> None:
         self._allocate(nbytes)
 
+    def give_back(self) -> None:
+        """Lets the system have the whole pages; they are zero when they are touched again."""
+        whole = self.nbytes // mmap.PAGESIZE * mmap.PAGESIZE
+        if whole and hasattr(mmap, "MADV_DONTNEED"):
+            self._block.madvise(mmap.MADV_DONTNEED, self._start, whole)
+
     def grow(self, nbytes: int) -> bool:
         """Makes room for `nbytes`; True if that took a new block (zeroed: nothing is copied)."""
         if nbytes <= self.nbytes:
@@ -78,6 +84,7 @@ class Arena:
         if alignment == _HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
             _advise(block, start, nbytes // _HUGE_PAGE * _HUGE_PAGE)  # of the last one a part
         self._memory = whole[start : start + nbytes]
+        self._block, self._start = block, start
         self.address, self.nbytes = whole.ctypes.data + start, nbytes
 
 

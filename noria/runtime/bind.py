@@ -21,6 +21,7 @@ from noria.runtime.memory import Buffer, check_plan, peak_bytes, place
 from noria.runtime.operands import Operands
 from noria.runtime.plan import Plan, Step
 from noria.runtime.prepare import NONE, Choice, Preparation
+from noria.runtime.prologue import Prologue, Rare, read_by_steps
 from noria.runtime.timing import Action, Span, told
 from noria.runtime.work import Work, work_of
 from noria.runtime.workspace import Kept, Piece
@@ -35,6 +36,7 @@ class Bound:
     blocks:  gives the nested blocks of an operator as functions of arrays (`runtime/nested.py`)
     room:    gives an arena of so many bytes; Bounds that share one must not run at the same time
     kept:    what it shares with other Bounds of the same Program and state
+    give_back: told the names of states that only the prologue reads, each time it has read them
     """
 
     @collector_paused()
@@ -48,6 +50,7 @@ class Bound:
         *,
         room: Callable[[int], Arena] = Arena,
         kept: Kept | None = None,
+        give_back: Callable[[str], None] | None = None,
     ) -> None:
         self.plan, self.sizes, self.state, self.threads = plan, dict(sizes), state, threads
         self.kept, self.epoch = kept or Kept(), -1
@@ -64,10 +67,13 @@ class Bound:
             prologue, pieces = self._place()
             self.arena = room(self.arena_bytes)
             how = Emission(plan, operands, self.memory, self.arena, threads, blocks)
-            self.prologue = list(zip(pieces, prologue, strict=True))
             self._how = how
             self.actions = self._told() if flags.debug >= 2 else how.actions(self.items)
         self._offer(how)
+        states = {self.memory.of[s.value]: n for n, s in plan.program.state.items()}
+        rare = [Rare(*both) for both in zip(prologue, pieces, strict=True)]
+        lasting = self._lasting()
+        self.prologue = Prologue(rare, self.memory.of, lasting, states, how.actions, give_back)
 
     def _place(self) -> tuple[list[Item], list[list[Piece]]]:
         """Choose kernels and give each buffer its offset; (the prologue, the pieces it writes)."""
@@ -188,6 +194,11 @@ class Bound:
             found.append((buffer, None if v in self.plan.sized else (v, array.strides)))
         return found
 
+    def _lasting(self) -> set[int | None]:
+        looked_at = flags.validate or flags.check_finite != "off"
+        roots = self.plan.program.roots()
+        return read_by_steps(self.items, roots, self.memory.of, plain=looked_at)
+
     def _pin(self, buffer: Buffer, key: Any) -> Piece:
         piece = Piece(buffer.nbytes) if key is None else self.kept.piece(key, buffer.nbytes)
         buffer.address = piece.arena.address
@@ -201,14 +212,8 @@ class Bound:
         To be called before the first run, and when `kept` has a new epoch.
         """
         epoch = self.kept.epoch
-        old = [(p, item) for p, item in self.prologue if any(piece.epoch != epoch for piece in p)]
         with parallel.team(self.threads):
-            actions = self._how.actions([item for _, item in old])
-        for action in actions:
-            action()
-        for pieces, _ in old:
-            for piece in pieces:
-                piece.epoch = epoch
+            self.prologue.run(epoch)
         self.epoch = epoch
 
     def run(self) -> None:

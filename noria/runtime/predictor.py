@@ -46,6 +46,9 @@ class Predictor:
              whose activations stay in its cache (`runtime/streams.py`). "auto": what is fastest,
              found by trying at the first call of each size, which then takes some seconds
     rows:    of the batch in a slice, default an equal share for each stream
+    adopt:   arrays of `load(path, mapped=True)` are used where they lie, instead of copies. Once
+             packed for the kernels, a weight that nothing else reads takes no memory. They must not
+             be used by anything else from then on
 
     Raises ArgumentError where streams are asked for and rows of the batch may be mixed.
     """
@@ -60,6 +63,7 @@ class Predictor:
         precision: str | None = None,
         streams: int | str = 1,
         rows: int | None = None,
+        adopt: bool = False,
     ) -> None:
         verify(program)
         self.precision = checked_precision(precision)
@@ -69,7 +73,7 @@ class Predictor:
             if name not in state:
                 raise MissingError(f"no numbers for state '{name}'", hint=nearest(name, state))
         self.scope = Scope().initialize(
-            self.program, values={n: state[n] for n in self.program.state}
+            self.program, values={n: state[n] for n in self.program.state}, adopt=adopt
         )
         self.plan = make_plan(optimize(self.program, self.precision))
         self.inputs = self.plan.program.block.inputs
@@ -102,9 +106,13 @@ class Predictor:
         streams: int | str = 1,
         rows: int | None = None,
     ) -> Predictor:
-        """From a saved model. Raises FormatError if the file is not one."""
-        program, state = load(path)
+        """From a saved model. Raises FormatError if the file is not one.
+
+        The large arrays of a directory are mapped, not read (`ir/save.py`).
+        """
+        program, state = load(path, mapped=True)
         how: dict[str, Any] = {"precision": precision, "streams": streams, "rows": rows}
+        how["adopt"] = True
         return cls(program, state, outputs=outputs, threads=threads, **how)
 
     def __call__(self, **feeds: Any) -> Any:
@@ -220,6 +228,7 @@ class Predictor:
                     block_functions,
                     room=space.room,
                     kept=self._kept,
+                    give_back=self.scope.give_back,
                 )
                 space.put(key, announce(bound))
             bound.run_prologue()

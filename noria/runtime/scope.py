@@ -12,6 +12,7 @@ import numpy as np
 from noria.core import dtypes
 from noria.core.dims import symbols_of
 from noria.core.errors import DTypeError, MissingError, ProgramError, ShapeError, nearest
+from noria.core.mapped import give_back_pages, in_file
 from noria.ir.opdef import lookup
 from noria.ir.program import Program, State
 from noria.runtime.arena import Arena, give_back
@@ -31,6 +32,7 @@ class Scope:
         self.version = 0
         self.lock = threading.RLock()
         self._arenas: dict[str, Arena] = {}
+        self._in_file: set[str] = set()  # adopted, and not written since
 
     def __contains__(self, name: str) -> bool:
         return name in self.arrays
@@ -55,9 +57,16 @@ class Scope:
             return {n: a.copy() for n, a in self.arrays.items()}
 
     def initialize(
-        self, program: Program, seed: int = 0, values: Mapping[str, np.ndarray] | None = None
+        self,
+        program: Program,
+        seed: int = 0,
+        values: Mapping[str, np.ndarray] | None = None,
+        *,
+        adopt: bool = False,
     ) -> Scope:
         """Allocate the Program's state; `values` win, the rest follow their initialisers.
+
+        adopt: given arrays that lie in a mapped file become the state, instead of copies of them
 
         Each initialiser draws from its own stream (seed, name), so the numbers do not depend on
         the order or on what else a Program holds. State already present is kept as it is.
@@ -73,6 +82,10 @@ class Scope:
             if name in given:
                 array = np.asarray(given[name])
                 fits(state, array, "the given values")
+                if adopt and name not in self.arrays and in_file(array):
+                    self._in_file.add(name)
+                    self.arrays[name] = array
+                    continue
                 self._allocate(state)
                 self._write(name, array)
             elif name not in self.arrays:
@@ -80,6 +93,13 @@ class Scope:
                 self._write(name, initial_value(state, seed))
         give_back()
         return self
+
+    def give_back(self, name: str) -> None:
+        """Lets the system have the memory of a state that is not read soon, where it can be read
+        again from a file."""
+        with self.lock:
+            if name in self._in_file:
+                give_back_pages(self.arrays[name])
 
     def _allocate(self, state: State) -> None:
         if state.name in self.arrays:
@@ -109,6 +129,7 @@ class Scope:
                 hint=f"array.astype('{old.dtype}')",
             )
         with self.lock:
+            self._in_file.discard(name)
             np.copyto(old, value, casting="same_kind")
             self.version += 1
 

@@ -51,13 +51,22 @@ class Workspace(Generic[Bound]):
 
 
 class Piece:
-    """Memory that several Bounds read. epoch: when it was written."""
+    """Memory that several Bounds read.
 
-    __slots__ = ("arena", "epoch")
+    epoch: when it was written; lasting: steps read it, not only what is computed rarely
+    """
+
+    __slots__ = ("arena", "epoch", "lasting")
 
     def __init__(self, nbytes: int) -> None:
         self.arena = Arena(nbytes)
         self.epoch = -1
+        self.lasting = False
+
+    def give_back(self) -> None:
+        """Forgets what it holds, and lets the system have the memory."""
+        self.epoch = -1
+        self.arena.give_back()
 
 
 class Kept:

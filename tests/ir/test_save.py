@@ -23,6 +23,7 @@ from noria.core.errors import (
     ProgramError,
     ShapeError,
 )
+from noria.core.mapped import in_file
 from noria.ir.compare import difference, structural_hash
 from noria.ir.emit import Builder
 from noria.ir.interpret import run_program
@@ -89,6 +90,25 @@ def test_state_of_every_dtype_comes_back(path):
     assert back["s.bfloat16"].dtype == ml_dtypes.bfloat16
     back["s.float32"][0, 0] = 99  # the reader's own
     assert load(path)[1]["s.float32"][0, 0] == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int64"])
+def test_large_arrays_of_a_directory_can_stay_there(tmp_path, dtype):
+    builder = Builder(Program("large"))
+    shapes = {"large": (700, 1800), "small": (3,), "other": (1, 1_100_000)}
+    for name, shape in shapes.items():
+        builder.state(name, shape, dtype, init=("fill", {"value": 0}))
+    state = {
+        name: np.arange(np.prod(shape)).reshape(shape).astype(to_numpy(dtype))
+        for name, shape in shapes.items()
+    }
+    for place, mapped in ((tmp_path / "model", 2), (tmp_path / "model.noria", 0)):
+        save(builder.program, place, state)
+        _, arrays = load(place, mapped=True)
+        assert sum(in_file(a) for a in arrays.values()) == mapped
+        for name, array in state.items():
+            assert arrays[name].dtype == array.dtype
+            np.testing.assert_array_equal(arrays[name], array)
 
 
 def test_equal_programs_give_equal_bytes(tmp_path):

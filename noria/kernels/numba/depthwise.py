@@ -264,7 +264,7 @@ def pack(weight: Array) -> Pack:
     channels, taps = weight.shape[0], prod(weight.shape[1:])
     plain = Array((channels, taps), weight.dtype, (taps, 1))
     turned = Array((channels, taps), weight.dtype, (1, channels))
-    return Pack(1, "taps first", weight.nbytes, copy_kernel(plain, turned, 1))
+    return Pack(1, "taps first", weight.nbytes, copy_kernel(plain, turned, 1), replaces=True)
 
 
 register(Depthwise())

@@ -166,7 +166,7 @@ class SmallLinear(Kernel):
             table += [rows, ins, outs, pieces]
             return [launch(self.name, text, "linear", table, threads=bound.threads, bytes=moved)]
 
-        packs = [] if narrow else [Pack(1, (self.name, pieces), w.nbytes, pack)]
+        packs = [] if narrow else [Pack(1, (self.name, pieces), w.nbytes, pack, replaces=True)]
         return Prepared(emit, 0, packs, (), 2.0 * rows * ins * outs)
 
 

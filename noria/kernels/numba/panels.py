@@ -16,4 +16,6 @@ def pack(weight: Array, position: int, turned: bool, threads: int) -> Pack:
     def emit(address: int, copy: int) -> list[Call]:
         return [gemm.packing("numba:panels", [address, *strides, copy, ins, outs], threads)]
 
-    return Pack(position, ("panels", PANEL, turned), gemm.packed_bytes(ins, outs), emit)
+    return Pack(
+        position, ("panels", PANEL, turned), gemm.packed_bytes(ins, outs), emit, replaces=True
+    )

@@ -114,4 +114,4 @@ def pack_for(primitive: Primitive, arg: int, source: MemDesc, position: int) -> 
     def emit(address: int, copy: int) -> list[Call]:
         return [move.call({ARG.SRC: address, ARG.DST: copy})]
 
-    return Pack(position, (source, chosen), chosen.nbytes, emit)
+    return Pack(position, (source, chosen), chosen.nbytes, emit, replaces=True)

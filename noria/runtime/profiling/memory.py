@@ -93,8 +93,7 @@ def memory_profile(bound: Bound) -> MemoryProfile:
 
 def _outside(bound: Bound) -> int:
     """Bytes of state, and of what is computed once from it."""
-    kept = sum(piece.arena.nbytes for pieces, _ in bound.prologue for piece in pieces)
-    return sum(a.nbytes for a in bound.state.values()) + kept
+    return sum(a.nbytes for a in bound.state.values()) + bound.prologue.nbytes
 
 
 def _workspace(bound: Bound, end: int) -> list[Live]:
