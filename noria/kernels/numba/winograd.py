@@ -47,6 +47,7 @@ LINE = 64
 BLOCK = 24  # tiles: the factors of 64 channels, and the products, then fill half the second cache
 FEW_TILES = 8  # fewer are multiplied faster than 36 matrices are read
 AMX = "+amx-bf16" in cpu()[1]
+PAST = 16 << 20  # bytes of matrices that no cache will still have when they are read
 CACHED = 2 << 20  # bytes of matrices that stay in a cache
 
 
@@ -77,9 +78,10 @@ class Shape:
         return self.images * self.down * self.across
 
     @property
-    def panels(self) -> int:
-        """Bytes of the matrix of one position."""
-        return gemm.packed_bytes(self.ins, self.outs)
+    def factor_step(self) -> int:
+        """Bytes from the matrix of one position to the next: a line more than it has, so that what
+        is written at once, a line of each, is not all in one set of a cache."""
+        return gemm.packed_bytes(self.ins, self.outs) + LINE
 
     @property
     def shared(self) -> bool:
@@ -96,13 +98,15 @@ def pack(shape: Shape, flipped: bool, dtype: str, threads: int) -> Pack:
     """Weights [O, I, 3, 3] to POSITIONS matrices in panels."""
     tap = TAPS * TAPS * itemsize(dtype)
     row, column = (shape.outs * tap, tap) if flipped else (tap, shape.ins * tap)
-    whole = POSITIONS * shape.panels
+    whole = POSITIONS * shape.factor_step
     space = TAPS * TAPS * WIDTH * 4 * threads
+    text = factors(dtype, whole > PAST)
 
     def emit(address: int, copy: int) -> list[Call]:
-        table = [address, copy, shape.ins, shape.outs, row, column, int(flipped), copy + whole]
+        table = [address, copy, shape.ins, shape.outs, row, column, int(flipped)]
+        table += [shape.factor_step, copy + whole]
         work = {"threads": threads, "bytes": 2 * whole}
-        return [launch("numba:winograd_factors", factors(dtype), "factors", table, **work)]
+        return [launch("numba:winograd_factors", text, "factors", table, **work)]
 
     return Pack(1, ("winograd", flipped), whole + space, emit)
 
@@ -132,7 +136,7 @@ class _Winograd(Kernel):
 
     def bind(self, bound: BoundOp) -> Prepared:
         shape = self.shape(bound)
-        if shape.tiles < FEW_TILES and POSITIONS * shape.panels > CACHED:
+        if shape.tiles < FEW_TILES and POSITIONS * shape.factor_step > CACHED:
             raise Declined("few tiles for such large weights")
         bias, residual = [*bound.inputs[2:], None, None][:2]
         dtype, activation = bound.outputs[0].dtype, bound.attrs.get("activation")
@@ -154,7 +158,7 @@ class _Winograd(Kernel):
             data = scratch + team * space
             table = [ins[0], packs[0], *[*ins[2:], 0, 0][:2], outs[0], ins[1], *numbers]
             table += [data, shape.ins * 4, steps[0], data + copies * steps[0], steps[1]]
-            table += [scratch, space, gemm.product().address]
+            table += [shape.factor_step, scratch, space, gemm.product().address]
             return [launch(self.name, text, "winograd", table, threads=bound.threads, ops=flops)]
 
         packed = pack(shape, self.flipped, dtype, bound.threads)

@@ -20,7 +20,8 @@ def reading(names: str) -> str:
 # The numbers of a table. Strides of positions in bytes; `space` is for what threads keep apart.
 _READ = reading("""
     x factors bias residual out weight high wide ins out_high out_wide outs top left tiles_down
-    tiles_across tiles block shared data data_row data_step sums sums_step space space_step product
+    tiles_across tiles block shared data data_row data_step sums sums_step factors_step space
+    space_step product
 """)
 TABLE = -(-8 * gemm.FIELDS // 64) * 64  # bytes of the table of a product, in whole lines
 CHUNK = 16  # tiles that are repaired at once
@@ -165,7 +166,6 @@ def winograd(args):
     patch = list_ + (tiles + 7) // 8 * 64
     anew = patch + {POSITIONS} * max(ins, outs) * 4
     panels = anew + {CHUNK * OUTPUTS**2 * 4} * outs
-    factors_step = (outs + {PANEL - 1}) // {PANEL} * {4 * PANEL} * ins
     spoiled = int64(0)
     begin_tile = int64(0)
     end_tile = tiles
@@ -266,8 +266,8 @@ def factors(args):
     row = load_int64(args, 4)
     column = load_int64(args, 5)
     flipped = load_int64(args, 6)
-    space = load_int64(args, 7) + thread_id() * {TAPS * TAPS * WIDTH * 4}
-    step = (outs + {PANEL - 1}) // {PANEL} * {4 * PANEL} * ins
+    step = load_int64(args, 7)
+    space = load_int64(args, 8) + thread_id() * {TAPS * TAPS * WIDTH * 4}
     team = team_size()
     for i in range(ins * thread_id() // team, ins * (thread_id() + 1) // team):
         for o in range(0, outs, {WIDTH}):
@@ -279,11 +279,12 @@ def factors(args):
                         from_ = {TAPS * TAPS - 1} - tap
                     store_float32(space, tap * {WIDTH} + lane, load_DTYPE(source, from_))
             to = target + ((o // {PANEL} * ins + i) * {PANEL} + o % {PANEL}) * 4
-            winograd_kernel(space, {TAPS * WIDTH * 4}, {WIDTH * 4}, to, step)
+            STORE(space, {TAPS * WIDTH * 4}, {WIDTH * 4}, to, step)
+    fence()
     return 0
 """
 
 
-def factors(dtype: str) -> str:
-    """Source of `factors`, for weights of that dtype."""
-    return filled(_FACTOR, dtype)
+def factors(dtype: str, past: bool) -> str:
+    """Source of `factors`, for weights of that dtype; past: the result fits no cache."""
+    return filled(_FACTOR.replace("STORE", f"winograd_kernel{'_past' * past}"), dtype)

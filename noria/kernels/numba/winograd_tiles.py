@@ -5,7 +5,8 @@ row and a column stride apart, the result's lie one after the other at one strid
 for kernels, with (source, row, column, target, step), addresses and strides in bytes:
 
 - `winograd_data`: inputs [SIDE, SIDE] to what is multiplied
-- `winograd_kernel`: taps [TAPS, TAPS] to the other factor
+- `winograd_kernel`: taps [TAPS, TAPS] to the other factor; `winograd_kernel_past` writes it past
+  the caches, to be followed by `fence` before another thread reads it
 - `winograd_result`: products [SIDE, SIDE] to outputs [OUTPUTS, OUTPUTS]
 - `winograd_grad`, `winograd_taps`: of an output's gradient to a factor, of the products to taps:
   the gradient by the weight is the same algorithm with its first and its last step exchanged
@@ -18,7 +19,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from noria.kernels.numba.expr import F32, I64, declare
+from noria.kernels.numba.expr import F32, I32, I64, declare
 from noria.kernels.numba.intrinsics import fixed
 from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.numba.winograd_matrix import STANDARD, Matrix, transposed
@@ -55,8 +56,11 @@ def _sum(b: ir.IRBuilder, weights: tuple[float, ...], terms: list[ir.Value]) -> 
     return total
 
 
-def _two_sided(name: str, matrix: Matrix) -> Any:
-    """T D T^T, the columns first: their results are all that has to be kept."""
+def _two_sided(name: str, matrix: Matrix, past: bool = False) -> Any:
+    """T D T^T, the columns first: their results are all that has to be kept.
+
+    past: the result goes to memory past the caches; its address and step are of whole lines
+    """
 
     def emit(b: ir.IRBuilder, args: list[ir.Value]) -> None:
         source, row, column, target, step = args
@@ -71,9 +75,15 @@ def _two_sided(name: str, matrix: Matrix) -> Any:
             line = [half[j][i] for j in range(size)]
             for j, weights in enumerate(matrix):
                 place = _address(b, target, (step, i * count + j))
-                b.store(_sum(b, weights, line), place, align=4)
+                store = b.store(_sum(b, weights, line), place, align=64 if past else 4)
+                if past:
+                    store.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(I32, 1)]))
 
     return fixed(name, types.void, [types.int64] * 5, emit)
+
+
+def _fence(b: ir.IRBuilder, args: list[ir.Value]) -> None:
+    b.fence("seq_cst")
 
 
 NAMESPACE: dict[str, Any] = {
@@ -85,4 +95,7 @@ NAMESPACE: dict[str, Any] = {
         ("winograd_grad", transposed(STANDARD.result)),
         ("winograd_taps", transposed(STANDARD.kernel)),
     )
+} | {
+    "winograd_kernel_past": _two_sided("winograd_kernel_past", STANDARD.kernel, past=True),
+    "fence": fixed("fence", types.void, [], _fence),
 }

@@ -33,4 +33,4 @@ def test_a_place_is_written_at_its_indentation():
 
 
 def test_the_tables_end_at_a_line():
-    assert TABLE % 64 == 0 and ast.parse(factors("float32")).body[0].name == "factors"
+    assert TABLE % 64 == 0 and ast.parse(factors("float32", True)).body[0].name == "factors"

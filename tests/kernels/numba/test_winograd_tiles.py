@@ -22,6 +22,19 @@ def transform(args):
 """
 
 
+def test_the_result_may_go_past_the_caches():
+    d = np.random.default_rng(0).standard_normal((3, 3, WIDTH)).astype(np.float32)
+    memory = np.zeros((37, 64), np.float32)
+    begin = -memory.ctypes.data % 256 // 4
+    out = memory.reshape(-1)[begin : begin + 36 * 64].reshape(36, 64)
+    table = np.array([d.ctypes.data, *d.strides[:2], out.ctypes.data, out.strides[0]], np.int64)
+    source = SOURCE.replace("NAME", "winograd_kernel_past").replace("return", "fence()\n    return")
+    assert compile_source(source, "transform")(table.ctypes.data) == 0
+    matrix = np.array(STANDARD.kernel)
+    want = np.einsum("ia,jb,abc->ijc", matrix, matrix, d).reshape(-1, WIDTH)
+    np.testing.assert_allclose(out[:, :WIDTH], want, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_a_transform(name):
     matrix = np.array(TRANSFORMS[name])
