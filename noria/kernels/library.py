@@ -5,6 +5,7 @@ The order of the imports means nothing: who is asked first, `Kernel.priority` te
 
 from noria.kernels.numba import attention as _attention
 from noria.kernels.numba import bag as _bag
+from noria.kernels.numba import conv as _tiled_conv
 from noria.kernels.numba import conv_weight_grad as _conv_weight_grad
 from noria.kernels.numba import copy as _copy
 from noria.kernels.numba import ctc as _ctc
@@ -36,7 +37,7 @@ from noria.kernels.onednn import linalg as _linalg
 __all__: list[str] = []
 _modules = (_copy, _elementwise, _reduce, _loss, _norm, _pool, _random)
 _products = (_linear, _gemm, _linalg)
-_convolutions = (_conv_weight_grad, _depthwise, _conv)
+_convolutions = (_tiled_conv, _conv_weight_grad, _depthwise, _conv)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
 _sequences = (_ctc, _recurrent, _recurrent_stack, _sequence)
 _winograds = (_winograd, _winograd_grad)

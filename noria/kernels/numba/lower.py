@@ -24,6 +24,7 @@ from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, T
 
 from noria.core.errors import EngineError
 from noria.kernels.numba import (
+    conv_tiles,
     depthwise_tiles,
     intrinsics,
     loops,
@@ -45,6 +46,7 @@ NAMESPACE: dict[str, Any] = {
     **tiles.NAMESPACE,
     **winograd_tiles.NAMESPACE,
     **depthwise_tiles.NAMESPACE,
+    **conv_tiles.NAMESPACE,
     **{name: getattr(types, name) for name in (*_SCALARS, "float32", "float64")},
 }
 

@@ -1,0 +1,210 @@
+"""Convolutions of float32 with weights that never change, channels-last, by register tiles.
+
+A result is made pixel by pixel (`conv_pixels.py`), each with a panel of output channels at a time,
+from weights packed in panels. Nothing of the input is copied or padded, taps beyond a border are
+not computed, and bias, residual and activation cost no pass over memory.
+
+Blocks of pixels are so small that their part of the input stays in the second cache while the
+panels go by; a panel too large for it is used in parts. Threads share the blocks, or where pixels
+are few the panels. While a part of a panel is used, the next one is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from math import prod
+
+import numpy as np
+
+from noria.ir.program import Operator
+from noria.kernels.call import Call
+from noria.kernels.numba import conv_pixels
+from noria.kernels.numba.conv_pixels import Pixels, Plane
+from noria.kernels.numba.conv_sizes import FIELDS, PIXELS, shape
+from noria.kernels.numba.conv_source import source
+from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.move import Part, copy_part, fill_part
+from noria.kernels.numba.parallel import thread_count
+from noria.kernels.numba.tile_sizes import WIDTH
+from noria.kernels.registry import (
+    LAST,
+    PLAIN,
+    Array,
+    BoundOp,
+    Declined,
+    Kernel,
+    Layouts,
+    Pack,
+    Prepared,
+    register,
+)
+from noria.ops.window import Windows, slide
+
+PANEL_BYTES = 512 * 1024  # of a part of a panel that is used for all pixels of a block
+INPUT_BYTES = 256 * 1024  # of the input that a block should need at most
+LIST = 768  # pixels in a list of pairs, at least: small images share one
+BLOCK = 96  # pixels of a block that sees several taps
+UNITS = 12  # such blocks for each thread, where there are pixels enough, so that all end together
+_ZERO = np.zeros((), np.float32)
+
+
+class Conv(Kernel):
+    """`conv2d` and `fused_conv2d` without groups."""
+
+    name = "numba:conv"
+    ops = ("conv2d", "fused_conv2d")
+    priority = 10  # float32 and weights that never change only
+
+    def accepts(self, op: Operator) -> None:
+        need(op, ("float32",))
+        if op.attrs["groups"] != 1:
+            raise Declined("in groups")
+        if op.attrs.get("activation") not in (None, "relu", "relu6"):
+            raise Declined(f"the tiles have no {op.attrs['activation']}")
+
+    def layout(self, op: Operator, given: object) -> Layouts:
+        wanted: list[str | None] = [None if v is None else PLAIN for v in op.inputs]
+        wanted[0] = LAST
+        if len(op.inputs) > 3 and op.inputs[3] is not None:
+            wanted[3] = LAST
+        return wanted, [LAST]
+
+    def bind(self, bound: BoundOp) -> Prepared:
+        x, w, *rest = bound.inputs
+        out = bound.outputs[0]
+        assert x is not None and w is not None
+        if not bound.fixed[1]:
+            raise Declined("the weight changes at each step")
+        how = (bound.attrs[k] for k in ("stride", "padding", "dilation"))
+        windows = slide(x.shape[2:], w.shape[2:], *how)
+        need_worth(x, w, windows)
+        threads = bound.threads
+        vectors, by_panel = shape(out.size // out.shape[1], out.shape[1], threads)
+        width, act = vectors * WIDTH, bound.attrs.get("activation") or "none"
+        panels = -(-out.shape[1] // width)
+        panel_bytes = prod(w.shape[1:]) * width * 4
+        pixels = _pixels(x, out, windows, width, 1 if by_panel else threads)
+        shared = np.array(shares(pixels, panels, threads, by_panel), np.int64)
+        text = source(vectors, act, out.shape[1] % width != 0)
+        numbers = [threads, out.shape[1], panel_bytes]
+        chunk = len(pixels.blocks) if by_panel else _chunk(x, out, pixels)
+        numbers += [chunk, *_parts(x, w, windows, width)]
+        flops = 2.0 * out.size * prod(w.shape[1:])
+
+        def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
+            arrays = [pixels.blocks, pixels.pairs, shared]
+            table = [ins[0], packs[0], *[*ins[2:], 0, 0][:2], outs[0], scratch]
+            table += [*(a.ctypes.data for a in arrays), *numbers]
+            moved = sum(a.nbytes for a in (*bound.inputs, out) if a is not None)
+            work = {"threads": threads, "bytes": moved, "ops": int(flops)}
+            call = launch(self.name, text, "conv", table, **work)
+            return [replace(call, keep=(call.keep, arrays))]
+
+        team = max(threads, thread_count())
+        in_place = ((0, 3),) if len(rest) > 1 and rest[1] is not None else ()
+        detail = f"{vectors} vectors, {'panels' if by_panel else 'pixels'} shared"
+        packs = [pack(w, width, threads)]
+        return Prepared(emit, 8 * FIELDS * team, packs, in_place, flops, detail)
+
+
+def need_worth(x: Array, w: Array, windows: Windows) -> None:
+    """The rule between these tiles and oneDNN's. Raises Declined where those are as fast or faster:
+    it keeps the sums of one vector of outputs in flight better, and in a window of many taps that
+    lie close together the residual and the activation, which are a pass of their own there, cost
+    least.
+    """
+    if w.shape[0] <= WIDTH:
+        raise Declined("one vector of outputs")
+    if prod(windows.kernel) > 1 and set(windows.stride) == {1}:
+        raise Declined("windows that overlap much")
+    if windows.dilation[1] != 1 and w.shape[3] > 1:
+        raise Declined("the taps of a row do not lie side by side")
+
+
+def shares(pixels: Pixels, panels: int, threads: int, by_panel: bool) -> list[int]:
+    """For each thread: its blocks, its panels (from, to)."""
+    count = len(pixels.blocks)
+    if by_panel:
+        cuts = [panels * t // threads for t in range(threads + 1)]
+        return [n for a, b in pairwise(cuts) for n in (0, count, a, b)]
+    total = np.cumsum(pixels.costs)
+    wanted = total[-1] * np.arange(1, threads) / threads
+    inner = np.searchsorted(total - pixels.costs / 2, wanted)
+    cuts = [0, *map(int, inner), count]
+    return [n for a, b in pairwise(cuts) for n in (a, b, 0, panels)]
+
+
+def _chunk(x: Array, out: Array, pixels: Pixels) -> int:
+    """Blocks that go over a panel one after the other: what they see stays in the second cache."""
+    count = out.size // out.shape[1]
+    seen = x.nbytes / count * pixels.blocks[:, conv_pixels.PIXELS].max()
+    return max(int(INPUT_BYTES / seen), 1)
+
+
+def _parts(x: Array, w: Array, windows: Windows, width: int) -> list[int]:
+    """Rows of taps in all and in a part of a panel, numbers of a row in a part; the steps from row
+    to row of taps in the input and in a panel, in bytes."""
+    row_bytes = w.shape[3] * w.shape[1] * width * 4
+    some_rows, some = max(PANEL_BYTES // row_bytes, 1), max(PANEL_BYTES // (4 * width), 1)
+    run_x = windows.dilation[0] * x.shape[3] * x.shape[1] * 4
+    return [w.shape[2], some_rows, some, run_x, row_bytes]
+
+
+def _pixels(x: Array, out: Array, windows: Windows, width: int, threads: int) -> Pixels:
+    """The blocks of all pixels; panels have `width` channels."""
+    n, channels, high, wide = x.shape
+    outs, *sizes = out.shape[1:]
+    count, most = n * prod(sizes), PIXELS[width // WIDTH]
+    fits = max(INPUT_BYTES // (4 * channels), most)
+    if dense(windows):
+        blocks = -(-count // (fits * threads)) * threads
+        return conv_pixels.dense(count, (channels, outs), -(-count // blocks))
+    limit = max(min(BLOCK, fits, count // (UNITS * threads)) // most * most, 2 * most)
+    rows, columns = (
+        conv_pixels.groups(
+            x.shape[2 + i],
+            sizes[i],
+            windows.kernel[i],
+            windows.stride[i],
+            int(windows.pads[i][0]),
+            windows.dilation[i],
+        )
+        for i in (0, 1)
+    )
+    tap = channels * width * 4
+    planes = Plane(high, wide, channels), Plane(sizes[0], sizes[1], outs)
+    lists = -(-LIST // prod(sizes)), limit
+    return conv_pixels.table(rows, columns, *planes, tap, n, lists)
+
+
+def dense(windows: Windows) -> bool:
+    """Whether output pixels see one input pixel each, in the same order."""
+    plain = all(p == (0, 0) for p in windows.pads)
+    return windows.kernel == windows.stride == (1, 1) and plain
+
+
+def pack(weight: Array, width: int, threads: int) -> Pack:
+    """A weight [O, I, rows, columns] as [panel, tap, I, width], the last panel filled up."""
+    outs, ins, taps = *weight.shape[:2], prod(weight.shape[2:])
+    full, rest = divmod(outs, width)
+    one = taps * ins * width
+    inner = (ins * width, width, 1)
+    steps = (1, taps, ins * taps)
+    moves = []
+    if full:
+        source, target = Part((width * ins * taps, *steps)), Part((one, *inner))
+        moves.append(copy_part((full, taps, ins, width), source, target, 4, threads))
+    fill = fill_part((one,), _ZERO, Part((1,), full * one), threads)
+    if rest:
+        source, target = Part(steps, full * width * ins * taps), Part(inner, full * one)
+        moves.append(copy_part((taps, ins, rest), source, target, 4, threads))
+
+    def emit(address: int, copy: int) -> list[Call]:
+        before = fill(copy) if rest else []
+        return [*before, *(call for move in moves for call in move(address, copy))]
+
+    return Pack(1, ("pixel panels", width), -(-outs // width) * one * 4, emit)
+
+
+register(Conv())

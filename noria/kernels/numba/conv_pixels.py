@@ -1,0 +1,127 @@
+"""Which pixels of a convolution's result see which taps, as tables for the tiles.
+
+Along one axis the positions of the result fall into groups that see the same taps: the inner ones
+all of them, those near a border fewer. A class is a pair of such groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+# Columns of a block: where its images begin in x and in the output, its pixels in the list of
+# pairs and how many they are, its first tap within a panel, rows of taps left out before, and the
+# numbers of a run and how many rows there are.
+IN, OUT, PAIRS, PIXELS, TAP, LEAD, COUNT, RUNS = range(8)
+COLUMNS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Positions along one axis.
+
+    at:    the positions; first: for each, where in the input its first tap is
+    lead:  taps before the first one seen; taps: how many are seen
+    """
+
+    at: np.ndarray
+    first: np.ndarray
+    lead: int
+    taps: int
+
+
+def groups(size: int, out: int, kernel: int, stride: int, pad: int, dilation: int) -> list[Group]:
+    """Groups of the `out` windows over `size` positions."""
+    o = np.arange(out)
+    begin = o * stride - pad
+    low = np.clip(-(begin // dilation), 0, kernel)  # the first tap that is not before the input
+    high = np.clip(-((begin - size) // dilation), 0, kernel)
+    taps = np.maximum(high - low, 0)
+    keys = np.stack([np.where(taps > 0, low, 0), taps])
+    found = []
+    for lead, seen in np.unique(keys, axis=1).T:
+        mine = (keys == [[lead], [seen]]).all(0)
+        found.append(Group(o[mine], (begin + low * dilation)[mine], int(lead), int(seen)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """Images in memory: rows, columns and channels of one."""
+
+    high: int
+    wide: int
+    channels: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.high * self.wide * self.channels * 4
+
+    def offsets(self, high: np.ndarray, wide: np.ndarray) -> np.ndarray:
+        """Bytes from the image's begin to each pixel of these rows and columns, row by row."""
+        return ((high[:, None] * self.wide + wide) * self.channels * 4).reshape(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """pairs: int64 [pixels, 2], offsets in bytes; blocks: int64 [blocks, COLUMNS]."""
+
+    pairs: np.ndarray
+    blocks: np.ndarray
+
+    @property
+    def costs(self) -> np.ndarray:
+        """What each block costs, in products of a number with a row of weights."""
+        b = self.blocks
+        return b[:, PIXELS] * (b[:, COUNT] * b[:, RUNS] + 16)
+
+
+def table(
+    rows: Sequence[Group],
+    columns: Sequence[Group],
+    source: Plane,
+    target: Plane,
+    tap_bytes: int,
+    images: int,
+    most: tuple[int, int],
+) -> Pixels:
+    """The pairs of some images, and blocks for all of them.
+
+    tap_bytes: of a tap in a panel
+    most:      images in the list of pairs, and pixels of a block
+    """
+    some, limit = min(most[0], images), most[1]
+    shift = np.arange(some)[:, None] * np.array([source.nbytes, target.nbytes])  # [images, 2]
+    pairs, kinds, place = [], [], 0
+    for r, c in product(rows, columns):
+        one = np.stack([source.offsets(r.first, c.first), target.offsets(r.at, c.at)], 1)
+        pairs.append((shift[:, None] + one).reshape(-1, 2))
+        runs = r.taps if c.taps else 0
+        tap = c.lead * tap_bytes
+        kinds.append((place, len(one), tap, r.lead, c.taps * source.channels, runs))
+        place += some * len(one)
+    blocks = []
+    for image in range(0, images, some):
+        base = image * source.nbytes, image * target.nbytes
+        for place, each, *how in kinds:
+            count = each * min(some, images - image)
+            for first in range(0, count, limit):
+                pixels = min(limit, count - first)
+                blocks.append((*base, (place + first) * 16, pixels, *how))
+    return Pixels(np.concatenate(pairs), np.array(blocks, np.int64).reshape(-1, COLUMNS))
+
+
+def dense(count: int, channels: tuple[int, int], limit: int) -> Pixels:
+    """The same for kernels of one tap that see pixel after pixel: all blocks share their pairs.
+
+    channels: of the input and of the output
+    """
+    step = np.array(channels) * 4
+    blocks = [
+        (first * step[0], first * step[1], 0, min(limit, count - first), 0, 0, channels[0], 1)
+        for first in range(0, count, limit)
+    ]
+    return Pixels(np.arange(limit)[:, None] * step, np.array(blocks, np.int64))

@@ -1,0 +1,91 @@
+"""Convolutions by register tiles: every border, every remainder, special numbers, who declines."""
+
+import numpy as np
+import pytest
+
+from noria.kernels.numba.conv import shares
+from noria.kernels.numba.conv_pixels import COLUMNS, Pixels
+from noria.testing.case import arr
+from noria.testing.kernel import SITUATIONS, check_kernel
+
+NAME = "numba:conv"
+BATCH = {0: {0: "N"}}
+FIXED = [
+    type(s)(s.name + ", fixed", s.threads, s.keep, s.last, True) for s in SITUATIONS if not s.fixed
+]
+
+
+def check(channels, outputs, image, kernel, attrs=None, batch=2, **how):
+    inputs = [arr(batch, channels, *image), arr(outputs, channels, *kernel)]
+    how = {"symbolic": BATCH, "situations": FIXED, **how}
+    return check_kernel("conv2d", inputs, attrs or {}, kernel=NAME, **how)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 7, 17, 33])
+@pytest.mark.parametrize("outputs", [17, 40, 64, 80, 97])
+def test_one_tap(channels, outputs):
+    check(channels, outputs, (5, 7), (1, 1))
+
+
+@pytest.mark.parametrize("stride", [2, (2, 1), 3])
+@pytest.mark.parametrize("padding", [0, 1, (0, 1, 1, 0)])
+def test_one_tap_with_strides_and_padding(stride, padding):
+    check(7, 20, (6, 9), (1, 1), {"stride": stride, "padding": padding})
+
+
+@pytest.mark.parametrize("image", [(7, 7), (1, 3), (9, 14)])
+@pytest.mark.parametrize("stride", [2, (3, 2)])
+@pytest.mark.parametrize("padding", [1, 2, (0, 1, 2, 1)])
+def test_strided_windows_at_every_border(image, stride, padding):
+    check(3, 17, image, (3, 3), {"stride": stride, "padding": padding}, batch=1)
+
+
+@pytest.mark.parametrize("kernel", [(7, 7), (5, 2), (1, 4)])
+def test_kernels_of_any_size(kernel):
+    check(3, 20, (11, 13), kernel, {"stride": 2, "padding": (3, 2)})
+
+
+def test_rows_of_taps_may_be_apart():
+    check(3, 18, (9, 8), (3, 1), {"dilation": (2, 1), "padding": (2, 0), "stride": (1, 2)})
+
+
+def test_many_pixels_and_many_channels():
+    check(160, 96, (23, 29), (1, 1), batch=1, tol=2e-4)
+    check(24, 40, (31, 30), (3, 3), {"stride": 2, "padding": 1}, batch=3, tol=2e-4)
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "relu6"])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_bias_residual_and_activation(bias, residual, activation):
+    for kernel, stride in ((1, 1), (3, 2)):
+        out = (5, 6) if kernel == 1 else (2, 2)
+        inputs = [arr(2, 5, 5, 6), arr(20, 5, kernel, kernel)]
+        inputs += [arr(20) if bias else None, arr(2, 20, *out) if residual else None]
+        attrs = {"stride": stride, "activation": activation}
+        check_kernel("fused_conv2d", inputs, attrs, kernel=NAME, special=True, situations=FIXED)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "attrs", "fixed", "reason"),
+    [
+        ([(1, 4, 9, 9), (4, 2, 3, 3)], {"groups": 2, "stride": 2}, True, "in groups"),
+        ([(1, 4, 9, 9), (20, 4, 3, 3)], {"dilation": 2, "stride": 2}, True, "side by side"),
+        ([(1, 4, 9, 9), (20, 4, 3, 3)], {}, True, "overlap much"),
+        ([(1, 4, 9, 9), (7, 4, 1, 1)], {}, True, "one vector"),
+        ([(1, 4, 9, 9), (20, 4, 1, 1)], {}, False, "changes at each step"),
+    ],
+)
+def test_what_it_declines(shapes, attrs, fixed, reason):
+    situations = FIXED[:1] if fixed else SITUATIONS[:1]
+    with pytest.raises(AssertionError, match=reason):
+        inputs = [arr(*shape) for shape in shapes]
+        check_kernel("conv2d", inputs, attrs, kernel=NAME, situations=situations)
+
+
+def test_threads_share_blocks_of_about_the_same_cost():
+    blocks = np.zeros((10, COLUMNS), np.int64)
+    blocks[:, 3], blocks[:, 6], blocks[:, 7] = 6, 100, 1
+    pixels = Pixels(np.zeros((6, 2), np.int64), blocks)
+    assert shares(pixels, 4, 2, False) == [0, 5, 0, 4, 5, 10, 0, 4]
+    assert shares(pixels, 5, 2, True) == [0, 10, 0, 2, 0, 10, 2, 5]
