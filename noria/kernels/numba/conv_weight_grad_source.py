@@ -6,7 +6,8 @@ from textwrap import indent
 
 from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
 
-GROUP = 4 * ROWS  # bytes of a pixel in a group
+GROUP = 4 * ROWS  # bytes of a step in a group
+MOVE = 32  # bytes moved at a time: the least vector that holds a group, as few cross a line
 BY_PIXELS, BY_OUTPUTS, BY_PANELS = range(3)  # how threads share the work
 
 _NAMES = (
@@ -18,14 +19,14 @@ _READ = "\n".join(
     f"    {name} = load_int64(args, {i})" for i, name in enumerate(n for row in _NAMES for n in row)
 )
 
-# Groups of the gradient of the block: [group][step][ROWS]. A whole vector is moved for each; what
+# Groups of the gradient of the block: [group][step][ROWS]. More is moved than a group has; what
 # is too much of it is written over by the next step, at last into a gap between groups.
 _PACK_GRADIENT = f"""
 for step in range(steps):
 LINE
     to = left + step * {GROUP}
     for group in range(first_group, fast_groups):
-        copy_bytes(to, row + group * {GROUP}, {4 * WIDTH})
+        copy_bytes(to, row + group * {GROUP}, {MOVE})
         to += next_group
     for group in range(fast_groups, whole_groups):
         copy_bytes(to, row + group * {GROUP}, {GROUP})
@@ -181,8 +182,8 @@ def weight_grad(args):
         last_panel = last_panel * (me + 1) // team
     whole_groups = min(last_group, outs // {ROWS})
     rest = min(outs - whole_groups * {ROWS}, (last_group - whole_groups) * {ROWS})
-    fast_groups = max(first_group, min(last_group, (outs - {WIDTH}) // {ROWS} + 1))
-    next_group = (depth + STEP - 1) // STEP * {GROUP} + {4 * WIDTH}
+    fast_groups = max(first_group, min(last_group, (outs - {MOVE // 4}) // {ROWS} + 1))
+    next_group = (depth + STEP - 1) // STEP * {GROUP} + {MOVE}
     store_int64(shape, {A_ROW}, 4)
     store_int64(shape, {A_STEP}, {GROUP})
     store_int64(shape, {B_ROW}, {4 * PANEL})
@@ -269,7 +270,7 @@ def table_bytes(dtype: str, outs: int, depth: int) -> int:
     gaps between them; of bfloat16 also a line of pairs and the panel before it is paired."""
     step = 1 if dtype == "float32" else 2
     steps = -(-depth // step)
-    block = steps * 4 * PANEL + -(-outs // ROWS) * (steps * GROUP + 4 * WIDTH)
+    block = steps * 4 * PANEL + -(-outs // ROWS) * (steps * GROUP + MOVE)
     if step == 2:
         block += -(-outs // 16) * 64 + (depth + 1) * 2 * PANEL
     return -(-(8 * FIELDS + block) // 64) * 64
