@@ -22,7 +22,7 @@ import numpy as np
 import noria
 from bench import data, sizes
 from bench.noria_side.common import int_spec
-from bench.noria_side.sequence import lm_program, ragged_program
+from bench.noria_side.sequence import bilstm_ctc_program, lm_program, ragged_program
 from bench.noria_side.vision import training_program
 from noria import optim
 from noria.zoo.digits import classify
@@ -71,12 +71,30 @@ def batch() -> dict[str, float]:
 
 
 def length() -> dict[str, float]:
-    """Of training the LSTM language model on 4 rows of 16 words and of 128."""
+    """Of training the LSTM language model on 4 rows of 16 words and of 128, the classifier on 64
+    texts of which each is eight times as long, and BiLSTM and CTC on 40 steps and on 320."""
 
-    def feeds(time: int) -> Feeds:
+    def lm(time: int) -> Feeds:
         return data.tokens(4, time, sizes.LM.words)._asdict()
 
-    return {"lstm_lm_train, 8 x the length": growth(lm_program(), feeds, 16)}
+    few = data.ragged_batches()[0]
+
+    def ragged(times: int) -> Feeds:
+        rows = np.concatenate([few.ids] * times)
+        splits = np.cumsum([0, *(few.lengths * times)])
+        return {"ids": rows, "splits": splits, "label": few.label}
+
+    def ctc(time: int) -> Feeds:
+        batch = data.speech(sizes.BATCH["bilstm_ctc_train"], time)
+        steps = np.full(len(batch.features), time)
+        feeds = {"features": batch.features, "labels": batch.padded(), "steps": steps}
+        return {**feeds, "label_lengths": batch.lengths}
+
+    return {
+        "lstm_lm_train, 8 x the length": growth(lm_program(), lm, 16),
+        "ragged_lstm_train, 8 x the length": growth(ragged_program(), ragged, 1),
+        "bilstm_ctc_train, 8 x the length": growth(bilstm_ctc_program(), ctc, 40),
+    }
 
 
 def deep_program() -> Any:
