@@ -15,7 +15,8 @@ NAME = "fuse_recurrent"
 
 def fuse_recurrent(program: Program) -> Program:
     """LSTM layers, each over the outputs of the one below, become one `fused_recurrent`, whose
-    kernel runs them one after the other or side by side, as is faster.
+    kernel runs them one after the other or side by side, as is faster, and keeps of them only what
+    somebody reads: where no gradient is wanted, no gates. So does a layer alone, for that.
 
     Only what a product brings from layer to layer may be between them, used by nobody else.
 
@@ -51,21 +52,24 @@ def fuse_recurrent(program: Program) -> Program:
         }
     """
     report = Report(NAME)
-    out = program.copy()
-    for chain in _chains(program, report):
+    out, index = program.copy(), Index(program.block, program.roots())
+    for chain in _chains(program, index, report):
         later = _later(out.operators, chain)
         if later is None or any(map(has_effect, later)):
             report.declined.append((chain[-1].where(), "what is between must run between"))
             continue
         out.block.operators = _replaced(out, chain, later)
         report.fired.append(f"{chain[-1].where()}: {(len(chain) + 1) // 2} layers")
+    for operator in out.operators:
+        if operator.type == "lstm" and _forward_only(operator, index):
+            out.block.operators = _replaced(out, [operator], [])
+            report.fired.append(f"{operator.where()}: outputs alone")
     publish(report)
     return out
 
 
-def _chains(program: Program, report: Report) -> list[list[Operator]]:
+def _chains(program: Program, index: Index, report: Report) -> list[list[Operator]]:
     """[lstm, linear, lstm, ...], each as long as it can be."""
-    index = Index(program.block, program.roots())
     above: dict[Operator, tuple[Operator, Operator]] = {}
     for upper in program.operators:
         if upper.type != "lstm":
@@ -87,6 +91,11 @@ def _chains(program: Program, report: Report) -> list[list[Operator]]:
             above[lower] = between, upper
     started = {upper for _, upper in above.values()}
     return [_climb(first, above) for first in above if first not in started]
+
+
+def _forward_only(operator: Operator, index: Index) -> bool:
+    """Whether nobody reads the gates of an LSTM layer."""
+    return operator.outputs[0].dtype == "float32" and index.use_count(operator.outputs[2]) == 0
 
 
 def _climb(first: Operator, above: dict[Operator, tuple[Operator, Operator]]) -> list[Operator]:

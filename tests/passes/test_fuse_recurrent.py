@@ -56,7 +56,7 @@ def test_what_needs_the_lower_layer_comes_after_the_stack():
 )
 def test_layers_that_must_stay_apart_do(between, more, outputs, reason):
     left, report = fused(between, more, outputs)
-    assert left.count("lstm") == 2
+    assert left.count("fused_recurrent") == 2
     assert any(reason in r for r in reasons(report))
 
 
@@ -66,7 +66,22 @@ def test_layers_over_other_rows_stay_apart():
         text.replace("lstm(m, u, n)", "lstm(m, u, k)").replace("add(n, 0)", "add(n, n)")
     )
     after, report = apply(fuse_recurrent, before)
-    assert types(after).count("lstm") == 2 and any("different rows" in r for r in reasons(report))
+    assert types(after).count("fused_recurrent") == 2
+    assert any("different rows" in r for r in reasons(report))
+
+
+@pytest.mark.parametrize(("read", "left"), [("g", "lstm"), ("c", "fused_recurrent")])
+def test_a_layer_alone_is_taken_where_nobody_reads_its_gates(read, left):
+    text = f"""
+  input x: float32[5, 8]
+  input n: int64[3]
+  state u: float32[8, 2] = uniform(low=-0.5, high=0.5)
+  h, c, g: float32[5, 2], float32[5, 2], float32[5, 8] = lstm(x, u, n)
+  output h = h
+  output more = {read}
+"""
+    after, _ = apply(fuse_recurrent, program(text))
+    assert types(after) == [left]
 
 
 def test_a_training_program_computes_the_same():

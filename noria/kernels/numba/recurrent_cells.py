@@ -63,14 +63,24 @@ def _blocks(name: str, array: str, count: int, total: int) -> tuple[Slot, ...]:
 
 
 @cache
-def lstm(has_grad: bool = True, has_grad_c: bool = False, has_bias: bool = False) -> Cell:
+def lstm(
+    has_grad: bool = True,
+    has_grad_c: bool = False,
+    has_bias: bool = False,
+    *,
+    keeps_c: bool = True,
+    keeps_gates: bool = True,
+) -> Cell:
     """has_grad, has_grad_c: whether gradients of h and of c come in; has_bias: whether x still
-    lacks its bias."""
+    lacks its bias; keeps_c, keeps_gates: whether somebody wants what only training needs."""
     bias = tuple(Slot(f"bias{k}", "bias", 4, k, at="all") for k in range(4)) if has_bias else ()
     x = [f"GATE({k}) + LOAD(x{k})" + (f" + LOAD(bias{k})" if bias else "") for k in range(4)]
+    kept = (Slot("c", "c"),) * keeps_c + _blocks("gate", "gates", 4, 4) * keeps_gates
+    keep = "STORE(c, c)\n" * keeps_c
+    keep += "".join(f"STORE(gate{k}, {v})\n" for k, v in enumerate("ifgo")) * keeps_gates
     forward = Sweep(
         (*_blocks("x", "x", 4, 4), *bias),
-        (Slot("out", "out"), Slot("c", "c"), *_blocks("gate", "gates", 4, 4)),
+        (Slot("out", "out"), *kept),
         f"""
 i = gate({x[0]})
 f = gate({x[1]})
@@ -81,12 +91,7 @@ h = o * tanh(c)
 STORE(state, c)
 STORE(next, h)
 STORE(out, h)
-STORE(c, c)
-STORE(gate0, i)
-STORE(gate1, f)
-STORE(gate2, g)
-STORE(gate3, o)
-""",
+{keep}""",
     )
     given = [Slot("c", "c"), Slot("before", "c", at="before")]
     given += [Slot("grad", "grad")] if has_grad else []

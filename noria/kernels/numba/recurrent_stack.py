@@ -1,4 +1,5 @@
-"""Stacked LSTM layers: one after the other, each by the whole team, or side by side.
+"""LSTM layers, one or stacked: one after the other, each by the whole team, or side by side. Of the
+cells' states and gates, which only training needs, they write what somebody reads.
 
 Side by side (a wavefront: Lamport, 1974), layer l works on a chunk of steps while the layer above
 works on the chunk before it; a thread has every team-th layer, and a layer's weight stays in the
@@ -12,6 +13,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from noria.core.flags import flags
 from noria.ir.program import Operator, Value
@@ -144,6 +146,7 @@ class _Member:
     first: Value | None
     first_state: Value | None
     outputs: tuple[Value, ...]
+    reverse: bool
     below: tuple[Value, Value, Value | None] | None
 
 
@@ -158,7 +161,8 @@ def members(operators: Sequence[Operator]) -> list[_Member]:
             continue
         x, weight, splits, first, first_state = ins[:5]
         assert x is not None and weight is not None and splits is not None
-        found.append(_Member(x, weight, splits, first, first_state, operator.outputs, below))  # type: ignore[arg-type]
+        states = first, first_state, operator.outputs, bool(operator.attrs["reverse"])
+        found.append(_Member(x, weight, splits, *states, below))  # type: ignore[arg-type]
     return found
 
 
@@ -189,7 +193,9 @@ class _Stack:
     def _layer(self, member: _Member, size: int) -> Layer:
         sizes = Sizes(self.total, self.rows, size, self.dtype)
         weight, solo = self.inputs[member.weight], self.side_by_side
-        cell = lstm(has_bias=member.below is not None and member.below[2] is not None)
+        _, c, gates = (v in self.outputs for v in member.outputs)
+        bias = member.below is not None and member.below[2] is not None
+        cell = lstm(has_bias=bias, keeps_c=c, keeps_gates=gates)
         return Layer(cell, False, sizes, weight, self.threads, solo=solo)
 
     @property
@@ -206,7 +212,7 @@ class _Stack:
 
     def _faster(self) -> bool:
         """Whether layers side by side are over first, by the time of a step of each."""
-        if self.threads == 1 or not parallel.worthwhile(ops=self.work):
+        if self.threads == 1 or not parallel.worthwhile(ops=self.work) or len(self.members) == 1:
             return False
         if flags.wavefront != "auto":
             return flags.wavefront == "on"
@@ -228,18 +234,32 @@ class _Stack:
         return busiest + start < team
 
     def _place(self) -> None:
-        """Offsets in scratch memory: each layer's own, and what the operator does not give."""
-        self.offsets, at = [], 0
-        self.hidden: dict[Value, int] = {}
-        for member, layer in zip(self.members, self.layers, strict=True):
-            self.offsets.append(at)
-            at += layer.scratch
-            for v, width in zip(member.outputs, (1, 1, 4), strict=True):
-                if v not in self.outputs:
-                    self.hidden[v] = at
-                    at += -(-4 * self.total * width * layer.size // LINE) * LINE
-        self.done = at
-        self.scratch = at + LINE * len(self.members)
+        """Offsets in scratch memory: each layer's own, and what the operator does not give: outputs
+        for the layer above, and what comes to it from below. One by one, layers share it."""
+        rooms: dict[tuple[str, int], int] = {}
+        own: list[tuple[str, int]] = []
+        hidden: dict[Value, tuple[str, int]] = {}
+        for k, (member, layer) in enumerate(zip(self.members, self.layers, strict=True)):
+            out, _, gates = member.outputs
+            mine = k if self.side_by_side else 0
+            wanted: list[tuple[str, int, Value | None, int]] = [("own", mine, None, layer.scratch)]
+            if out not in self.outputs:
+                turn = k if self.side_by_side else k % 2  # read while the next is written
+                wanted.append(("out", turn, out, 4 * self.total * layer.size))
+            if gates not in self.outputs and member.below is not None:
+                wanted.append(("gates", mine, gates, 16 * self.total * layer.size))
+            for name, number, value, nbytes in wanted:
+                key = name, number
+                rooms[key] = max(rooms.get(key, 0), -(-nbytes // LINE) * LINE)
+                if value is None:
+                    own.append(key)
+                else:
+                    hidden[value] = key
+        starts = dict(zip(rooms, accumulate(rooms.values(), initial=0), strict=False))
+        self.offsets = [starts[key] for key in own]
+        self.hidden = {value: starts[key] for value, key in hidden.items()}
+        self.done = sum(rooms.values())
+        self.scratch = self.done + LINE * len(self.members)
 
     def packs(self) -> list[Pack]:
         """Each recurrent weight, and each weight between two layers."""
@@ -279,7 +299,9 @@ class _Stack:
                 return 0
             if v in self.inputs:
                 return ins[self.inputs[v]]
-            return outs[self.outputs[v]] if v in self.outputs else scratch + self.hidden[v]
+            if v in self.outputs:
+                return outs[self.outputs[v]]
+            return scratch + self.hidden[v] if v in self.hidden else 0
 
         tables, projections, between = [], array("q"), len(self.members)
         for k, (member, layer) in enumerate(zip(self.members, self.layers, strict=True)):
@@ -317,7 +339,7 @@ class _Stack:
                 row = launch(name, _ALL_STEPS, "project", table, threads=self.threads, ops=work)
                 row.keep = row.keep, mine
                 calls.append(row)
-            calls.append(layer.call(addresses, scratch, False, name))
+            calls.append(layer.call(addresses, scratch, self.members[k].reverse, name))
         return calls
 
     def _wavefront(
@@ -349,7 +371,7 @@ def _described(below: int, panels: int, out: int, depth: int, width: int) -> lis
 
 
 class RecurrentStack(Kernel):
-    """Stacked LSTM layers."""
+    """LSTM layers, one or stacked."""
 
     name = "numba:recurrent_stack"
     ops = ("fused_recurrent",)
@@ -372,7 +394,7 @@ class RecurrentStack(Kernel):
         if gates in stack.outputs:
             in_place.append((stack.outputs[gates], body.inputs.index(x)))
         how = "side by side" if stack.side_by_side else "one by one"
-        detail = f"{len(stack.members)} layers {how}"
+        detail = f"{len(stack.members)} layers {how}" if len(stack.members) > 1 else "one layer"
         return Prepared(emit, stack.scratch, stack.packs(), in_place, float(stack.work), detail)
 
 

@@ -54,6 +54,26 @@ def wanted(program, feeds):
 
 
 @pytest.mark.usefixtures("fast_kernels")
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_where_only_outputs_are_wanted_nothing_else_is_kept(layers, bidirectional):
+    layer = LSTM(5, 20, num_layers=layers, bidirectional=bidirectional)
+
+    def step(x, splits):
+        return {"out": layer(Ragged(x, splits))[0].values}
+
+    inputs = {"x": spec("T", 5), "splits": spec("N + 1", dtype="int64")}
+    program = trace(step, **inputs)
+    feeds = {"x": RNG.standard_normal((33, 5)).astype(np.float32), "splits": np.array([0, 30, 33])}
+    executor = Executor(program)
+    got, bound = executor.run(feeds), executor.bound(feeds)
+    np.testing.assert_allclose(got["out"], wanted(program, feeds)["out"], rtol=1e-5, atol=1e-6)
+    fused = [i.step.op for i in bound.items if i.step.op.type == "fused_recurrent"]
+    assert len(fused) == (2 * layers if bidirectional else 1)
+    assert all(len(op.outputs) == 1 for op in fused)
+
+
+@pytest.mark.usefixtures("fast_kernels")
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
