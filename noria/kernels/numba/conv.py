@@ -7,16 +7,21 @@ not computed, and bias, residual and activation cost no pass over memory.
 Blocks of pixels are so small that their part of the input stays in the second cache while the
 panels go by; a panel too large for it is used in parts. Threads share the blocks, or where pixels
 are few the panels. While a part of a panel is used, the next one is asked for.
+
+Images of a few channels, which mostly are what a network is fed with, are read as they come, plane
+by plane: to bring them into the channels-last order would take longer than a row of tiles.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from math import prod
 
 import numpy as np
 
+from noria.core.flags import flags
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import conv_pixels
@@ -38,12 +43,15 @@ from noria.kernels.registry import (
     Pack,
     Prepared,
     register,
+    same_memory,
+    strides_of,
 )
-from noria.ops.window import Windows, slide
+from noria.ops.window import Windows, per_axis, slide
 
 PANEL_BYTES = 512 * 1024  # of a part of a panel that is used for all pixels of a block
 INPUT_BYTES = 256 * 1024  # of the input that a block should need at most
 LIST = 768  # pixels in a list of pairs, at least: small images share one
+FEW = 4  # channels of an image that is read in planes
 BLOCK = 96  # pixels of a block that sees several taps
 UNITS = 12  # such blocks for each thread, where there are pixels enough, so that all end together
 _ZERO = np.zeros((), np.float32)
@@ -54,18 +62,27 @@ class Conv(Kernel):
 
     name = "numba:conv"
     ops = ("conv2d", "fused_conv2d")
-    priority = 10  # float32 and weights that never change only
+    priority = 10  # float32, without groups, more than one vector of outputs only
 
     def accepts(self, op: Operator) -> None:
         need(op, ("float32",))
         if op.attrs["groups"] != 1:
             raise Declined("in groups")
+        if flags.fpmath != "strict":
+            raise Declined(f"products may be '{flags.fpmath}'")
+        outs, _, _, columns = op.operands[1].shape
+        if not isinstance(outs, int) or outs <= WIDTH:
+            raise Declined("one vector of outputs")
+        if per_axis(op.attrs["dilation"], 2, "dilation")[1] != 1 and columns != 1:
+            raise Declined("the taps of a row do not lie side by side")
         if op.attrs.get("activation") not in (None, "relu", "relu6"):
             raise Declined(f"the tiles have no {op.attrs['activation']}")
 
-    def layout(self, op: Operator, given: object) -> Layouts:
+    def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
         wanted: list[str | None] = [None if v is None else PLAIN for v in op.inputs]
-        wanted[0] = LAST
+        channels = op.operands[0].shape[1]
+        few = isinstance(channels, int) and 1 < channels <= FEW
+        wanted[0] = PLAIN if few and given[0] == PLAIN else LAST
         if len(op.inputs) > 3 and op.inputs[3] is not None:
             wanted[3] = LAST
         return wanted, [LAST]
@@ -74,22 +91,22 @@ class Conv(Kernel):
         x, w, *rest = bound.inputs
         out = bound.outputs[0]
         assert x is not None and w is not None
-        if not bound.fixed[1]:
-            raise Declined("the weight changes at each step")
         how = (bound.attrs[k] for k in ("stride", "padding", "dilation"))
         windows = slide(x.shape[2:], w.shape[2:], *how)
-        need_worth(x, w, windows)
+        planes = x.shape[1] if not lies_last(x) else 1
+        if planes == 1:
+            need_worth(bound.fixed[1], windows)
         threads = bound.threads
         vectors, by_panel = shape(out.size // out.shape[1], out.shape[1], threads)
         width, act = vectors * WIDTH, bound.attrs.get("activation") or "none"
         panels = -(-out.shape[1] // width)
         panel_bytes = prod(w.shape[1:]) * width * 4
-        pixels = _pixels(x, out, windows, width, 1 if by_panel else threads)
+        pixels = _pixels(x, out, windows, width, planes, 1 if by_panel else threads)
         shared = np.array(shares(pixels, panels, threads, by_panel), np.int64)
         text = source(vectors, act, out.shape[1] % width != 0)
         numbers = [threads, out.shape[1], panel_bytes]
         chunk = len(pixels.blocks) if by_panel else _chunk(x, out, pixels)
-        numbers += [chunk, *_parts(x, w, windows, width)]
+        numbers += [chunk, *_parts(x, w, windows, width, planes)]
         flops = 2.0 * out.size * prod(w.shape[1:])
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
@@ -104,22 +121,25 @@ class Conv(Kernel):
         team = max(threads, thread_count())
         in_place = ((0, 3),) if len(rest) > 1 and rest[1] is not None else ()
         detail = f"{vectors} vectors, {'panels' if by_panel else 'pixels'} shared"
-        packs = [pack(w, width, threads)]
+        packs = [pack(w, width, planes, threads)]
         return Prepared(emit, 8 * FIELDS * team, packs, in_place, flops, detail)
 
 
-def need_worth(x: Array, w: Array, windows: Windows) -> None:
-    """The rule between these tiles and oneDNN's. Raises Declined where those are as fast or faster:
-    it keeps the sums of one vector of outputs in flight better, and in a window of many taps that
-    lie close together the residual and the activation, which are a pass of their own there, cost
-    least.
+def need_worth(fixed: bool, windows: Windows) -> None:
+    """The rule between these tiles and oneDNN's, of channels-last images and more than one vector
+    of outputs (`accepts`). Raises Declined where oneDNN's are as fast or faster: in a window of
+    many taps that lie close together, the activation, which is a pass of its own there, costs
+    least; and weights that change would have to be packed at each step.
     """
-    if w.shape[0] <= WIDTH:
-        raise Declined("one vector of outputs")
+    if not fixed:
+        raise Declined("the weight changes at each step")
     if prod(windows.kernel) > 1 and set(windows.stride) == {1}:
         raise Declined("windows that overlap much")
-    if windows.dilation[1] != 1 and w.shape[3] > 1:
-        raise Declined("the taps of a row do not lie side by side")
+
+
+def lies_last(x: Array) -> bool:
+    """Whether the image's channels lie innermost."""
+    return same_memory(x.shape, x.strides, strides_of(x.shape, LAST))
 
 
 def shares(pixels: Pixels, panels: int, threads: int, by_panel: bool) -> list[int]:
@@ -142,25 +162,31 @@ def _chunk(x: Array, out: Array, pixels: Pixels) -> int:
     return max(int(INPUT_BYTES / seen), 1)
 
 
-def _parts(x: Array, w: Array, windows: Windows, width: int) -> list[int]:
+def _parts(x: Array, w: Array, windows: Windows, width: int, planes: int) -> list[int]:
     """Rows of taps in all and in a part of a panel, numbers of a row in a part; the steps from row
-    to row of taps in the input and in a panel, in bytes."""
-    row_bytes = w.shape[3] * w.shape[1] * width * 4
+    to row of taps in the input and in a panel, in bytes; planes, and the steps between them."""
+    channels = x.shape[1] // planes
+    row_bytes = w.shape[3] * channels * width * 4
+    run_x = windows.dilation[0] * x.shape[3] * channels * 4
+    if planes > 1:
+        steps = [x.shape[2] * x.shape[3] * 4, w.shape[2] * row_bytes]
+        return [w.shape[2], w.shape[2], w.shape[3], run_x, row_bytes, planes, *steps]
     some_rows, some = max(PANEL_BYTES // row_bytes, 1), max(PANEL_BYTES // (4 * width), 1)
-    run_x = windows.dilation[0] * x.shape[3] * x.shape[1] * 4
-    return [w.shape[2], some_rows, some, run_x, row_bytes]
+    return [w.shape[2], some_rows, some, run_x, row_bytes, 1, 0, 0]
 
 
-def _pixels(x: Array, out: Array, windows: Windows, width: int, threads: int) -> Pixels:
+def _pixels(
+    x: Array, out: Array, windows: Windows, width: int, planes: int, threads: int
+) -> Pixels:
     """The blocks of all pixels; panels have `width` channels."""
     n, channels, high, wide = x.shape
     outs, *sizes = out.shape[1:]
-    count, most = n * prod(sizes), PIXELS[width // WIDTH]
-    fits = max(INPUT_BYTES // (4 * channels), most)
-    if dense(windows):
+    count, tile = n * prod(sizes), PIXELS[width // WIDTH]
+    fits = max(INPUT_BYTES // (4 * channels), tile)
+    if dense(windows) and planes == 1:
         blocks = -(-count // (fits * threads)) * threads
         return conv_pixels.dense(count, (channels, outs), -(-count // blocks))
-    limit = max(min(BLOCK, fits, count // (UNITS * threads)) // most * most, 2 * most)
+    limit = max(min(BLOCK, fits, count // (UNITS * threads)) // tile * tile, 2 * tile)
     rows, columns = (
         conv_pixels.groups(
             x.shape[2 + i],
@@ -172,10 +198,10 @@ def _pixels(x: Array, out: Array, windows: Windows, width: int, threads: int) ->
         )
         for i in (0, 1)
     )
-    tap = channels * width * 4
-    planes = Plane(high, wide, channels), Plane(sizes[0], sizes[1], outs)
-    lists = -(-LIST // prod(sizes)), limit
-    return conv_pixels.table(rows, columns, *planes, tap, n, lists)
+    source = Plane(high, wide, channels // planes, planes)
+    tap = source.channels * width * 4
+    most = -(-LIST // prod(sizes)), limit
+    return conv_pixels.table(rows, columns, source, Plane(sizes[0], sizes[1], outs), tap, n, most)
 
 
 def dense(windows: Windows) -> bool:
@@ -184,9 +210,14 @@ def dense(windows: Windows) -> bool:
     return windows.kernel == windows.stride == (1, 1) and plain
 
 
-def pack(weight: Array, width: int, threads: int) -> Pack:
-    """A weight [O, I, rows, columns] as [panel, tap, I, width], the last panel filled up."""
+def pack(weight: Array, width: int, planes: int, threads: int) -> Pack:
+    """A weight [O, I, rows, columns] as [panel, tap, I, width], the last panel filled up.
+
+    For planes it is [panel, I, tap, width].
+    """
     outs, ins, taps = *weight.shape[:2], prod(weight.shape[2:])
+    if planes > 1:
+        ins, taps = 1, ins * taps
     full, rest = divmod(outs, width)
     one = taps * ins * width
     inner = (ins * width, width, 1)
@@ -204,7 +235,7 @@ def pack(weight: Array, width: int, threads: int) -> Pack:
         before = fill(copy) if rest else []
         return [*before, *(call for move in moves for call in move(address, copy))]
 
-    return Pack(1, ("pixel panels", width), -(-outs // width) * one * 4, emit)
+    return Pack(1, ("pixel panels", width, planes), -(-outs // width) * one * 4, emit)
 
 
 register(Conv())

@@ -50,15 +50,16 @@ def groups(size: int, out: int, kernel: int, stride: int, pad: int, dilation: in
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """Images in memory: rows, columns and channels of one."""
+    """Images in memory: rows, columns and channels of one, and how often all this comes."""
 
     high: int
     wide: int
     channels: int
+    planes: int = 1
 
     @property
     def nbytes(self) -> int:
-        return self.high * self.wide * self.channels * 4
+        return self.planes * self.high * self.wide * self.channels * 4
 
     def offsets(self, high: np.ndarray, wide: np.ndarray) -> np.ndarray:
         """Bytes from the image's begin to each pixel of these rows and columns, row by row."""

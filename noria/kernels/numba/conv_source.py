@@ -29,6 +29,9 @@ _ARGS = """
     some = load_int64(args, 15)
     run_x = load_int64(args, 16)
     run_w = load_int64(args, 17)
+    planes = load_int64(args, 18)
+    plane_x = load_int64(args, 19)
+    plane_w = load_int64(args, 20)
 """
 _NAMES = ("in_at", "out_at", "first_pair", "pixels", "tap", "lead", "count", "runs")
 _BLOCK = "\n".join(f"{name} = load_int64(block, {i})" for i, name in enumerate(_NAMES))
@@ -109,6 +112,9 @@ def conv(args):{_ARGS}
     table = space + me * {8 * FIELDS}
     store_int64(table, {conv_sizes.RUN_X}, run_x)
     store_int64(table, {conv_sizes.RUN_W}, run_w)
+    store_int64(table, {conv_sizes.PLANES}, planes)
+    store_int64(table, {conv_sizes.PLANE_X}, plane_x)
+    store_int64(table, {conv_sizes.PLANE_W}, plane_w)
     for share in range(me, lists, team_size()):
         first_block = load_int64(shares, 4 * share)
         last_block = load_int64(shares, 4 * share + 1)

@@ -3,8 +3,9 @@ residual and the activation added before the result leaves the registers.
 
 The pixels of a tile lie anywhere: each has an offset in the input, where its first tap is, and one
 in the output. So all pixels that see the same taps can be put together, whatever row or image they
-are of, and nothing is padded. Channels lie innermost, so the taps of a kernel's row are one run of
-numbers; a table says how long it is and how many rows there are.
+are of, and nothing is padded. Where channels lie innermost, the taps of a kernel's row are one run
+of numbers, and a table says how long it is and how many rows there are; of an image whose channels
+are planes, the same for each plane.
 
 `NAMESPACE` has `pixel_tile_M_V_ACT` for M pixels and V vectors of channels, and
 `cut_pixel_tile_M_V_ACT`, which stores only the first so many channels. Offsets are in bytes.
@@ -25,6 +26,9 @@ from noria.kernels.numba.conv_sizes import (
     COUNT,
     LAST,
     PIXELS,
+    PLANE_W,
+    PLANE_X,
+    PLANES,
     RUN_W,
     RUN_X,
     RUNS,
@@ -56,7 +60,7 @@ def _tile(pixels: int, vectors: int, act: str, cut: bool) -> Any:
 
     def emit(b: ir.IRBuilder, args: Values) -> None:
         x, w, out, offsets, table = args
-        fields = [b.load(pointer(b, at(b, table, 8 * i), I64)) for i in range(SHIFT + 1)]
+        fields = [b.load(pointer(b, at(b, table, 8 * i), I64)) for i in range(PLANE_W + 1)]
         pairs = [b.load(pointer(b, at(b, offsets, 8 * i), I64)) for i in range(2 * pixels)]
         lanes = Lanes(b, vectors, fields[CHANNELS] if cut else None)
         sums = _start(b, lanes, fields[START], pairs[1::2])
@@ -108,8 +112,12 @@ def _products(
         steps = constant(4), constant(4 * WIDTH * vectors)
         return loop(b, fields[COUNT], list(zip(at, steps, strict=True)), sums, number)
 
-    rows = [(constant(0), fields[RUN_X]), (w, fields[RUN_W])]
-    return loop(b, fields[RUNS], rows, sums, run)
+    def plane(at: Values, sums: Values) -> Values:
+        steps = fields[RUN_X], fields[RUN_W]
+        return loop(b, fields[RUNS], list(zip(at, steps, strict=True)), sums, run)
+
+    planes = [(constant(0), fields[PLANE_X]), (w, fields[PLANE_W])]
+    return loop(b, fields[PLANES], planes, sums, plane)
 
 
 def _all() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from noria.core.flags import flags
 from noria.kernels.numba.conv import shares
 from noria.kernels.numba.conv_pixels import COLUMNS, Pixels
 from noria.testing.case import arr
@@ -13,6 +14,7 @@ BATCH = {0: {0: "N"}}
 FIXED = [
     type(s)(s.name + ", fixed", s.threads, s.keep, s.last, True) for s in SITUATIONS if not s.fixed
 ]
+PLANES = [s for s in SITUATIONS if not s.last]  # images as they come, weights that change
 
 
 def check(channels, outputs, image, kernel, attrs=None, batch=2, **how):
@@ -71,9 +73,9 @@ def test_bias_residual_and_activation(bias, residual, activation):
     [
         ([(1, 4, 9, 9), (4, 2, 3, 3)], {"groups": 2, "stride": 2}, True, "in groups"),
         ([(1, 4, 9, 9), (20, 4, 3, 3)], {"dilation": 2, "stride": 2}, True, "side by side"),
-        ([(1, 4, 9, 9), (20, 4, 3, 3)], {}, True, "overlap much"),
+        ([(1, 5, 9, 9), (20, 5, 3, 3)], {}, True, "overlap much"),
         ([(1, 4, 9, 9), (7, 4, 1, 1)], {}, True, "one vector"),
-        ([(1, 4, 9, 9), (20, 4, 1, 1)], {}, False, "changes at each step"),
+        ([(1, 5, 9, 9), (20, 5, 1, 1)], {}, False, "changes at each step"),
     ],
 )
 def test_what_it_declines(shapes, attrs, fixed, reason):
@@ -81,6 +83,27 @@ def test_what_it_declines(shapes, attrs, fixed, reason):
     with pytest.raises(AssertionError, match=reason):
         inputs = [arr(*shape) for shape in shapes]
         check_kernel("conv2d", inputs, attrs, kernel=NAME, situations=situations)
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (7, 4)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_images_of_a_few_channels_are_read_in_planes(channels, kernel, stride):
+    attrs = {"stride": stride, "padding": (1, 2, 3, 0)}
+    inputs = [arr(2, channels, 9, 7), arr(20, channels, *kernel)]
+    check_kernel("conv2d", inputs, attrs, kernel=NAME, symbolic=BATCH, situations=PLANES)
+
+
+def test_planes_with_nan():
+    inputs = [arr(2, 3, 9, 7), arr(20, 3, 3, 3), arr(20)]
+    attrs = {"activation": "relu6"}
+    how = {"special": True, "situations": PLANES}
+    check_kernel("fused_conv2d", inputs, attrs, kernel=NAME, **how)
+
+
+def test_it_leaves_rounded_products_to_others():
+    with flags.set(fpmath="bf16"), pytest.raises(AssertionError, match="'bf16'"):
+        check(3, 20, (5, 5), (1, 1))
 
 
 def test_threads_share_blocks_of_about_the_same_cost():

@@ -17,15 +17,16 @@ def one(args):
 COUNT, RUNS = 5, 2
 
 
-def run(name, x, w, out, pairs, bias=None, start=None, last=1, channels=0):
-    """One tile over runs of COUNT numbers in the rows of x [RUNS, anything]."""
+def run(name, x, w, out, pairs, bias=None, start=None, last=1, channels=0, planes=1):
+    """One tile over runs of COUNT numbers in the rows of x [RUNS, anything].
+
+    planes: 1, or RUNS, and then each row is a plane
+    """
     fields = np.zeros(sizes.FIELDS, np.int64)
-    fields[[sizes.COUNT, sizes.RUNS, sizes.RUN_X, sizes.RUN_W]] = (
-        COUNT,
-        RUNS,
-        x.strides[0],
-        w.strides[0],
-    )
+    steps = x.strides[0], w.strides[0]
+    fields[[sizes.COUNT, sizes.RUNS]] = COUNT, RUNS // planes
+    fields[[sizes.RUN_X, sizes.RUN_W]] = fields[[sizes.PLANE_X, sizes.PLANE_W]] = steps
+    fields[sizes.PLANES] = planes
     fields[sizes.START] = 0 if start is None else start.ctypes.data
     fields[sizes.BIAS] = 0 if bias is None else bias.ctypes.data
     fields[[sizes.LAST, sizes.CHANNELS, sizes.AHEAD]] = last, channels, w.ctypes.data
@@ -61,6 +62,13 @@ def test_a_tile_adds_products_bias_and_what_was_there(vectors, act):
     want += bias + before
     high = {"none": want, "relu": np.maximum(want, 0), "relu6": np.clip(want, 0, 6)}[act]
     np.testing.assert_allclose(out, high, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_may_be_planes():
+    x, w, pairs, want = operands(4, 2)
+    out = np.full(want.shape, np.nan, np.float32)
+    run("pixel_tile_4_2_none", x, w, out, pairs, planes=RUNS)
+    np.testing.assert_allclose(out, want, rtol=1e-4, atol=1e-4)
 
 
 def test_the_activation_waits_for_the_last_taps():
