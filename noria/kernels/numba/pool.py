@@ -113,10 +113,18 @@ def max_forward(kernel: Sequence[int]) -> str:
     return _source(kernel, "batch * out_h", inside, before, _border(kernel, body))
 
 
+# Rows of the image that are zero so far grow with the windows: so they are still in the first cache
+# when gradients are added to them.
 _ZERO = """
-    size = height * width * channels
-    for n in range(batch * thread_id() // team, batch * (thread_id() + 1) // team):
-        fill_bytes(a3 + n * size * ITEMSIZE, 0, size * ITEMSIZE)
+        if oh == 0:
+            zeroed = 0
+        reached = min(height, h0 + SPAN_H)
+        if oh == out_h - 1:
+            reached = height
+        if reached > zeroed:
+            size = width * channels * ITEMSIZE
+            fill_bytes(a3 + (n * height + zeroed) * size, 0, (reached - zeroed) * size)
+            zeroed = reached
 """
 
 
@@ -153,17 +161,19 @@ def max_backward(kernel: Sequence[int]) -> str:
                                     g = load_float32(a3, tap) + load_float32(a2, at + c)
                                     store_float32(a3, tap, g)"""
     source = _source(kernel, "batch * out_h", inside, "", border)
-    return _by_image(source)
+    return _by_image(source, kernel)
 
 
-def _by_image(source: str) -> str:
+def _by_image(source: str, kernel: Sequence[int]) -> str:
     """Rows of one image stay on one thread, since windows may overlap; memory is zeroed first."""
-    return source.replace(
+    start = "        h0 = oh * sh - ph\n"
+    zero = _ZERO.strip("\n").replace("SPAN_H", f"{kernel[0] - 1} * dh + 1")
+    return source.replace(start, f"{start}{zero}\n").replace(
         "    for row in range(rows * thread_id() // team, rows * (thread_id() + 1) // team):",
-        _ZERO.strip("\n")
-        + "\n    first = batch * thread_id() // team * out_h\n"
-        + "    last = batch * (thread_id() + 1) // team * out_h\n"
-        + "    for row in range(first, last):",
+        "    zeroed = int64(0)\n"
+        "    first = batch * thread_id() // team * out_h\n"
+        "    last = batch * (thread_id() + 1) // team * out_h\n"
+        "    for row in range(first, last):",
     )
 
 
@@ -216,7 +226,8 @@ def avg_backward(kernel: Sequence[int]) -> str:
                                     v = load_float32(a3, tap + c)
                                     v += load_float32(a0, at + c) * scale
                                     store_float32(a3, tap + c, v)"""
-    return _by_image(_source(kernel, "batch * out_h", inside, divisor, _border(kernel, body)))
+    source = _source(kernel, "batch * out_h", inside, divisor, _border(kernel, body))
+    return _by_image(source, kernel)
 
 
 _SOURCES = {
