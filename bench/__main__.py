@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench import machine, results, table
 from bench.noria_side.saved import PROGRAMS, saved
-from bench.parts import PARTS, PartError
+from bench.parts import ON_REQUEST, PARTS, PartError
 from bench.peaks import measure_peak
 from bench.rivals.exported import FILES, path_of
 from bench.rounds import measure, summary
@@ -28,7 +28,12 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(prog="bench", description=__doc__)
     names = ", ".join([*WORKLOADS, *PARTS])
-    p.add_argument("what", nargs="*", metavar="WHAT", help=f"of {names}; default all")
+    p.add_argument(
+        "what",
+        nargs="*",
+        metavar="WHAT",
+        help=f"of {names}; default all but {', '.join(ON_REQUEST)}",
+    )
     p.add_argument("--engines", help=f"comma-separated, of {', '.join(ENGINES)}; default all")
     p.add_argument("--rounds", type=int, help=f"default {ROUNDS}")
     p.add_argument("--quick", action="store_true", help="short slices: a look, not a result")
@@ -117,7 +122,7 @@ class Bench:
 
 def main() -> None:
     options = parser().parse_args()
-    wanted = options.what or [*WORKLOADS, *PARTS]
+    wanted = options.what or [*WORKLOADS, *(p for p in PARTS if p not in ON_REQUEST)]
     for name in wanted:
         if name not in WORKLOADS and name not in PARTS:
             sys.exit(f"no workload or part '{name}'; there are {', '.join([*WORKLOADS, *PARTS])}")
