@@ -126,6 +126,21 @@ def _attend_grad(
     return xp.matmul(slope, k), gk, gv
 
 
+def _operations(
+    q: Sequence[int], keys: int, width: int, axes: tuple[int, int], causal: bool, again: float = 0
+) -> float:
+    """Of the two products and an exp for each score; only of the scores that are looked at.
+
+    q: its shape; axes: of heads and positions; again: further products, as a share of the two
+    """
+    queries = q[axes[1]]
+    scores = queries * keys
+    if causal:  # query i sees min(i + 1, keys)
+        seen = min(queries, keys)
+        scores = seen * (seen + 1) // 2 + (queries - seen) * keys
+    return q[0] * q[axes[0]] * scores * ((1 + again) * 2.0 * (q[3] + width) + 20)
+
+
 # ---- in simpler ops ----------------------------------------------------------------------------
 
 
@@ -205,6 +220,11 @@ def _(xp, q, k, v, mask, causal, scale, layout):
     return _swapped(xp, layout, out.astype(q.dtype))[0], log_sum
 
 
+@attention.work
+def _(q, k, v, causal, layout):
+    return _operations(q.shape, k.shape[_axes(layout)[1]], v.shape[3], _axes(layout), causal)
+
+
 @attention.grad
 def _(q, k, v, mask, out, log_sum, gs, op, vjp, wanted):
     if _needs_more(op, gs, wanted, 3):
@@ -246,6 +266,12 @@ def _(xp, q, k, v, result, log_sum, grad, mask, causal, scale, layout):
     a, b, c, y, g = _swapped(xp, layout, *map(widen, (q, k, v, result, grad)))
     grads = _attend_grad(xp, (a, b, c, y, log_sum, g), widen(mask), causal, scale)
     return _swapped(xp, layout, *(x.astype(q.dtype) for x in grads))
+
+
+@attention_grad.work
+def _(q, k, v, causal, layout):
+    axes = _axes(layout)
+    return _operations(q.shape, k.shape[axes[1]], v.shape[3], axes, causal, again=1.5)
 
 
 @attention_grad.decompose
@@ -296,6 +322,12 @@ def _(xp, qkv, mask, causal, scale):
     return xp.transpose(out, SWAP).astype(qkv.dtype), log_sum
 
 
+@self_attention.work
+def _(qkv, causal):
+    n, t, _, heads, d = qkv.shape
+    return _operations((n, heads, t, d), t, d, (1, 2), causal)
+
+
 @self_attention.grad
 def _(qkv, mask, out, log_sum, gs, op, vjp, wanted):
     if _needs_more(op, gs, wanted, 1):
@@ -325,6 +357,12 @@ def _(xp, qkv, result, log_sum, grad, mask, causal, scale):
     q, k, v, y, g = _swapped(xp, "nthd", *_parts(widen(qkv)), widen(result), widen(grad))
     grads = _attend_grad(xp, (q, k, v, y, log_sum, g), widen(mask), causal, scale)
     return xp.stack(_swapped(xp, "nthd", *grads), axis=2).astype(qkv.dtype)
+
+
+@self_attention_grad.work
+def _(qkv, causal):
+    n, t, _, heads, d = qkv.shape
+    return _operations((n, heads, t, d), t, d, (1, 2), causal, again=1.5)
 
 
 @self_attention_grad.decompose

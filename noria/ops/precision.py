@@ -30,6 +30,10 @@ PRODUCTS: Mapping[str, Positions] = {
     "matmul": (0, 1),
     "linear": (0, 1),
     "fused_linear": (0, 1),
+    "attention": (0, 1, 2),
+    "attention_grad": (0, 1, 2, 3, 5),
+    "self_attention": (0,),
+    "self_attention_grad": (0, 1, 3),
 }
 """op -> the inputs that are halves. Those with an attribute `dtype` give float32 where nothing
 behind them wants halves: gradients of parameters, logits."""

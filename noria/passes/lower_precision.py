@@ -18,6 +18,7 @@ from noria.passes.report import Report, publish
 
 NAME = "lower_precision"
 FULL = "float32"
+_VIEWS = ("reshape", "squeeze", "unsqueeze", "flatten")
 SUFFIX = {HALF: "bf16", FULL: "f32"}
 
 
@@ -115,6 +116,8 @@ class _Lowering:
         out = Value(name, value.shape, dtype)
         if maker is not None and maker.type == "fill":
             made = replace(maker, outputs=(out,), attrs={**maker.attrs, "dtype": dtype})
+        elif maker is not None and maker.type in _VIEWS:  # what it shows may be cast anyhow
+            made = replace(maker, inputs=(self.form(maker.operands[0], dtype),), outputs=(out,))
         else:
             source = maker.source if maker else None
             made = Operator("cast", (value,), (out,), {"dtype": dtype}, {}, source, NAME)
@@ -162,12 +165,14 @@ class _Lowering:
         self.renew(operator, inputs)
 
     def product(self, operator: Operator) -> None:
-        if any(v.dtype != FULL for v in operator.operands):
+        positions = PRODUCTS[operator.type]
+        taken = [v for i, v in enumerate(operator.inputs) if v is not None and i in positions]
+        if any(v.dtype != FULL for v in taken):
             return self.keep(operator, "its operands are not float32")
         has_dtype = "dtype" in lookup(operator.type).attrs
         if has_dtype and operator.outputs[0] not in self.wanted:
             operator = replace(operator, attrs={**operator.attrs, "dtype": FULL})
-        self.lower(operator, PRODUCTS[operator.type])
+        self.lower(operator, positions)
 
     def follow(self, operator: Operator) -> None:
         """On halves if that loses nothing but the rounding of results, else by way of float32."""

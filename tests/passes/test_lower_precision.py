@@ -228,3 +228,33 @@ def test_what_waits_keeps_the_form_it_has():
         ["bfloat16", "float32"],
         ["float32", "float32"],
     ]
+
+
+def test_attention_takes_halves_beside_a_mask():
+    head = """
+  input x: float32[N, 6, 4]
+  input mask: bool[6, 6]
+  state w: float32[24, 4] = fill(value=0.5) trainable
+  state v: float32[4, 8] = fill(value=0.5) trainable
+  h: float32[N, 6, 24] = linear(x, w)
+  r: float32[N, 6, 3, 2, 4] = reshape(h, shape=[N, 6, 3, 2, 4])
+  a, s: float32[N, 6, 2, 4], float32[N, 2, 6] = self_attention(r, mask)
+  b: float32[N, 6, 8] = reshape(a, shape=[N, 6, 8])
+"""
+    after, _ = lowered("y: float32[N, 6, 4] = linear(b, v)", head=head)
+    assert dtypes(after)["self_attention"] == ["bfloat16", "float32"]
+    assert dtypes(after)["linear"] == ["bfloat16", "float32"]
+    assert types(after).count("cast") == 3  # of x and the two weights
+
+
+def test_a_value_and_what_shows_it_are_cast_once():
+    lines = [
+        "e: float32[N, 4] = exp(x)",
+        "f: float32[4, N] = reshape(e, shape=[4, N])",
+        f"a: {BIG} = linear(e, w)",
+        "b: float32[4, 4] = matmul(f, x)",
+        f"y: {BIG} = matmul(a, b)",
+    ]
+    after, _ = lowered(*lines)
+    casts = [op.operands[0].name for op in after.operators if op.type == "cast"]
+    assert sorted(casts) == ["e", "w", "x"]

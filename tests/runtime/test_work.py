@@ -55,6 +55,18 @@ def one(emit, *shapes, dtypes=None, sizes=None):
         (o.conv_transpose2d, [(2, 4, 6, 6), (4, 3, 3, 3)], 2 * (2 * 4 * 36) * 27),
         (lambda x: o.max_pool2d(x, kernel=2), [(2, 3, 8, 8)], 2 * 3 * 16 * 4),
         (lambda x: o.avg_pool2d(x, kernel=(2, 4)), [(2, 3, 8, 8)], 2 * 3 * 8 * 8),
+        (o.attention, [(2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 4)], 6 * 35 * (2 * 12 + 20)),
+        (
+            lambda q, k, v: o.attention(q, k, v, causal=True, layout="nthd"),
+            [(2, 5, 3, 8), (2, 4, 3, 8), (2, 4, 3, 4)],
+            6 * (1 + 2 + 3 + 4 + 4) * (2 * 12 + 20),
+        ),
+        (lambda x: o.self_attention(x, causal=True), [(2, 5, 3, 3, 8)], 6 * 15 * (2 * 16 + 20)),
+        (
+            o.self_attention_grad,
+            [(2, 5, 3, 3, 8), (2, 5, 3, 8), (2, 3, 5), (2, 5, 3, 8)],
+            6 * 25 * (2 * 2.5 * 16 + 20),
+        ),
         (o.add, [(4, 5), (5,)], 20),
         (o.exp, [(4, 5)], 400),
         (lambda x: o.reduce_sum(x, axis=0), [(4, 5)], 20),

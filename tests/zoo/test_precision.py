@@ -9,7 +9,8 @@ from noria.core.flags import flags
 from noria.ir.program import Program
 from noria.ir.trace import spec, trace
 from noria.nn.module import Module
-from noria.optim.optimizer import SGD
+from noria.ops.precision import PRODUCTS
+from noria.optim.optimizer import SGD, Adam
 from noria.passes.for_test import for_test
 from noria.runtime.executor import Executor
 from noria.runtime.predictor import Predictor
@@ -18,6 +19,7 @@ from noria.zoo.digits import classify
 from noria.zoo.lenet import LeNet
 from noria.zoo.recipes import recipe
 from noria.zoo.resnet import ResNet
+from noria.zoo.transformer import TransformerLM, language_model
 
 NETWORKS = {
     "lenet": (LeNet, (1, 28, 28)),
@@ -101,3 +103,42 @@ def test_digits_are_learned_as_in_float32(seed: int) -> None:
         assert abs(wide["train_loss"] - half["train_loss"]) < 0.05 + 0.2 * wide["train_loss"]
     accuracy = [rows[-1]["accuracy"] for rows in found.values()]
     assert min(accuracy) > 0.98 and abs(accuracy[0] - accuracy[1]) < 0.012
+
+
+def small_decoder() -> Program:
+    model = TransformerLM(words=23, positions=16, layers=2, size=32, heads=2, inner=64)
+    ids = spec("N", "T", dtype="int64")
+    return Adam(3e-3).minimize(trace(language_model(model), ids=ids, targets=ids))
+
+
+def texts(rng: np.random.Generator, n: int = 16) -> dict[str, np.ndarray]:
+    """Of each word the next one follows: three times as large and one, modulo 23."""
+    words = [rng.integers(0, 23, n)]
+    for _ in range(16):
+        words.append((3 * words[-1] + 1) % 23)
+    text = np.stack(words, 1)
+    return {"ids": text[:, :-1], "targets": text[:, 1:]}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_decoder_learns_as_in_float32(seed: int) -> None:
+    program, curves = small_decoder(), {}
+    for precision in ("float32", "bf16"):
+        rng = np.random.default_rng(seed)
+        run = Executor(program, seed=seed, precision=precision)
+        curves[precision] = np.array([run.run(texts(rng))["loss"] for _ in range(120)])
+    wide, half = curves["float32"], curves["bf16"]
+    assert wide[0] > 3 and max(wide[-10:].mean(), half[-10:].mean()) < 0.1
+    assert np.abs(wide - half).max() < 0.1
+    assert not np.array_equal(wide, half)
+
+
+def test_products_and_attention_of_a_decoder_run_on_halves(fast_kernels: None) -> None:
+    with flags.set(validate=True):
+        run = Executor(small_decoder(), precision="bf16")
+        assert np.isfinite(run.run(texts(np.random.default_rng(0)))["loss"])
+    for step in run.plan().steps:
+        if step.op.type in PRODUCTS:
+            taken = [step.op.operands[i].dtype for i in PRODUCTS[step.op.type]]
+            assert set(taken) == {"bfloat16"}, step.op
+            assert step.kernel is not None, step.op

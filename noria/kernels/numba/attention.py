@@ -16,7 +16,9 @@ from noria.kernels.numba import gemm
 from noria.kernels.numba.attention_source import BACKWARD, FORWARD, block_bytes
 from noria.kernels.numba.launch import float_bits, launch, need
 from noria.kernels.numba.parallel import thread_count
-from noria.kernels.registry import Array, BoundOp, Kernel, Prepared, register
+from noria.kernels.numba.widened import Widened
+from noria.kernels.registry import Array, BoundOp, Declined, Kernel, Prepared, register
+from noria.ops.precision import PRODUCTS
 
 BYTES = 4  # of a float32
 
@@ -94,15 +96,18 @@ def _mask(mask: Array | None, address: int) -> list[int]:
 
 
 class Attention(Kernel):
-    """`attention` and `self_attention` in float32, and their gradients."""
+    """`attention` and `self_attention`, and their gradients. Halves become float32 on the way
+    in and are rounded once on the way out: scores, weights and sums are float32."""
 
     name = "numba:attention"
     ops = ("attention", "self_attention", "attention_grad", "self_attention_grad")
 
     def accepts(self, op: Operator) -> None:
         at = len(op.inputs) - 1 if _has_mask(op) else len(op.inputs)
-        need(op, ("float32",), range(at))
-        need(op, ("float32", "bool"))
+        need(op, ("float32", "bfloat16"), range(at))
+        need(op, ("float32", "bool"), range(at, len(op.inputs)))
+        if len({op.operands[i].dtype for i in PRODUCTS[op.type]}) > 1:
+            raise Declined("halves beside float32")
 
     def bind(self, bound: BoundOp) -> Prepared:
         backward = bound.op.type.endswith("_grad")
@@ -117,8 +122,9 @@ class Attention(Kernel):
         room = block_bytes(shape.inner, shape.width)
         team = max(bound.threads, thread_count())
         source = BACKWARD if backward else FORWARD
+        widened = Widened(bound, room * team) if arrays[0].dtype == "bfloat16" else None
 
-        def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
+        def attend(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             operands = [ins[0]] * 3 if packed else ins[:3]
             rest = ins[1:] if packed else ins[3:]
             results = [outs[0]] * 3 if packed else outs[:3]
@@ -135,8 +141,9 @@ class Attention(Kernel):
             call = launch(self.name, source, "attend", table, threads=bound.threads, ops=8 * count)
             return [call]
 
-        work = shape.work * (2.5 if backward else 1)
-        return Prepared(emit, room * team, work=work)
+        if widened is None:
+            return Prepared(attend, room * team)
+        return Prepared(widened.around(attend), widened.nbytes)
 
 
 def _has_mask(op: Operator) -> bool:

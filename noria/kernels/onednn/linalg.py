@@ -35,11 +35,11 @@ def product(
     bound: BoundOp,
     act: str | None,
     *,
-    residual: bool = False,
+    residual: MemDesc | None = None,
 ) -> Prepared:
     """out = act(x @ w + bias + residual), inputs 0, 1, 2 and 3 of the operator; w packed where that
     pays."""
-    how = attr((*([Binary("add", out)] if residual else []), *activation(act)))
+    how = attr((*([] if residual is None else [Binary("add", residual)]), *activation(act)))
     rows = prod(x.dims[:-1])
     packs: list[Pack] = []
     primitive: Primitive | None = None
@@ -57,7 +57,7 @@ def product(
         addresses[ARG.DST] = outs[0]
         if bias is not None:
             addresses[ARG.BIAS] = ins[2]
-        if residual:
+        if residual is not None:
             addresses[ARG.post_op(0)] = ins[3]
         if chosen.scratch_bytes:
             addresses[ARG.SCRATCHPAD] = scratch
@@ -133,7 +133,8 @@ class Linear(Kernel):
         act = bound.attrs.get("activation")
         flat, out = _flat(x), _flat(bound.outputs[0])
         matrices = _matrix(flat, False), _matrix(w, True), _matrix(out, False)
-        return product(*matrices, b, bound, act, residual=residual is not None)
+        more = None if residual is None else _matrix(_flat(residual), False)
+        return product(*matrices, b, bound, act, residual=more)
 
 
 register(MatMul())

@@ -79,7 +79,38 @@ def test_large_scores_do_not_overflow():
     check("attention", big)
 
 
-def test_halves_are_left_to_the_reference():
-    half = [arr(1, 1, 5, 8, dtype="bfloat16") for _ in range(3)]
+def test_other_halves_are_left_to_the_reference():
+    half = [arr(1, 1, 5, 8, dtype="float16") for _ in range(3)]
     with pytest.raises(AssertionError, match="not float32"):
         check_kernel("attention", half, kernel=NAME)
+
+
+def halves(x):
+    return x.astype("bfloat16")
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_halves_are_computed_in_float32_and_rounded_once(causal):
+    rng = np.random.default_rng(3)
+    q, k, v = (
+        halves(rng.standard_normal(s)) for s in ((1, 2, 50, 8), (1, 2, 130, 8), (1, 2, 130, 5))
+    )
+    mask = rng.random((50, 130)) < 0.7
+    attrs = {"causal": causal}
+    check_kernel("attention", [q, k, v, mask], attrs, kernel=NAME, tol=1e-2)
+    out, log_sum = o.attention(q, k, v, mask, **attrs)
+    assert (out.dtype, log_sum.dtype) == (q.dtype, np.float32)
+    grad = halves(rng.standard_normal(out.shape))
+    check_kernel(
+        "attention_grad", [q, k, v, out, log_sum, grad, mask], attrs, kernel=NAME, tol=2e-2
+    )
+
+
+def test_packed_halves():
+    rng = np.random.default_rng(4)
+    qkv = halves(rng.standard_normal((2, 60, 3, 3, 17)))
+    check_kernel("self_attention", [qkv], {"causal": True}, kernel=NAME, tol=1e-2)
+    out, log_sum = o.self_attention(qkv, causal=True)
+    grad = halves(rng.standard_normal(out.shape))
+    inputs = [qkv, out, log_sum, grad]
+    check_kernel("self_attention_grad", inputs, {"causal": True}, kernel=NAME, tol=2e-2)

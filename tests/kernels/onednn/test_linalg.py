@@ -96,3 +96,12 @@ def test_sums_over_bfloat16_come_out_as_float32(rows):
     check_kernel("linear", [x, w, arr(16)], kernel=LINEAR)
     transposed = {"transpose_x": True, **wide}
     check_kernel("matmul", [x, arr(rows, 9, dtype="bfloat16")], transposed, kernel=MATMUL, tol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [3, 40, PACK_ROWS])
+def test_a_residual_of_float32_is_added_to_halves(rows):
+    x, w = (arr(*shape, dtype="bfloat16") for shape in ((rows, 33), (17, 33)))
+    inputs = [x, w, arr(17), arr(rows, 17, low=-3, high=3)]
+    check_kernel("fused_linear", inputs, kernel="onednn:linear", tol=2e-2, special=True)
+    inputs[3] = arr(rows, 17, dtype="bfloat16")
+    check_kernel("fused_linear", inputs, kernel="onednn:linear", tol=2e-2)
