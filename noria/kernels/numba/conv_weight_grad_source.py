@@ -92,11 +92,13 @@ for step in range(steps):
         store_uint32(to, c, pair(load_uint16(low, c), load_uint16(low, c + {PANEL})))
 """
 
-# Table of `multiply`: what the tiles read (to SOON_STEP: a line of memory asked for at each pixel),
-# and what walks them over the groups of a panel.
+# Table of `multiply`: what the tiles read (to SOON_STEP: a line of memory asked for at each step),
+# to where they ask, the part of memory that is asked for then, and what walks them over the groups
+# of a panel.
 A_ROW, A_STEP, B_ROW, C_ROW, K, ACCUMULATE, SOON, SOON_STEP = range(8)
-SOON_END, LEFT, RIGHT, TO, GROUPS, REST, NEXT_GROUP, COLUMNS = range(8, 16)
-FIELDS = 16
+SOON_END, THEN, THEN_END, LEFT, RIGHT, TO, GROUPS, REST = range(8, 16)
+NEXT_GROUP, COLUMNS = range(16, 18)
+FIELDS = 24
 
 
 def _walk(name: str, columns: str) -> str:
@@ -107,6 +109,12 @@ def _walk(name: str, columns: str) -> str:
         "    at += next_group",
         f"    to += {ROWS} * c_row",
         "    soon = min(soon + step, end)",
+        "    if soon == end and then != 0:",
+        "        soon = then",
+        f"        end = load_int64(args, {THEN_END})",
+        f"        store_int64(args, {SOON_END}, end)",
+        f"        store_int64(args, {THEN}, 0)",
+        "        then = 0",
         f"    store_int64(args, {SOON}, soon)",
         "    group += 1",
     ]
@@ -128,6 +136,7 @@ def multiply(args):
     columns = load_int64(args, {COLUMNS})
     soon = load_int64(args, {SOON})
     end = load_int64(args, {SOON_END})
+    then = load_int64(args, {THEN})
     step = load_int64(args, {SOON_STEP}) * load_int64(args, {K})
     group = 0
     if columns == {PANEL}:
@@ -195,15 +204,22 @@ def weight_grad(args):
     store_int64(shape, {REST}, rest)
     store_int64(shape, {NEXT_GROUP}, next_group)
     target += first_group * {ROWS} * taps * ins * 4
+    area = high * wide
+    out_area = out_high * out_wide
+    gaps = taps == 1 and area != out_area  # where most of x would be asked for in vain
     begin = first_pixel
     while begin < last_pixel:
         k = min(depth, last_pixel - begin)
         steps = (k + STEP - 1) // STEP
         store_int64(shape, {K}, steps)
         store_int64(shape, {ACCUMULATE}, min(begin - first_pixel, 1))
-        store_int64(shape, {SOON}, x + (begin + k) * ins * ITEM)
-        store_int64(shape, {SOON_END}, x + (begin + 2 * k) * ins * ITEM)
-        asking_for_x = True
+        ahead = (begin + k) * area // out_area
+        store_int64(shape, {SOON}, x + ahead * ins * ITEM)
+        if not gaps:
+            ahead = (begin + 2 * k) * area // out_area
+        store_int64(shape, {SOON_END}, x + ahead * ins * ITEM)
+        store_int64(shape, {THEN}, gradient + (begin + k) * outs * ITEM)
+        store_int64(shape, {THEN_END}, gradient + (begin + 2 * k) * outs * ITEM)
 GRADIENT
         for number in range(first_panel, last_panel):
             tap = number // per_tap
@@ -214,10 +230,6 @@ GRADIENT
             column = (number - tap * per_tap) * {PANEL}
             columns = min(ins - column, {PANEL})
 PANEL_OF_X
-            if load_int64(shape, {SOON}) >= load_int64(shape, {SOON_END}) and asking_for_x:
-                store_int64(shape, {SOON}, gradient + (begin + k) * outs * ITEM)
-                store_int64(shape, {SOON_END}, gradient + (begin + 2 * k) * outs * ITEM)
-                asking_for_x = False
             store_int64(shape, {TO}, target + (tap * ins + column) * 4)
             store_int64(shape, {COLUMNS}, columns)
             call1(multiply, shape)
