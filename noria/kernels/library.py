@@ -27,6 +27,7 @@ from noria.kernels.numba import row_product as _row_product
 from noria.kernels.numba import row_updates as _row_updates
 from noria.kernels.numba import rows as _rows
 from noria.kernels.numba import sequence as _sequence
+from noria.kernels.numba import sweep as _sweep
 from noria.kernels.numba import weight_product as _weight_product
 from noria.kernels.numba import winograd as _winograd
 from noria.kernels.numba import winograd_grad as _winograd_grad
@@ -38,6 +39,7 @@ __all__: list[str] = []
 _modules = (_copy, _elementwise, _reduce, _loss, _norm, _pool, _random)
 _products = (_linear, _gemm, _linalg)
 _convolutions = (_tiled_conv, _conv_weight_grad, _depthwise, _conv)
+_updates = (_sweep,)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
 _sequences = (_ctc, _recurrent, _recurrent_stack, _sequence)
 _winograds = (_winograd, _winograd_grad)

@@ -30,6 +30,7 @@ import noria.ops.scatter
 import noria.ops.sequence
 import noria.ops.shape
 import noria.ops.slicing
+import noria.ops.sweep
 import noria.ops.update
 
 FAMILIES = (
@@ -63,6 +64,7 @@ FAMILIES = (
     "sequence",
     "shape",
     "slicing",
+    "sweep",
     "update",
 )
 

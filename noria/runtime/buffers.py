@@ -15,6 +15,7 @@ from noria.ir.opdef import lookup
 from noria.ir.program import Program, Value
 from noria.kernels.registry import Array, Kernel, Pack, Prepared, same_memory
 from noria.ops.fused import overwrites_of
+from noria.ops.sweep import overwrites_of_sweep
 from noria.runtime.memory import Buffer
 from noria.runtime.plan import REORDER, Step
 from noria.runtime.script import Script, likeness_of, same_place
@@ -52,7 +53,8 @@ class Item:
         """(output, input) pairs: the output may take the memory of the input."""
         if self.reorders or self.step.view:
             return []
-        allowed = overwrites_of(self.step.op)
+        op = self.step.op
+        allowed = overwrites_of_sweep(op) if op.type == "sweep" else overwrites_of(op)
         if self.prepared is None:
             return allowed
         return [pair for pair in self.prepared.in_place if pair in allowed]
