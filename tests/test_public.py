@@ -42,6 +42,7 @@ SUPPORT = {
     "philox",
     "positions",
     "rules",
+    "sweep",
     "update_rules",
     "window",
 }
