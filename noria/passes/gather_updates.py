@@ -17,6 +17,7 @@ from noria.passes.report import Report, publish
 NAME = "gather_updates"
 SMALL = 64 << 10  # bytes of a tensor that is not worth a call of its own
 WAITING = 256 << 10  # bytes of all tensors that may wait for each other
+MOST = 32  # updates in one call: more save nothing, and a Program of thousands takes long to plan
 
 
 def gather_updates(program: Program) -> Program:
@@ -102,7 +103,10 @@ def _groups(updates: Sequence[Operator], index: Index) -> Iterator[list[Operator
 
 
 def _worthwhile(group: list[Operator], index: Index) -> list[list[Operator]]:
-    return [sorted(group, key=index.position.__getitem__)] if len(group) > 1 else []
+    """The group in parts that are not too long; one update alone is no group."""
+    ordered = sorted(group, key=index.position.__getitem__)
+    parts = [ordered[i : i + MOST] for i in range(0, len(ordered), MOST)]
+    return [part for part in parts if len(part) > 1]
 
 
 def _nbytes(op: Operator) -> int:

@@ -57,7 +57,8 @@ class Item:
         allowed = overwrites_of_sweep(op) if op.type == "sweep" else overwrites_of(op)
         if self.prepared is None:
             return allowed
-        return [pair for pair in self.prepared.in_place if pair in allowed]
+        may = set(allowed)
+        return [pair for pair in self.prepared.in_place if pair in may]
 
 
 class Buffers:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import noria.ops.sweep  # noqa: F401  (importing a family registers its ops)
-from noria.passes.gather_updates import SMALL, WAITING, gather_updates
+from noria.passes.gather_updates import MOST, SMALL, WAITING, gather_updates
 from tests.passes.programs import apply, assert_same_numbers, program, types
 
 
@@ -52,6 +52,11 @@ def test_not_too_many_small_ones_wait():
     count = 2 * (WAITING // SMALL) + 2
     found, rest = groups(updates(*[n] * count))
     assert len(found) == 2 and not rest
+
+
+def test_one_call_has_a_limit():
+    assert groups(updates(*[2] * (2 * MOST + 3))) == ([MOST, MOST, 3], [])
+    assert groups(updates(*[2] * (MOST + 1))) == ([MOST], ["sgd_update"])
 
 
 def test_large_ones_that_become_possible_at_once_go_together():
