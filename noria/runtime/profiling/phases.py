@@ -8,7 +8,7 @@ where the last of its operands was made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from noria.ir.program import Operator, Program, Value, needed
 from noria.runtime.buffers import Item
@@ -58,7 +58,8 @@ def phase_of(item: Item, of: dict[Operator, str]) -> str:
 
 
 def layers(program: Program, operators: Iterable[Operator]) -> dict[Operator, str]:
-    """The layer of each operator, named as its parameters are: `layer1.0.conv2`."""
+    """The layer of each operator, named as its parameters are: `layer1.0.conv2`; '' for updates of
+    several layers in one sweep."""
     steps = list(operators)
     owner = {s.value: _layer(n, program) for n, s in program.state.items()}
     ends = _ends(program, steps)
@@ -69,7 +70,8 @@ def layers(program: Program, operators: Iterable[Operator]) -> dict[Operator, st
         own = [owner[v] for v in (*parameters, *op.operands) if v in owner]
         goes = [ends[v] for v in op.outputs if v in ends]
         _, came = max((made[v] for v in op.operands if v in made), default=(0, ""))
-        found[op] = next(iter([*own, *goes]), came)
+        several = op.type == "sweep" and len({owner[v] for v in parameters}) > 1
+        found[op] = "" if several else next(iter([*own, *goes]), came)
         made.update(dict.fromkeys(op.outputs, (i, found[op])))
     return found
 
@@ -78,15 +80,29 @@ def _ends(program: Program, steps: list[Operator]) -> dict[Value, str]:
     """Value -> layer, for new state and for gradients that only the update of one layer reads."""
     found = {v: _layer(n, program) for n, v in program.updates.items()}
     made_anew = set(found)
-    readers: dict[Value, list[Operator]] = {}
+    readers: dict[Value, list[Sequence[Value]]] = {}
     for op in steps:
-        for v in op.operands:
-            readers.setdefault(v, []).append(op)
-    for v, ops in readers.items():
-        names = {found[out] for op in ops for out in op.outputs if out in made_anew}
-        if len(ops) == 1 and len(names) == 1:
+        for taken, made in _parts(op):
+            for v in taken:
+                readers.setdefault(v, []).append(made)
+    for v, all_made in readers.items():
+        names = {found[out] for made in all_made for out in made if out in made_anew}
+        if len(all_made) == 1 and len(names) == 1:
             found[v] = names.pop()
     return found
+
+
+def _parts(op: Operator) -> list[tuple[Sequence[Value], Sequence[Value]]]:
+    """What is taken and what is made; of a sweep, by each of its operators."""
+    if op.type != "sweep":
+        return [(op.operands, op.outputs)]
+    body = op.blocks["body"]
+    outside = dict(zip(body.inputs, op.operands, strict=True))
+    outside.update(zip(body.outputs, op.outputs, strict=True))
+    return [
+        ([outside[v] for v in inner.operands], [outside[v] for v in inner.outputs])
+        for inner in body.operators
+    ]
 
 
 def _layer(state: str, program: Program) -> str:

@@ -7,13 +7,13 @@ from noria.ir.trace import spec, trace
 from noria.nn.layers import BatchNorm2d, Conv2d, Flatten, Linear, ReLU
 from noria.nn.module import Sequential
 from noria.optim.optimizer import Adam
-from noria.passes.pipeline import optimize
+from noria.passes.pipeline import OPTIMIZE, run
 from noria.runtime.plan import make_plan
 from noria.runtime.profiling.phases import BACKWARD, FORWARD, UPDATE, layers, phases
 from tests.runtime.programs import mlp
 
 
-def training(outputs=True):
+def training(outputs=True, sweep=True):
     net = Sequential(
         Conv2d(3, 4, 3, bias=False), BatchNorm2d(4), ReLU(), Flatten(), Linear(4 * 36, 5)
     )
@@ -25,7 +25,7 @@ def training(outputs=True):
     program = Adam(1e-3).minimize(program)
     if not outputs:
         program.outputs, program.block.outputs = {}, []
-    return optimize(program)
+    return run(program, [line for line in OPTIMIZE if sweep or line.name != "gather_updates"])
 
 
 @pytest.mark.parametrize("outputs", [True, False])
@@ -52,12 +52,21 @@ def test_layers_are_named_by_their_parameters_forward_and_backward():
         found.setdefault(op.type, set()).add(layer)
     assert found["conv2d"] == found["conv2d_weight_grad"] == {"0"}
     assert found["batch_norm_relu"] == found["batch_norm_relu_grad"] == {"1"}
-    assert found["linear"] == {"4"} and found["sweep"] == {"0"}  # of the first it updates
+    assert found["linear"] == {"4"} and found["sweep"] == {""}  # of all of them
     assert found["softmax_cross_entropy"] == {"4"}
 
 
-def test_what_an_optimizer_keeps_belongs_to_the_parameter():
+def test_gradients_belong_to_the_layer_whose_part_of_a_sweep_reads_them():
     program = training()
+    (sweep,) = (op for op in program.operators if op.type == "sweep")
+    named = layers(program, program.operators)
+    makers = {v: op for op in program.operators for v in op.outputs}
+    read = {named[makers[v]] for v in sweep.operands if v in makers}
+    assert read >= {"0", "1", "4"}
+
+
+def test_what_an_optimizer_keeps_belongs_to_the_parameter():
+    program = training(sweep=False)
     steps = list(program.operators)
     named = layers(program, steps)
     updates = [named[op] for op in steps if op.type == "adam_update"]
