@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from noria.core.dims import Size
 from noria.core.errors import ArgumentError, ShapeError
+from noria.ir.emit import current
 from noria.ir.opdef import vocabulary as o
 from noria.nn import init
 from noria.nn.layers import positive
@@ -30,6 +31,7 @@ class _Weights(Module):
 
     gates: ClassVar[int] = 1
     states: ClassVar[int] = 1
+    recompute = False
 
     def _add(self, ins: int, hidden: int, bias: bool, suffix: str) -> None:
         rows, start = self.gates * hidden, init.fan_in_uniform(hidden)
@@ -46,6 +48,12 @@ class _Weights(Module):
         bias = self._get("bias_ih", suffix)
         return None if bias is None else o.add(bias, self._get("bias_hh", suffix))
 
+    def _leave(self, *values: Any) -> None:
+        """Has what a step was made of computed again for the gradient, if that is wanted."""
+        builder = current()
+        if self.recompute and builder is not None and builder.parent is None:
+            builder.program.recomputed.append(frozenset(values))
+
     def _run(self, x: Any, splits: Any, state: State, suffix: str, reverse: bool) -> State:
         """x [T, in] -> each state after each step, [T, hidden]; state: the first ones or None."""
         raise NotImplementedError
@@ -57,7 +65,9 @@ class _Lstm(_Weights):
     def _run(self, x: Any, splits: Any, state: State, suffix: str, reverse: bool) -> State:
         projected = o.linear(x, self._get("weight_ih", suffix), self._both_biases(suffix))
         weight = self._get("weight_hh", suffix)
-        h, c, _ = o.lstm(projected, weight, splits, *state, reverse=reverse)
+        how = {"reverse": reverse, "recompute": self.recompute}
+        h, c, gates = o.lstm(projected, weight, splits, *state, **how)
+        self._leave(projected, gates)
         return h, c
 
 
@@ -67,8 +77,11 @@ class _Gru(_Weights):
     def _run(self, x: Any, splits: Any, state: State, suffix: str, reverse: bool) -> State:
         names = ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
         weight, bias, weight_hh, bias_hh = (self._get(name, suffix) for name in names)
-        x = o.linear(x, weight, bias)
-        return o.gru(x, weight_hh, splits, bias_hh, *state, reverse=reverse)[:1]
+        projected = o.linear(x, weight, bias)
+        how = {"reverse": reverse, "recompute": self.recompute}
+        h, gates = o.gru(projected, weight_hh, splits, bias_hh, *state, **how)
+        self._leave(projected, gates)
+        return (h,)
 
 
 class _Rnn(_Weights):
@@ -93,12 +106,13 @@ class _Layers(_Weights):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        recompute: bool = False,
     ) -> None:
         positive(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
             raise ArgumentError("dropout probability must be in [0, 1)", got=repr(dropout))
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.batch_first, self.dropout = batch_first, dropout
+        self.batch_first, self.dropout, self.recompute = batch_first, dropout, recompute
         self._directions = ("", "_reverse") if bidirectional else ("",)
         for k in range(num_layers):
             ins = hidden_size * len(self._directions) if k else input_size
@@ -182,6 +196,8 @@ class LSTM(_Layers, _Lstm):
     [sum of lengths, in]. out: the same with hidden_size, or twice that if bidirectional.
     h0, c0, h, c: [num_layers * directions, N, hidden_size] (without N for one row), default zeros.
     dropout: of the inputs of all layers but the first, in training.
+    recompute: of each step only h and c are kept for the gradient, not the gates, a third of the
+    memory; the gradient computes them again by two products over all steps.
     """
 
 

@@ -146,7 +146,7 @@ def _weight_grad(dx: Any, x: Any, row_splits: Any, start: Any, reverse: bool) ->
 
 
 @op(outputs=("out", "c", "gates"), overwrites=((2, 0),))
-def lstm(x, weight, row_splits, h0=None, c0=None, *, reverse=False):
+def lstm(x, weight, row_splits, h0=None, c0=None, *, reverse=False, recompute=False):
     """(h, c, gates) of long short-term memory.  (Hochreiter & Schmidhuber, 1997; Gers et al., 2000)
 
         i, f, g, o = split(x + h @ weight.T),  i, f, o = sigmoid(i, f, o),  g = tanh(g)
@@ -155,7 +155,8 @@ def lstm(x, weight, row_splits, h0=None, c0=None, *, reverse=False):
     x: [T, 4H], what the input gives to the gates, biases included; weight: [4H, H];
     row_splits: [N + 1]; h0, c0: [N, H], the state before the first step, default zeros.
     h, c: [T, H], after each step; gates: [T, 4H], which the gradient needs.
-    reverse: each row from its last step to its first.
+    reverse: each row from its last step to its first. recompute: the gradient takes x and computes
+    the gates again, as one product over all steps, from h.
     """
     state = _states(x, weight, 4, row_splits, h0=h0, c0=c0)
     steps = _steps(x, state.shape[1])
@@ -171,7 +172,7 @@ def _lstm_step(f: Any, xp: Any, z: Any, c: Any) -> tuple[Any, Any, list[Any]]:
 
 @lstm.compute
 @in_float32
-def _(xp, x, weight, row_splits, h0, c0, reverse):
+def _(xp, x, weight, row_splits, h0, c0, reverse, recompute):
     def step(x_t: Any, h: Any, c: Any) -> Any:
         h, c, gates = _lstm_step(lambda a: _sigmoid(xp, a), xp, x_t + h @ weight.T, c)
         return (h, c), (h, c, xp.concatenate(gates, -1))
@@ -182,9 +183,16 @@ def _(xp, x, weight, row_splits, h0, c0, reverse):
 
 
 @lstm.grad
-def _(weight, row_splits, h0, c0, out, c, gates, g_out, g_c, g_gates, reverse, op, gs, vjp):
+def _(op, gs, vjp):
+    x, weight, row_splits, h0, c0 = [*op.inputs, None, None][:5]
+    (out, c, gates), (g_out, g_c, g_gates) = op.outputs, gs
+    reverse = op.attrs["reverse"]
     if g_gates is not None:
         return by_decomposition(op, gs, vjp)
+    if op.attrs["recompute"]:
+        z = o.add(x, o.linear(o.sequence_shift(out, row_splits, h0, reverse=reverse), weight))
+        i, f, g, last = o.split(z, num=4, axis=1)
+        gates = o.concat(o.sigmoid(i), o.sigmoid(f), o.tanh(g), o.sigmoid(last), axis=1)
     dx, dh0, dc0 = o.lstm_grad(gates, c, weight, row_splits, g_out, g_c, c0, reverse=reverse)
     return {
         "x": dx,
@@ -195,7 +203,7 @@ def _(weight, row_splits, h0, c0, out, c, gates, g_out, g_c, g_gates, reverse, o
 
 
 @lstm.decompose
-def _(x, weight, row_splits, h0=None, c0=None, *, reverse=False):
+def _(x, weight, row_splits, h0=None, c0=None, *, reverse=False, recompute=False):
     def step(x_t: Any, h: Any, c: Any) -> Any:
         z = o.add(x_t, o.linear(h, weight))
         i, f, g, out = o.split(z, num=4, axis=0)
@@ -286,7 +294,7 @@ def _(gs, op, vjp):
 
 
 @op(outputs=("out", "gates"))
-def gru(x, weight, row_splits, bias=None, h0=None, *, reverse=False):
+def gru(x, weight, row_splits, bias=None, h0=None, *, reverse=False, recompute=False):
     """(h, gates) of the gated recurrent unit, reset after the product.  (Cho et al., 2014)
 
         a, b, m = split(h @ weight.T + bias),  r, z = sigmoid(x_r + a), sigmoid(x_z + b)
@@ -295,7 +303,7 @@ def gru(x, weight, row_splits, bias=None, h0=None, *, reverse=False):
     x: [T, 3H] = x_r, x_z, x_n, what the input gives to the gates, its biases included;
     weight: [3H, H]; bias: [3H], of the recurrent product; row_splits: [N + 1]; h0: [N, H],
     default zeros. h: [T, H], after each step; gates: [T, 4H] = r, z, n, m.
-    reverse: each row from its last step to its first.
+    reverse: each row from its last step to its first. recompute: as of `lstm`.
     """
     state = _states(x, weight, 3, row_splits, h0=h0)
     if bias is not None:
@@ -305,7 +313,7 @@ def gru(x, weight, row_splits, bias=None, h0=None, *, reverse=False):
 
 @gru.compute
 @in_float32
-def _(xp, x, weight, row_splits, bias, h0, reverse):
+def _(xp, x, weight, row_splits, bias, h0, reverse, recompute):
     shift = xp.zeros(weight.shape[:1], x.dtype) if bias is None else bias
 
     def step(x_t: Any, h: Any) -> Any:
@@ -322,9 +330,18 @@ def _(xp, x, weight, row_splits, bias, h0, reverse):
 
 
 @gru.grad
-def _(weight, row_splits, bias, h0, out, gates, g_out, g_gates, reverse, op, gs, vjp):
+def _(op, gs, vjp):
+    x, weight, row_splits, bias, h0 = [*op.inputs, None, None][:5]
+    (out, gates), (g_out, g_gates) = op.outputs, gs
+    reverse = op.attrs["reverse"]
     if g_gates is not None:
         return by_decomposition(op, gs, vjp)
+    if op.attrs["recompute"]:
+        before = o.sequence_shift(out, row_splits, h0, reverse=reverse)
+        a, b, m = o.split(o.linear(before, weight, bias), num=3, axis=1)
+        x_r, x_z, x_n = o.split(x, num=3, axis=1)
+        r, z = o.sigmoid(o.add(x_r, a)), o.sigmoid(o.add(x_z, b))
+        gates = o.concat(r, z, o.tanh(o.add(x_n, o.mul(r, m))), m, axis=1)
     dx, da, dh0 = o.gru_grad(gates, out, weight, row_splits, g_out, h0, reverse=reverse)
     return {
         "x": dx,
@@ -335,7 +352,7 @@ def _(weight, row_splits, bias, h0, out, gates, g_out, g_gates, reverse, op, gs,
 
 
 @gru.decompose
-def _(x, weight, row_splits, bias=None, h0=None, *, reverse=False):
+def _(x, weight, row_splits, bias=None, h0=None, *, reverse=False, recompute=False):
     def step(x_t: Any, h: Any) -> Any:
         x_r, x_z, x_n = o.split(x_t, num=3, axis=0)
         a, b, m = o.split(o.linear(h, weight, bias), num=3, axis=0)
