@@ -182,6 +182,15 @@ def _(xp, x, weight, row_splits, h0, c0, reverse, recompute):
     return tuple(_unroll(xp, step, row_splits, [x], states, (size, size, 4 * size), reverse)[1])
 
 
+def _lstm_gates(x: Any, before: Any, weight: Any) -> Any:
+    """All gates of all steps in one pass over memory: tanh(z) is 2 sigmoid(2 z) - 1."""
+    size = weight.shape[1]
+    ones = o.fill(shape=(size,), value=1.0, dtype=x.dtype)
+    slope = o.concat(ones, ones, o.add(ones, ones), ones, axis=0)
+    z = o.mul(o.add(x, o.linear(before, weight)), slope)
+    return o.add(o.mul(o.sigmoid(z), slope), o.sub(1.0, slope))
+
+
 @lstm.grad
 def _(op, gs, vjp):
     x, weight, row_splits, h0, c0 = [*op.inputs, None, None][:5]
@@ -190,9 +199,7 @@ def _(op, gs, vjp):
     if g_gates is not None:
         return by_decomposition(op, gs, vjp)
     if op.attrs["recompute"]:
-        z = o.add(x, o.linear(o.sequence_shift(out, row_splits, h0, reverse=reverse), weight))
-        i, f, g, last = o.split(z, num=4, axis=1)
-        gates = o.concat(o.sigmoid(i), o.sigmoid(f), o.tanh(g), o.sigmoid(last), axis=1)
+        gates = _lstm_gates(x, o.sequence_shift(out, row_splits, h0, reverse=reverse), weight)
     dx, dh0, dc0 = o.lstm_grad(gates, c, weight, row_splits, g_out, g_c, c0, reverse=reverse)
     return {
         "x": dx,

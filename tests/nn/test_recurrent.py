@@ -10,6 +10,7 @@ from noria.ir.opdef import vocabulary as o
 from noria.ir.trace import spec, trace
 from noria.nn import recurrent as nn
 from noria.nn.ragged import Ragged
+from noria.optim.optimizer import SGD
 from noria.passes.for_test import for_test
 from noria.runtime.executor import Executor
 
@@ -177,3 +178,31 @@ def test_first_weights_spread_as_those_of_pytorch():
 def test_what_makes_no_sense_is_refused(call, error, match):
     with pytest.raises(error, match=match):
         call()
+
+
+def trained(kind, **options):
+    """(losses of three steps, bytes of the arena)"""
+    layer = getattr(nn, kind)(8, 32, **options)
+
+    def step(x):
+        return {"loss": (layer(x)[0] ** 2).mean()}
+
+    executor = Executor(SGD(0.1).minimize(trace(step, x=spec(20, 20, 8))))
+    feeds = {"x": np.random.default_rng(1).normal(size=(20, 20, 8)).astype(np.float32)}
+    losses = [executor.run(feeds)["loss"] for _ in range(3)]
+    return losses, executor.bound(feeds).arena_bytes
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_gates_computed_again_give_the_same_gradients(kind, options):
+    kept, again = (trained(kind, **options, recompute=how)[0] for how in (False, True))
+    np.testing.assert_allclose(again, kept, rtol=1e-5)
+    assert kept[0] != kept[2]
+
+
+@pytest.mark.usefixtures("fast_kernels")
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_gates_computed_again_need_less_memory(kind):
+    much, little = (trained(kind, num_layers=5, recompute=how)[1] for how in (False, True))
+    assert little < 0.9 * much
