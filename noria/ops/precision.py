@@ -51,6 +51,8 @@ FOLLOWS: Mapping[str, Positions] = {
     "max_pool2d_grad": (0, 1, 2),
     "avg_pool2d": (0,),
     "avg_pool2d_grad": (0,),
+    "layer_norm": (0,),
+    "layer_norm_grad": (0, 3),
     "batch_norm": (0,),
     "batch_norm_grad": (0, 4),
     "batch_norm_relu": (0, 5),

@@ -166,6 +166,8 @@ class _Lowering:
 
     def product(self, operator: Operator) -> None:
         positions = PRODUCTS[operator.type]
+        if operator.type == "fused_linear" and self.halves.intersection(operator.operands[3:]):
+            positions = (*positions, 3)  # a residual that is rounded already
         taken = [v for i, v in enumerate(operator.inputs) if v is not None and i in positions]
         if any(v.dtype != FULL for v in taken):
             return self.keep(operator, "its operands are not float32")

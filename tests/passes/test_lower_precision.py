@@ -258,3 +258,22 @@ def test_a_value_and_what_shows_it_are_cast_once():
     after, _ = lowered(*lines)
     casts = [op.operands[0].name for op in after.operators if op.type == "cast"]
     assert sorted(casts) == ["e", "w", "x"]
+
+
+def test_layer_norm_and_residuals_behind_products_are_halves():
+    lines = [
+        f"a: {BIG} = fused_linear(x, w, v)",
+        f"n, m, s: {BIG}, float32[N, 1], float32[N, 1] = layer_norm(a, v, v)",
+        f"b: {BIG} = fused_linear(n, w, v, a)",
+        f"y: {BIG} = linear(b, w)",
+    ]
+    after, _ = lowered(*lines)
+    assert dtypes(after)["layer_norm"] == ["bfloat16", "float32", "float32"]
+    assert types(after).count("cast") == 2  # of x and the weight
+
+
+def test_a_residual_of_float32_stays_so():
+    lines = [f"b: {BIG} = fused_linear(h, w, v, x)", f"y: {BIG} = linear(b, w)"]
+    after, _ = lowered(*lines)
+    (fused,) = (op for op in after.operators if op.type == "fused_linear")
+    assert [v.dtype for v in fused.operands] == ["bfloat16", "bfloat16", "float32", "float32"]

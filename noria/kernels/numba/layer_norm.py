@@ -13,9 +13,9 @@ from textwrap import indent
 
 from noria.ir.program import Operator
 from noria.kernels.call import Call
-from noria.kernels.numba.launch import float_bits, launch, need
+from noria.kernels.numba.launch import float_bits, launch, need, typed
 from noria.kernels.numba.parallel import thread_count
-from noria.kernels.registry import Array, BoundOp, Kernel, Prepared, register
+from noria.kernels.registry import Array, BoundOp, Declined, Kernel, Prepared, register
 from noria.ops.common import axes_of
 
 BLOCK = 1024  # numbers of a row
@@ -58,8 +58,8 @@ def layer_norm(args):
     width = load_int64(args, 7)
     epsilon = load_float64(args, 8){_SPLIT}
     for row in range(first, last):
-        line = x + row * width * 4
-        to = out + row * width * 4
+        line = x + row * width * ITEMSIZE
+        to = out + row * width * ITEMSIZE
         start = load_float32(line, 0)
         start = where(isfinite(start), start, float32(0))
 {_sums(8, "p0 += fma(load_float32(line, i), float32(1), -start)", "total")}
@@ -138,9 +138,9 @@ def layer_norm_grad(args):
     part = total + width * 16
     fill_bytes(total, 0, width * 24)
     for row in range(first, last):
-        line = x + row * width * 4
-        slope = grad + row * width * 4
-        to = gx + row * width * 4
+        line = x + row * width * ITEMSIZE
+        slope = grad + row * width * ITEMSIZE
+        to = gx + row * width * ITEMSIZE
         m = load_float32(mean, row)
         inv = load_float32(inv_std, row)
 {_sums(8, terms + (_PARTS.strip() if scale else ""), "level", "tilt")}
@@ -156,14 +156,25 @@ def layer_norm_grad(args):
 """
 
 
+def _of(source: str, dtype: str) -> str:
+    """The kernel for rows of that dtype; statistics, scale and bias are float32."""
+    for pointer in ("line,", "to,", "slope,"):
+        source = typed(source, dtype, pointer)
+    return source
+
+
 class LayerNorm(Kernel):
-    """`layer_norm` and its gradient in float32."""
+    """`layer_norm` and its gradient, in float32 on memory of float32 or bfloat16."""
 
     name = "numba:layer_norm"
     ops = ("layer_norm", "layer_norm_grad")
 
     def accepts(self, op: Operator) -> None:
-        need(op, ("float32",))
+        rows = (0,) if op.type == "layer_norm" else (0, 3)
+        need(op, ("float32", "bfloat16"), rows)
+        need(op, ("float32",), [i for i in range(len(op.inputs)) if i not in rows])
+        if len({op.operands[i].dtype for i in rows}) > 1:
+            raise Declined("halves beside float32")
 
     def bind(self, bound: BoundOp) -> Prepared:
         x = bound.inputs[0]
@@ -176,7 +187,7 @@ class LayerNorm(Kernel):
 
     def _prepared_forward(self, bound: BoundOp, x: Array, sizes: list[int]) -> Prepared:
         scale, bias = ([*bound.inputs, None, None])[1:3]
-        source = _forward(scale is not None, bias is not None)
+        source = _of(_forward(scale is not None, bias is not None), x.dtype)
         end = [*sizes, float_bits(bound.attrs["epsilon"])]
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
@@ -188,7 +199,7 @@ class LayerNorm(Kernel):
 
     def _prepared_backward(self, bound: BoundOp, x: Array, sizes: list[int]) -> Prepared:
         scale = len(bound.inputs) > 4 and bound.inputs[4] is not None
-        source = _backward(scale)
+        source = _of(_backward(scale), x.dtype)
         team = max(bound.threads, thread_count())
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:

@@ -55,6 +55,19 @@ def test_a_large_mean_does_not_cancel_the_variance_away(mean):
     check_kernel("layer_norm", [x], kernel=NAME, wide=True, tol=1e-3)
 
 
-def test_halves_are_left_to_the_reference():
+def test_other_halves_are_left_to_the_reference():
     with pytest.raises(AssertionError, match="not float32"):
-        forward(arr(3, 8, dtype="bfloat16"))
+        forward(arr(3, 8, dtype="float16"))
+
+
+@pytest.mark.parametrize("width", [1, 7, 33, 1025])
+def test_halves_keep_float32_statistics(width):
+    rng = np.random.default_rng(width)
+    x, grad = (rng.standard_normal((70, width)).astype("bfloat16") for _ in range(2))
+    scale, bias = (rng.standard_normal(width).astype(np.float32) for _ in range(2))
+    check_kernel("layer_norm", [x, scale, bias], kernel=NAME, tol=1e-2)
+    out, mean, inv_std = o.layer_norm(x, scale, bias)
+    assert (out.dtype, mean.dtype, inv_std.dtype) == (x.dtype, np.float32, np.float32)
+    if width > 1:
+        inputs = [x, mean, inv_std, grad, scale]
+        check_kernel("layer_norm_grad", inputs, kernel=NAME, tol=2e-2)
