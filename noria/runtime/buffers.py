@@ -150,8 +150,12 @@ class Buffers:
                 if v in self.of:
                     buffer = self.of[v]
                     buffer.last = max(buffer.last, self.last.get(v, t))
-        updates = self.program.updates.items()
-        self.commits = [(n, v) for n, v in updates if n not in in_place]
+        state = self.program.state
+        self.commits = [
+            (n, v)
+            for n, v in self.program.updates.items()
+            if n not in in_place and v is not state[n].value  # it may stay what it is
+        ]
 
     def _last_uses(self, items: Sequence[Item]) -> dict[Value, int]:
         """Value -> last item that reads its memory, also through a view; for roots the end."""

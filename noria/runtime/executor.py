@@ -17,6 +17,7 @@ from noria.runtime.bind import Bound
 from noria.runtime.feeds import Feeds
 from noria.runtime.nested import block_functions
 from noria.runtime.plan import Plan, make_plan
+from noria.runtime.replicas import Replicas, checked_replicas
 from noria.runtime.scope import Scope
 from noria.runtime.summary import announce
 from noria.runtime.workspace import Kept, Workspace
@@ -34,6 +35,11 @@ class Executor:
              default the flag `precision`
     check_finite: stop at the first operator that gives NaN ("nan"), or NaN or infinity (True or
              "all"); default the flag `check_finite`. See `runtime/finite.py`
+    replicas: so many groups of threads, each with a slice of the batch; gradients are added, and
+             one update equals that of one large batch, up to the order of sums. Raises
+             ArgumentError, at the first run, where rows depend on each other
+    own_statistics: of replicas: batch normalisation takes the statistics of each slice, which is
+             not what one large batch gives; running ones get the mean
 
     May be used from several threads: steps on one Scope run one after the other.
     """
@@ -48,6 +54,8 @@ class Executor:
         precision: str | None = None,
         optimized: bool = False,
         check_finite: bool | str | None = None,
+        replicas: int = 1,
+        own_statistics: bool = False,
     ) -> None:
         verify(program)
         self._flags = {} if check_finite is None else {"check_finite": check_finite}
@@ -62,6 +70,8 @@ class Executor:
         self._feeds = Feeds(self.program)
         self._all = tuple(self.program.outputs)
         self._plans: dict[tuple[str, ...], Plan] = {}
+        self._replicas: dict[tuple[str, ...], Replicas] = {}
+        self.replicas, self._own = checked_replicas(replicas), own_statistics
         self._space: Workspace[Bound] = Workspace()
         self._kept = Kept()
 
@@ -79,6 +89,11 @@ class Executor:
         arrays = self._feeds.arrays({} if feeds is None else feeds)
         scope, kept = self.scope, self._kept
         with scope.lock:
+            if self.replicas > 1:
+                sizes = self._feeds.sizes(arrays)
+                split = self._split(names)
+                if sizes[split.split.batch] >= self.replicas:
+                    return split.run(arrays, sizes)
             bound = self._bound(names, arrays)
             if kept.version != scope.version:
                 kept.follow(scope.version)
@@ -108,13 +123,31 @@ class Executor:
         names = self._all if fetch is None else tuple(fetch)
         found = self._plans.get(names)
         if found is None:
-            program = self.program.copy()
-            program.outputs = {n: self._output(n) for n in names}
-            program.block.outputs = list(program.outputs.values())
+            program = self._fetching(names)
             if not self._optimized:
                 program = optimize(program, self.precision)
             found = make_plan(program)
             self._plans[names] = found
+        return found
+
+    def _fetching(self, names: tuple[str, ...]) -> Program:
+        program = self.program.copy()
+        program.outputs = {n: self._output(n) for n in names}
+        program.block.outputs = list(program.outputs.values())
+        return program
+
+    def _split(self, names: tuple[str, ...]) -> Replicas:
+        found = self._replicas.get(names)
+        if found is None:
+            found = self._replicas[names] = Replicas(
+                self._fetching(names),
+                self.scope,
+                self.replicas,
+                self.threads,
+                own_statistics=self._own,
+                precision=self.precision,
+                optimized=self._optimized,
+            )
         return found
 
     # ---- once per set of sizes -----------------------------------------------------------------
