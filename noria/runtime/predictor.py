@@ -19,7 +19,6 @@ from noria.kernels.numba.parallel import checked_count, thread_count
 from noria.passes.for_test import for_test
 from noria.passes.pipeline import checked_precision, optimize
 from noria.passes.rows import mixed_rows
-from noria.runtime.arena import give_back
 from noria.runtime.bind import Bound
 from noria.runtime.feeds import Feeds
 from noria.runtime.nested import block_functions
@@ -83,7 +82,6 @@ class Predictor:
         self._wanted = {n: dtypes.to_numpy(given[n].dtype) for n in self.names}
         self._feeds = Feeds(self.plan.program)
         self._kept = Kept()
-        self._trimmed = False
         self._idle: list[Workspace[Bound]] = []
         self._lock = threading.Lock()
         cut = checked_cut(streams, self.threads, rows)
@@ -233,9 +231,6 @@ class Predictor:
                     give_back=self.scope.give_back,
                 )
                 space.put(key, announce(bound))
-                if not self._trimmed:  # compiling leaves much behind, packing needs room
-                    self._trimmed = True
-                    give_back()
             bound.run_prologue()
             return bound
 

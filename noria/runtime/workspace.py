@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from noria.runtime.arena import Arena
+from noria.runtime.arena import Arena, give_back
 
 Bound = TypeVar("Bound")  # runtime/bind.py, which this file must not know
 
@@ -26,6 +26,7 @@ class Workspace(Generic[Bound]):
         self.limit = limit
         self.bounds: OrderedDict[Hashable, Bound] = OrderedDict()
         self._arena: Arena | None = None
+        self._trimmed = False
 
     def room(self, nbytes: int) -> Arena:
         """An arena of at least so many bytes. Bounds in a smaller one before are forgotten."""
@@ -44,7 +45,14 @@ class Workspace(Generic[Bound]):
         return found
 
     def put(self, key: Hashable, bound: Bound) -> None:
-        """Keep a Bound made with `room`, and forget the one not used for the longest time."""
+        """Keep a Bound made with `room`, and forget the one not used for the longest time.
+
+        What compiling its kernels left behind is given back before the first one runs: steps, and
+        the packing of weights, need that room.
+        """
+        if not self._trimmed:
+            self._trimmed = True
+            give_back()
         self.bounds[key] = bound
         while len(self.bounds) > self.limit:
             self.bounds.popitem(last=False)
