@@ -25,8 +25,13 @@ from noria.kernels.numba.loader import ObjectCode, cpu
 _MAGIC = b"noria object 1\n"
 # The modules whose text decides what code a source becomes.
 _GENERATORS = (
+    "conv_sizes",
+    "conv_tiles",
+    "depthwise_sizes",
+    "depthwise_tiles",
     "expr",
     "intrinsics",
+    "lanes",
     "loader",
     "loops",
     "lower",

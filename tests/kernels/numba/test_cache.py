@@ -1,8 +1,10 @@
 """Entries on disk: whole or absent, ours or unread."""
 
+import ast
 import hashlib
 import os
 import threading
+from pathlib import Path
 
 from noria.kernels.numba import cache, jit
 from noria.kernels.numba.loader import ObjectCode
@@ -105,3 +107,25 @@ def test_writers_at_the_same_time_leave_one_whole_entry(cold):
     for t in threads:
         t.join()
     assert os.listdir(cold) == ["name"]
+
+
+def _imported(name: str) -> set[str]:
+    """Modules beside the cache that one of them imports."""
+    tree = ast.parse((Path(cache.__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
+    package, found = "noria.kernels.numba", set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == package:
+                found |= {alias.name for alias in node.names}
+            elif node.module.startswith(f"{package}."):
+                found.add(node.module.rsplit(".", 1)[1])
+    return found
+
+
+def test_all_that_decides_what_a_source_becomes_is_in_the_name():
+    """Else a kernel compiled by an older version would be loaded after a change."""
+    known, new = {"lower"}, {"lower"}
+    while new:
+        new = set().union(*map(_imported, new)) - known
+        known |= new
+    assert known == set(cache._GENERATORS)
