@@ -19,24 +19,23 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from noria.kernels.numba.expr import F32, I32, I64, declare
+from noria.kernels.numba.expr import I32
 from noria.kernels.numba.intrinsics import fixed
+from noria.kernels.numba.lanes import LANES, constant, fma, pointer
 from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.numba.winograd_matrix import STANDARD, Matrix, transposed
-
-_LANES = ir.VectorType(F32, WIDTH)
 
 
 def _address(b: ir.IRBuilder, base: ir.Value, *offsets: tuple[ir.Value, int]) -> ir.Value:
     """base + the sum of stride * count, as a pointer to a vector."""
     for stride, count in offsets:
         if count:
-            base = b.add(base, b.mul(stride, ir.Constant(I64, count)))
-    return b.inttoptr(base, _LANES.as_pointer())
+            base = b.add(base, b.mul(stride, constant(count)))
+    return pointer(b, base)
 
 
-def _constant(x: float) -> ir.Constant:
-    return ir.Constant(_LANES, [x] * WIDTH)
+def _all(x: float) -> ir.Constant:
+    return ir.Constant(LANES, [x] * WIDTH)
 
 
 def _sum(b: ir.IRBuilder, weights: tuple[float, ...], terms: list[ir.Value]) -> ir.Value:
@@ -45,14 +44,12 @@ def _sum(b: ir.IRBuilder, weights: tuple[float, ...], terms: list[ir.Value]) -> 
         ((w, t) for w, t in zip(weights, terms, strict=True) if w), key=lambda p: p[0] != 1
     )
     (first, term), *rest = pairs
-    total = term if first == 1 else b.fmul(_constant(first), term)
+    total = term if first == 1 else b.fmul(_all(first), term)
     for weight, term in rest:
         if abs(weight) == 1:
             total = b.fadd(total, term) if weight > 0 else b.fsub(total, term)
         else:
-            args = [_constant(weight), term, total]
-            function = declare(b.module, f"llvm.fma.v{WIDTH}f32", _LANES, [_LANES] * 3)
-            total = b.call(function, args)
+            total = fma(b, _all(weight), term, total)
     return total
 
 
