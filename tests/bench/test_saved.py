@@ -18,7 +18,9 @@ def test_a_saved_network_is_served(tmp_path, monkeypatch):
     monkeypatch.setitem(saved.PROGRAMS, "tiny", "tiny")
     monkeypatch.setattr(sys, "argv", ["saved", "tiny", str(tmp_path / "model")])
     saved.main()
-    serving(tmp_path / "model", {"x": np.ones(3, np.float32)})(2)
+    x = np.ones(3, np.float32)
+    serving(tmp_path / "model", {"x": x})(2)
+    np.testing.assert_array_equal(noria.Predictor.load(tmp_path / "model")(x=x), -x)
 
 
 def test_it_is_made_by_another_process_where_it_is_not_there(tmp_path, monkeypatch):
