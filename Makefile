@@ -4,13 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check bench docs protos clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(STAMP): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,data,viz,xla]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,data,viz,xla,convert]'
 	touch $@
 
 demo: $(STAMP)  ## train a convolutional network on real handwritten digits
@@ -26,6 +26,9 @@ check: $(STAMP)  ## format, lint, types
 
 docs: $(STAMP)  ## generate docs/coverage.md
 	$(BIN)/python -m noria.testing.table docs/coverage.md
+
+protos: $(STAMP)  ## compile the schemas of other frameworks' files
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. noria/convert/protos/*.proto
 
 bench: $(STAMP)  ## measure beside six rivals, each in an environment of its own: about half an hour
 	$(BIN)/python -m bench.environments

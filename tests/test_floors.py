@@ -31,7 +31,12 @@ FLOORS = {
 }
 # Modules that gather names for users; nothing inside the package may import them.
 FRONTS = {"noria", *(f"noria.{f}" for f in FLOORS if (ROOT / f / "__init__.py").exists())}
-EXTRAS = {"jax", "tensorboard", "sklearn"}  # optional dependencies: imported where they are used
+EXTRAS = {
+    "jax",
+    "tensorboard",
+    "sklearn",
+    "google",
+}  # optional dependencies: imported where they are used
 
 FILES = sorted(p for p in ROOT.rglob("*.py") if p.name != "__init__.py")
 
