@@ -19,7 +19,8 @@ from noria.ops.numeric import cast_like, single, spec_of
 TINY = 1e-38  # the logarithm of a probability is taken of nothing smaller
 
 
-def _reduced(losses: Any, reduction: str) -> Any:
+def reduced(losses: Any, reduction: str) -> Any:
+    """losses, their sum or their mean. Raises ArgumentError for another reduction."""
     if reduction == "none":
         return losses
     if reduction not in ("mean", "sum"):
@@ -34,7 +35,7 @@ def _weighted(losses: Any, weights: Any, reduction: str) -> Any:
     batch of ignored examples teaches nothing, and NaN would destroy the parameters."""
     losses = o.mul(losses, cast_like(weights, losses))
     if reduction != "mean":
-        return _reduced(losses, reduction)
+        return reduced(losses, reduction)
     boolean = as_dtype(weights.dtype) == "bool"
     total = o.reduce_sum(o.cast(weights, dtype="float32") if boolean else single(weights))
     mean = o.div(o.reduce_sum(single(losses)), o.where(o.greater(total, 0.0), total, 1.0))
@@ -85,7 +86,7 @@ def cross_entropy(
         label_smoothing=label_smoothing,
     )
     weights = None if soft else _label_weights(labels, weight, ignore_index)
-    return _reduced(losses, reduction) if weights is None else _weighted(losses, weights, reduction)
+    return reduced(losses, reduction) if weights is None else _weighted(losses, weights, reduction)
 
 
 def nll_loss(
@@ -110,7 +111,7 @@ def nll_loss(
     picked = o.take_along_axis(log_prob, o.unsqueeze(safe, axis=at), axis=at)
     losses = o.neg(o.squeeze(picked, axis=at))
     weights = _label_weights(labels, weight, ignore_index)
-    return _reduced(losses, reduction) if weights is None else _weighted(losses, weights, reduction)
+    return reduced(losses, reduction) if weights is None else _weighted(losses, weights, reduction)
 
 
 def prob_cross_entropy(
@@ -132,7 +133,7 @@ def prob_cross_entropy(
         )
         return cast_like(losses, prob)
     losses = o.neg(o.reduce_sum(o.mul(labels, log_prob), axis=axis))
-    return cast_like(_reduced(losses, reduction), prob)
+    return cast_like(reduced(losses, reduction), prob)
 
 
 def binary_cross_entropy(
@@ -146,7 +147,7 @@ def binary_cross_entropy(
     hit = o.mul(y, o.log(o.clip(p, low=TINY)))
     miss = o.mul(o.sub(1.0, y), o.log(o.clip(o.sub(1.0, p), low=TINY)))
     losses = cast_like(o.neg(o.add(hit, miss)), prob)
-    return _reduced(losses if weight is None else o.mul(losses, weight), reduction)
+    return reduced(losses if weight is None else o.mul(losses, weight), reduction)
 
 
 def bce_with_logits(
@@ -167,7 +168,7 @@ def bce_with_logits(
         both = o.add(o.mul(o.sub(pos_weight, 1.0), labels), 1.0)
         positive = o.mul(both, o.softplus(o.neg(logits), threshold=math.inf))
         losses = o.add(o.mul(o.sub(1.0, labels), logits), positive)
-    return _reduced(losses if weight is None else o.mul(losses, weight), reduction)
+    return reduced(losses if weight is None else o.mul(losses, weight), reduction)
 
 
 def kl_div(log_prob: Any, target: Any, *, log_target: bool = False, reduction: str = "mean") -> Any:
@@ -183,7 +184,7 @@ def kl_div(log_prob: Any, target: Any, *, log_target: bool = False, reduction: s
         known = o.where(positive, target, 1.0)
         terms = o.where(positive, o.mul(known, o.sub(o.log(known), log_prob)), 0.0)
     if reduction != "batchmean":
-        return _reduced(terms, reduction)
+        return reduced(terms, reduction)
     total = o.reduce_sum(terms)
     return o.div(total, o.cast(o.dim_value(dim=spec_of(terms).shape[0]), dtype=total.dtype))
 
@@ -193,12 +194,12 @@ def kl_div(log_prob: Any, target: Any, *, log_target: bool = False, reduction: s
 
 def mse_loss(x: Any, y: Any, *, reduction: str = "mean") -> Any:
     """(x - y)^2."""
-    return _reduced(o.square(o.sub(x, y)), reduction)
+    return reduced(o.square(o.sub(x, y)), reduction)
 
 
 def l1_loss(x: Any, y: Any, *, reduction: str = "mean") -> Any:
     """|x - y|."""
-    return _reduced(o.abs(o.sub(x, y)), reduction)
+    return reduced(o.abs(o.sub(x, y)), reduction)
 
 
 def huber_loss(x: Any, y: Any, *, delta: float = 1.0, reduction: str = "mean") -> Any:
@@ -207,7 +208,7 @@ def huber_loss(x: Any, y: Any, *, delta: float = 1.0, reduction: str = "mean") -
         raise ArgumentError("delta must be positive", got=repr(delta))
     d = o.abs(o.sub(x, y))
     near = o.minimum(d, delta)
-    return _reduced(o.mul(near, o.sub(d, o.mul(near, 0.5))), reduction)
+    return reduced(o.mul(near, o.sub(d, o.mul(near, 0.5))), reduction)
 
 
 def smooth_l1_loss(x: Any, y: Any, *, beta: float = 1.0, reduction: str = "mean") -> Any:
@@ -224,14 +225,14 @@ def smooth_l1_loss(x: Any, y: Any, *, beta: float = 1.0, reduction: str = "mean"
 def hinge_loss(scores: Any, labels: Any, *, reduction: str = "mean") -> Any:
     """max(0, 1 - scores * (2 * labels - 1)) for labels 0 and 1."""
     signs = o.sub(o.mul(labels, 2.0), 1.0)
-    return _reduced(o.relu(o.sub(1.0, o.mul(scores, signs))), reduction)
+    return reduced(o.relu(o.sub(1.0, o.mul(scores, signs))), reduction)
 
 
 def margin_ranking_loss(
     x: Any, y: Any, order: Any, *, margin: float = 0.0, reduction: str = "mean"
 ) -> Any:
     """max(0, margin - order * (x - y)): order is 1 where x should be the larger, -1 where y."""
-    return _reduced(o.relu(o.sub(margin, o.mul(order, o.sub(x, y)))), reduction)
+    return reduced(o.relu(o.sub(margin, o.mul(order, o.sub(x, y)))), reduction)
 
 
 def cosine_similarity(x: Any, y: Any, *, axis: int = 1, epsilon: float = 1e-8) -> Any:
