@@ -280,6 +280,7 @@ from noria.ops.reduce import (
     variance,
 )
 from noria.ops.scatter import (
+    put_rows,
     scatter_elements,
     scatter_nd,
     scatter_rows,
@@ -520,6 +521,7 @@ __all__ = [
     "precision_recall_f1",
     "prelu",
     "prob_cross_entropy",
+    "put_rows",
     "randint",
     "rank_loss",
     "reciprocal",

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from noria.core.dims import dim_max, known_ge
-from noria.core.errors import ArgumentError, ShapeError
+from noria.core.errors import ArgumentError, DTypeError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Shape, Spec, as_shape
-from noria.ops.common import axis_of, need_integer, require_equal
+from noria.ops.common import axis_of, need_integer, need_rank, require_equal, require_same_shape
 from noria.ops.numeric import widen
 from noria.ops.positions import in_range, index_depth, nd_index
 
@@ -88,6 +88,35 @@ def _(xp, ids, rows, shape):
 @scatter_rows.grad
 def _(ids, g):
     return None, o.gather(g, ids, axis=0)
+
+
+@op(overwrites=((0, 0),))
+def put_rows(table, ids, rows):
+    """The table with row ids[i] replaced by rows[i]; ids of size(table) and more are left out, as
+    `merge_rows` gives them for places left over.
+
+    table: [R, ...]; ids: integers [n], each row at most once; rows: [n, ...]. No gradient.
+    Raises ArgumentError, when it runs, for a negative id.
+    """
+    need_integer(ids)
+    need_rank(ids, 1, what="ids")
+    if not table.ndim:
+        raise ShapeError("a scalar has no rows", got=str(table))
+    require_same_shape(Spec((*ids.shape, *table.shape[1:]), table.dtype), rows, "rows")
+    if table.dtype != rows.dtype:
+        raise DTypeError("rows have the dtype of the table", expected=table.dtype, got=str(rows))
+    return table
+
+
+@put_rows.compute
+def _(xp, table, ids, rows):
+    if xp is not np:
+        return table.at[xp.where(ids < 0, table.shape[0], ids)].set(rows, mode="drop")
+    if (ids < 0).any():
+        raise ArgumentError("an id is no row of the table", expected="0 <= id", got=str(ids.min()))
+    out, inside = table.copy(), ids < table.shape[0]
+    out[ids[inside]] = rows[inside]
+    return out
 
 
 # ---- elements ----------------------------------------------------------------------------------

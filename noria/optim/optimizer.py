@@ -31,13 +31,13 @@ def _rate(lr: float | Schedule) -> float | Schedule:
     return lr
 
 
-def _fractions(**numbers: float) -> None:
+def fractions(**numbers: float) -> None:
     for name, number in numbers.items():
         if not (isinstance(number, Real) and 0 <= number < 1):
             raise ArgumentError(f"{name} must be in [0, 1)", got=repr(number))
 
 
-def _not_negative(**numbers: float) -> None:
+def not_negative(**numbers: float) -> None:
     for name, number in numbers.items():
         if not (isinstance(number, Real) and 0 <= number < math.inf):
             raise ArgumentError(f"{name} must be a number >= 0", got=repr(number))
@@ -65,7 +65,7 @@ class Optimizer:
         clip_norm: float | None = None,
         name: str = "optimizer",
     ) -> None:
-        _not_negative(weight_decay=weight_decay)
+        not_negative(weight_decay=weight_decay)
         if clip_norm is not None and not (isinstance(clip_norm, Real) and clip_norm > 0):
             raise ArgumentError("clip_norm must be > 0", got=repr(clip_norm))
         if decay is not None and not callable(decay):
@@ -95,7 +95,7 @@ class Optimizer:
         out, grads = append_backward(program, loss, wrt)
         _need_free(out, grads)
         with Builder(out, made_by=type(self).__name__) as builder:
-            step = _declare(builder, f"{self.name}.step", (), "int64", 0.0)
+            step = declare(builder, f"{self.name}.step", (), "int64", 0.0)
             rate = self._rate_value(builder, step)
             count = o.add(step, 1)
             builder.update(step, count)
@@ -110,7 +110,7 @@ class Optimizer:
     def _rate_value(self, builder: Builder, step: Value) -> Value:
         if callable(self.lr):
             return self.lr(step)
-        return _declare(builder, f"{self.name}.rate", (), "float32", float(self.lr))
+        return declare(builder, f"{self.name}.rate", (), "float32", float(self.lr))
 
     def _one(self, builder: Builder, state: State, grad: Grad, rate: Value, count: Value) -> None:
         param, slots = state.value, {}
@@ -120,7 +120,7 @@ class Optimizer:
             grad = o.add(dense, o.mul(param, self.weight_decay))
         for slot, start in self.slots().items():
             full = f"{state.name}.{slot}"
-            slots[slot] = _declare(builder, full, param.shape, param.dtype, start)
+            slots[slot] = declare(builder, full, param.shape, param.dtype, start)
         decay = self.weight_decay if decayed and self.decoupled else 0.0
         new = self.apply(param, grad, slots, rate, count, decay)
         for name, value in zip([state.name, *(s.name for s in slots.values())], new, strict=True):
@@ -160,7 +160,7 @@ def _need_free(program: Program, names: Iterable[str]) -> None:
             )
 
 
-def _declare(builder: Builder, name: str, shape: Any, dtype: str, start: float) -> Value:
+def declare(builder: Builder, name: str, shape: Any, dtype: str, start: float) -> Value:
     """New state. Raises ArgumentError if the Program has state of that name."""
     if name in builder.program.state:
         raise ArgumentError(
@@ -198,7 +198,7 @@ class Momentum(Optimizer):
         self, lr: float | Schedule, momentum: float = 0.9, *, nesterov: bool = False, **rest: Any
     ) -> None:
         super().__init__(lr, **rest)
-        _fractions(momentum=momentum)
+        fractions(momentum=momentum)
         self.momentum, self.nesterov = momentum, nesterov
 
     def slots(self) -> dict[str, float]:
@@ -216,7 +216,7 @@ class Adagrad(Optimizer):
         self, lr: float | Schedule, *, epsilon: float = 1e-10, initial: float = 0.0, **rest: Any
     ) -> None:
         super().__init__(lr, **rest)
-        _not_negative(epsilon=epsilon, initial=initial)
+        not_negative(epsilon=epsilon, initial=initial)
         self.epsilon, self.initial = epsilon, initial
 
     def slots(self) -> dict[str, float]:
@@ -239,8 +239,8 @@ class Adam(Optimizer):
         **rest: Any,
     ) -> None:
         super().__init__(lr, **rest)
-        _fractions(beta1=beta1, beta2=beta2)
-        _not_negative(epsilon=epsilon)
+        fractions(beta1=beta1, beta2=beta2)
+        not_negative(epsilon=epsilon)
         self.how = {"beta1": beta1, "beta2": beta2, "epsilon": epsilon}
 
     def slots(self) -> dict[str, float]:
@@ -281,8 +281,8 @@ class RMSProp(Optimizer):
         **rest: Any,
     ) -> None:
         super().__init__(lr, **rest)
-        _fractions(rho=rho, momentum=momentum)
-        _not_negative(epsilon=epsilon)
+        fractions(rho=rho, momentum=momentum)
+        not_negative(epsilon=epsilon)
         self.how: dict[str, Any] = {
             "rho": rho,
             "epsilon": epsilon,

@@ -211,3 +211,30 @@ def test_a_reduction_that_is_not_known_or_makes_no_sense_is_refused():
     with pytest.raises(ArgumentError, match="booleans"):
         flags = np.ones(1, bool)
         scatter.scatter_nd(flags, np.array([[0]]), flags, reduction="add")
+
+
+def test_rows_are_put_where_ids_say_and_ids_beyond_the_table_are_left_out():
+    def expect(table, ids, new):
+        out = table.copy()
+        for i, row in zip(ids, new, strict=True):
+            if i < len(table):
+                out[i] = row
+        return out
+
+    ids = np.array([4, 0, 5])
+    check_case(Case("put_rows", [arr(5, 2), ids, arr(3, 2)], expect=expect, grad=False))
+    check_case(
+        Case("put_rows", [arr(5, 2), np.array([5, 5, 9]), arr(3, 2)], expect=expect, grad=False)
+    )
+    nothing = np.zeros(0, np.int64)
+    check_case(Case("put_rows", [arr(5, 2), nothing, arr(0, 2)], expect=expect, grad=False))
+
+
+def test_rows_that_do_not_fit_a_table_are_refused():
+    table, row = np.zeros((3, 2), np.float32), np.zeros((1, 2), np.float32)
+    with pytest.raises(ArgumentError, match="no row"):
+        scatter.put_rows(table, np.array([-1]), row)
+    with pytest.raises(ShapeError):
+        scatter.put_rows(table, np.array([1, 2]), row)
+    with pytest.raises(DTypeError):
+        scatter.put_rows(table, np.array([1]), row.astype(np.float64))
