@@ -43,6 +43,7 @@ SUPPORT = {
     "positions",
     "rules",
     "sweep",
+    "update_formulas",
     "update_rules",
     "window",
 }
@@ -55,6 +56,7 @@ HELPERS = {
     "next_stream",
     "pool_windows",
     "random_key",
+    "reduced",
     "reduced_shape",
     "sliced_size",
 }
