@@ -38,7 +38,9 @@ EXTRAS = {
     "google",
 }  # optional dependencies: imported where they are used
 
-FILES = sorted(p for p in ROOT.rglob("*.py") if p.name != "__init__.py")
+FILES = sorted(
+    p for p in ROOT.rglob("*.py") if p.name != "__init__.py" and not p.name.endswith("_pb2.py")
+)  # messages are compiled from their schema
 
 
 def module_of(path: Path) -> str:

@@ -19,7 +19,7 @@ from noria.ir.opdef import OpDef, registry
 from noria.testing.table import of_source_tree
 
 ROOT = Path(__file__).parent.parent
-FRONTS = ["noria", "noria.data", "noria.nn", "noria.ops", "noria.optim"]
+FRONTS = ["noria", "noria.convert.onnx", "noria.data", "noria.nn", "noria.ops", "noria.optim"]
 GOLDEN = Path(__file__).parent / "public_names.txt"
 COVERAGE = ROOT / "docs" / "coverage.md"
 UPDATE = bool(os.environ.get("NORIA_UPDATE_DOCS"))

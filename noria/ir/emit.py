@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from noria.core import dtypes
+from noria.core import dims, dtypes
 from noria.core.errors import ArgumentError, DTypeError, NoriaError, ProgramError
 from noria.core.trace import Source, caller
 from noria.ir.opdef import OpDef, lookup, set_dispatch
@@ -58,6 +58,34 @@ def full_precision() -> Iterator[None]:
         yield
     finally:
         builder.full_precision = before
+
+
+_room: ContextVar[int | None] = ContextVar("noria_room", default=None)
+
+
+@contextmanager
+def bounded_arrays(nbytes: int) -> Iterator[None]:
+    """Within it, an op called on arrays raises ArgumentError for a result of more bytes.
+
+    For what reads files of others: a few bytes of a file may ask for more memory than there is.
+    """
+    token = _room.set(nbytes)
+    try:
+        yield
+    finally:
+        _room.reset(token)
+
+
+def _need_room(definition: OpDef, specs: Sequence[Spec]) -> None:
+    limit = _room.get()
+    if limit is not None:
+        for s in specs:
+            if (size := dims.product(s.shape) * dtypes.itemsize(s.dtype)) > limit:
+                raise ArgumentError(
+                    f"what {definition.name} gives is too large to be computed here",
+                    expected=f"at most {limit:,} bytes",
+                    got=f"{s}: {size:,} bytes",
+                )
 
 
 def loop_indices() -> list[Value]:
@@ -433,6 +461,7 @@ def _compute_call(definition: OpDef, inputs: list[Any], attrs: dict[str, Any]) -
     full = definition.bind_attrs(attrs)
     specs = [None if a is None else Spec(a.shape, a.dtype) for a in arrays]
     inferred = definition.infer(specs, full)
+    _need_room(definition, inferred)
     with np.errstate(all="ignore"):
         outs = definition.run(np, arrays, full)
     outs = tuple(

@@ -1,0 +1,111 @@
+"""Models become Programs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from noria import Predictor
+from noria.convert.handlers import NeedsConstant
+from noria.convert.onnx import load
+from noria.core.errors import FormatError, MissingError
+
+onnx = pytest.importorskip("onnx")
+X = {"x": ("f4", ["N", 3])}
+W = np.arange(6, dtype="f4").reshape(3, 2)
+
+
+def run(model: Any, *args: Any, **feeds: Any) -> Any:
+    program, state = load(model.SerializeToString(), *args)
+    return Predictor(program, state)(**feeds)
+
+
+def test_weights_are_state_under_their_names(build: Any) -> None:
+    model = build([("MatMul", ["x", "fc.w"], ["a"]), ("Relu", ["a"], ["y"])], X, ["y"], {"fc.w": W})
+    program, state = load(model.SerializeToString())
+    assert list(program.state) == ["fc.w"]
+    assert str(program.inputs["x"]) == "float32[N, 3]"
+    x = np.ones((2, 3), "f4")
+    assert np.array_equal(Predictor(program, state)(x=x), x @ W)
+
+
+def test_a_path_and_external_data(build: Any, tmp_path: Path) -> None:
+    model = build([("MatMul", ["x", "w"], ["y"])], X, ["y"], {"w": W})
+    path = tmp_path / "m.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    program, state = load(path)
+    assert np.array_equal(state["w"], W)
+    assert list(program.outputs) == ["y"]
+    with pytest.raises(FormatError, match="load the model by its path"):
+        load(path.read_bytes())
+
+
+def test_a_fixed_input_and_a_fixed_size_are_no_inputs_any_more(build: Any) -> None:
+    specs = {"x": ("f4", ["N", 3]), "y": ("f4", ["N", 3])}
+    model = build([("Add", ["x", "y"], ["z"])], specs, ["z"]).SerializeToString()
+    program, _ = load(model, {"y": np.ones((4, 3), "f4")})
+    assert [str(v) for v in program.inputs.values()] == ["float32[4, 3]"]
+    program, _ = load(model, sizes={"N": 2})
+    assert [str(v) for v in program.inputs.values()] == ["float32[2, 3]"] * 2
+    with pytest.raises(MissingError, match="no input 'q'"):
+        load(model, {"q": 1})
+
+
+def test_an_input_of_unknown_rank_must_be_given(build: Any) -> None:
+    model = build([("Relu", ["x"], ["y"])], {"x": ("f4", None)}, ["y"])
+    with pytest.raises(NeedsConstant) as caught:
+        load(model.SerializeToString())
+    assert caught.value.inputs == ("x",)
+    assert run(model, {"x": np.array([-1, 2], "f4")}).tolist() == [0, 2]
+
+
+def function(name: str, nodes: list[Any]) -> Any:
+    return onnx.helper.make_function(
+        "lab",
+        name,
+        ["a"],
+        ["b"],
+        nodes,
+        [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("lab", 1)],
+    )
+
+
+def test_functions_of_the_model_are_called(build: Any) -> None:
+    node = onnx.helper.make_node
+    twice = function("Twice", [node("Add", ["a", "a"], ["b"])])
+    four = function(
+        "Four",
+        [node("Twice", ["a"], ["c"], domain="lab"), node("Twice", ["c"], ["b"], domain="lab")],
+    )
+    model = build(
+        [node("Four", ["x"], ["y"], domain="lab")],
+        X,
+        ["y"],
+        functions=[twice, four],
+        opsets=[onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("lab", 1)],
+    )
+    assert run(model, x=np.ones((1, 3), "f4")).tolist() == [[4, 4, 4]]
+
+
+def test_a_function_that_calls_itself_is_an_error(build: Any) -> None:
+    node = onnx.helper.make_node
+    loop = function(
+        "Again",
+        [node("Again", ["a"], ["c"], domain="lab"), node("Again", ["c"], ["b"], domain="lab")],
+    )
+    model = build(
+        [node("Again", ["x"], ["y"], domain="lab")],
+        X,
+        ["y"],
+        functions=[loop],
+        opsets=[onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("lab", 1)],
+    )
+    with pytest.raises(FormatError, match="without end"):
+        load(model.SerializeToString())
+
+
+def test_errors_name_the_node(build: Any) -> None:
+    model = build([("Relu", ["x", "x", "x"], ["y"])], X, ["y"])
+    with pytest.raises(FormatError, match="Relu 'y'"):
+        load(model.SerializeToString())
