@@ -1,0 +1,1 @@
+"""Models of Fluid (PaddlePaddle): programs and parameters in, parameters out."""
