@@ -279,6 +279,11 @@ from noria.ops.reduce import (
     sum_to,
     variance,
 )
+from noria.ops.resizing import (
+    interpolate,
+    resize,
+    resize_grad,
+)
 from noria.ops.scatter import (
     put_rows,
     scatter_elements,
@@ -455,6 +460,7 @@ __all__ = [
     "huber_loss",
     "identity",
     "instance_norm",
+    "interpolate",
     "isfinite",
     "isinf",
     "isnan",
@@ -538,6 +544,8 @@ __all__ = [
     "remainder",
     "repeat",
     "reshape",
+    "resize",
+    "resize_grad",
     "rms_norm",
     "rmsprop_update",
     "rmsprop_update_rows",

@@ -26,6 +26,7 @@ import noria.ops.pool
 import noria.ops.random
 import noria.ops.recurrent
 import noria.ops.reduce
+import noria.ops.resizing
 import noria.ops.scatter
 import noria.ops.sequence
 import noria.ops.shape
@@ -60,6 +61,7 @@ FAMILIES = (
     "random",
     "recurrent",
     "reduce",
+    "resizing",
     "scatter",
     "sequence",
     "shape",
