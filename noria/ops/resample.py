@@ -1,6 +1,6 @@
 """Along one axis: where each element of a resized array looks, and with which weights.
 
-NumPy only, and on real sizes. All maps are linear and along single axes, so `ops/resizing.py` needs
+NumPy only, and on real sizes, but for how large a scaled array is. All maps are linear and along single axes, so `ops/resizing.py` needs
 nothing else. The words are those of ONNX's Resize, whose meaning they have.
 """
 
@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from noria.core.dims import Dim, Size
+from noria.core.errors import ArgumentError
 
 MODES = ("nearest", "linear", "cubic")
 COORDINATES = (
@@ -131,3 +135,17 @@ def cubic(distance: Any, a: float, where: Callable[..., Any] = np.where) -> Any:
     near = ((a + 2) * d - (a + 3)) * d * d + 1
     far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
     return where(d <= 1, near, where(d < 2, far, 0.0))
+
+
+def scaled(size: Size, scale: float) -> Size:
+    """size * scale, rounded down. A symbolic size needs a scale that is a simple fraction."""
+    if not isinstance(size, Dim):
+        return int(size * scale)
+    exact = Fraction(scale).limit_denominator(256)
+    if abs(float(exact) - scale) > 1e-7 * scale:
+        raise ArgumentError(
+            "a size that is open can be scaled by simple fractions only",
+            got=f"{size} times {scale}",
+            hint="give the size, or a scale like 0.5 or 4/3",
+        )
+    return size * exact.numerator // exact.denominator

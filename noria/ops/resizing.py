@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from math import isfinite
 from typing import Any
 
@@ -20,7 +19,7 @@ from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Shape, Spec, as_shape
 from noria.ops.common import axis_of, need_float, shaped
 from noria.ops.numeric import in_float32
-from noria.ops.resample import COORDINATES, MODES, ROUNDINGS, Filter, Taps, taps
+from noria.ops.resample import COORDINATES, MODES, ROUNDINGS, Filter, Taps, scaled, taps
 from noria.ops.window import per_axis
 
 
@@ -307,17 +306,3 @@ def _targets(
         raise ArgumentError("one positive scale for each axis", got=repr(scale_factor))
     sizes = tuple(scaled(d, s) for d, s in zip(old, given, strict=True))
     return sizes, tuple(map(float, given))
-
-
-def scaled(size: Size, scale: float) -> Size:
-    """size * scale, rounded down. A symbolic size needs a scale that is a simple fraction."""
-    if not isinstance(size, Dim):
-        return int(size * scale)
-    exact = Fraction(scale).limit_denominator(4096)
-    if abs(float(exact) - scale) > 1e-7 * scale:
-        raise ArgumentError(
-            "a size that is open can be scaled by simple fractions only",
-            got=f"{size} times {scale}",
-            hint="give the size, or a scale like 0.5 or 4/3",
-        )
-    return size * exact.numerator // exact.denominator

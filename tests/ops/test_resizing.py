@@ -259,7 +259,7 @@ def test_sizes_that_are_open_are_scaled_by_simple_fractions():
         x = builder.input("x", (N, 3, H, 8))
         assert str(interpolate(x, scale_factor=1.5).shape[2]) == "H+H//2"
         with pytest.raises(ArgumentError, match="simple fractions"):
-            interpolate(x, scale_factor=1.23456789)
+            interpolate(x, scale_factor=1.2345)
 
 
 @pytest.mark.parametrize(
