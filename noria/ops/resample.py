@@ -1,7 +1,8 @@
 """Along one axis: where each element of a resized array looks, and with which weights.
 
-NumPy only, and on real sizes, but for how large a scaled array is. All maps are linear and along single axes, so `ops/resizing.py` needs
-nothing else. The words are those of ONNX's Resize, whose meaning they have.
+NumPy only, and on real sizes, but for how large a scaled array is. All maps are linear and along
+single axes, so `ops/resizing.py` needs nothing else. The words are those of ONNX's Resize, whose
+meaning they have.
 """
 
 from __future__ import annotations
