@@ -41,6 +41,7 @@ SUPPORT = {
     "packed",
     "philox",
     "positions",
+    "resample",
     "rules",
     "sweep",
     "update_formulas",
