@@ -36,6 +36,7 @@ EXTRAS = {
     "tensorboard",
     "sklearn",
     "google",
+    "onnx",
 }  # optional dependencies: imported where they are used
 
 FILES = sorted(
