@@ -12,7 +12,7 @@ import numpy as np
 from noria.core.dims import Size
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import vocabulary as o
-from noria.ops import sequence
+from noria.ops import ragged, sequence, sequence_window
 from noria.ops.packed import need_steps, row_count
 
 
@@ -55,6 +55,20 @@ class Ragged:
         values = np.asarray(self.values)
         return [values[a:b] for a, b in pairwise(np.asarray(self.splits).tolist())]
 
+    @classmethod
+    def unpad(cls, padded: Any, lengths: Any, *, size: Any) -> Ragged:
+        """The first lengths[n] steps of each row of [N, L, ...].
+
+        size: how many steps that are in all, or the name of a new symbol where only the data tell.
+        Raises ArgumentError, when it runs, for a length beyond L.
+        """
+        return cls(*ragged.sequence_unpad(padded, lengths, size=size))
+
+    @classmethod
+    def concat(cls, *batches: Ragged) -> Ragged:
+        """Row n of each batch, one behind the other. Raises ArgumentError for no batch."""
+        return cls(*ragged.sequence_concat(*((b.values, b.splits) for b in batches)))
+
     def map(self, fn: Callable[[Any], Any]) -> Ragged:
         """The same rows of `fn(values)`, which must keep the first axis."""
         return Ragged(fn(self.values), self.splits)
@@ -92,3 +106,36 @@ class Ragged:
     def softmax(self) -> Ragged:
         """Over the steps of each row."""
         return self.map(lambda v: sequence.sequence_softmax(v, self.splits))
+
+    # ---- the steps of each row moved about -----------------------------------------------------
+
+    def reverse(self) -> Ragged:
+        """Each row from its last step to its first."""
+        return self.map(lambda v: ragged.sequence_reverse(v, self.splits))
+
+    def slice(self, offsets: Any, lengths: Any, *, size: Any) -> Ragged:
+        """lengths[n] steps of row n from its step offsets[n] on, integers [N]; size: as of `unpad`.
+
+        Raises ArgumentError, when it runs, for steps a row has not.
+        """
+        return Ragged(*ragged.sequence_slice(self.values, self.splits, offsets, lengths, size=size))
+
+    def filter(self, keep: Any, *, size: str) -> Ragged:
+        """The steps for which `keep`, booleans [T], holds; size: name of a new symbol."""
+        return Ragged(*ragged.sequence_filter(self.values, self.splits, keep, size=size))
+
+    def windows(self, length: int, *, start: int = 0, pad: Any = 0) -> Ragged:
+        """With each step its neighbours within the row: values [T, length, ...].
+
+        start: the first of them, counted from the step; pad: what stands where there is none
+        """
+        options = {"length": length, "start": start, "pad": pad}
+        return self.map(lambda v: sequence_window.sequence_windows(v, self.splits, **options))
+
+    def pad(self, value: Any = 0, *, size: Any) -> Any:
+        """[N, L, ...], `value` behind what a row holds.
+
+        size: L, or the name of a new symbol for the longest row. Raises ArgumentError, when it
+        runs, for a row longer than L.
+        """
+        return ragged.sequence_pad(self.values, self.splits, value, size=size)

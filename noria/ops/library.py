@@ -23,6 +23,7 @@ import noria.ops.metric
 import noria.ops.norm
 import noria.ops.order
 import noria.ops.pool
+import noria.ops.ragged
 import noria.ops.random
 import noria.ops.recurrent
 import noria.ops.reduce
@@ -58,6 +59,7 @@ FAMILIES = (
     "norm",
     "order",
     "pool",
+    "ragged",
     "random",
     "recurrent",
     "reduce",

@@ -34,6 +34,28 @@ def test_map_keeps_the_rows():
     assert doubled.rows()[2].tolist() == [[18, -2]]
 
 
+def test_rows_are_padded_and_unpadded():
+    batch = Ragged.pack(ROWS)
+    padded = batch.pad(size="longest")
+    assert padded.shape == (3, 3, 2) and padded[2, 1:].sum() == 0
+    back = Ragged.unpad(padded, batch.lengths, size="steps")
+    assert back.values.tolist() == batch.values.tolist()
+    assert back.splits.tolist() == batch.splits.tolist()
+
+
+def test_the_steps_of_rows_are_moved_about():
+    batch = Ragged.pack(ROWS)
+    assert batch.reverse().rows()[0].tolist() == ROWS[0][::-1].tolist()
+    joined = Ragged.concat(batch, batch.reverse())
+    assert joined.lengths.tolist() == [6, 0, 2]
+    assert joined.rows()[0].tolist() == [*ROWS[0].tolist(), *ROWS[0][::-1].tolist()]
+    cut = batch.slice(np.array([1, 0, 0]), np.array([2, 0, 1]), size="steps")
+    assert cut.rows()[0].tolist() == ROWS[0][1:].tolist() and cut.lengths.tolist() == [2, 0, 1]
+    kept = batch.filter(batch.values[:, 0] > 1, size="steps")
+    assert kept.lengths.tolist() == [2, 0, 1]
+    assert batch.windows(2, pad=5).rows()[2].tolist() == [[[9, -1], [5, 5]]]
+
+
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
