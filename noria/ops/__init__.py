@@ -246,6 +246,7 @@ from noria.ops.pool import (
     max_pool3d_pick,
 )
 from noria.ops.ragged import (
+    places_below,
     ragged_range,
     rescaled_splits,
     sequence_concat,
@@ -543,6 +544,7 @@ __all__ = [
     "outer",
     "pad",
     "permutation",
+    "places_below",
     "pow",
     "precision_recall_f1",
     "prelu",

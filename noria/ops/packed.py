@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from noria.core.dims import Size
+from noria.core.dims import Dim, Size, symbol
 from noria.core.errors import ArgumentError, ShapeError
+from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
-from noria.ops.common import need_integer, need_rank, require_same_shape
-from noria.ops.numeric import spec_of
+from noria.ops.common import need_integer, need_rank, require_same_shape, shaped
+from noria.ops.numeric import cast_like, spec_of
 
 
 def row_count(row_splits: Any) -> Size:
@@ -65,3 +67,31 @@ def put_at(array: Any, index: Any, value: Any) -> Any:
         return array.at[index].set(value)
     array[index] = value
     return array
+
+
+def data_size(size: Any) -> Size:
+    """A size as inference knows it: the size itself, or the new symbol of this name."""
+    if isinstance(size, str):
+        return symbol(size)
+    if isinstance(size, Dim):
+        return size
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise ArgumentError("size is a size, or the name of a new symbol", got=repr(size))
+    return size
+
+
+def filled(value: Any, x: Any, count: Size) -> Any:
+    """`count` steps of one value, a number or of the shape of a step of x, in the dtype of x."""
+    zeros = o.fill(shape=(count, *x.shape[1:]), value=0, dtype=spec_of(x).dtype)
+    return o.add(zeros, cast_like(shaped(value), x))
+
+
+def repeat_steps(xp: Any, count: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+    """carry = body(t, carry) for t = 0 ... count - 1; one loop of XLA's under jax."""
+    if xp is not np:
+        from jax.lax import fori_loop
+
+        return fori_loop(0, count, body, carry)
+    for t in range(count):
+        carry = body(t, carry)
+    return carry

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from noria.core.dims import Dim, Size, symbol
+from noria.core.dims import Size
 from noria.core.errors import ArgumentError, EngineError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
 from noria.ops.common import need_integer, need_rank, require_equal, shaped
 from noria.ops.join import stack
-from noria.ops.numeric import cast_like, spec_of
-from noria.ops.packed import need_steps, row_count
+from noria.ops.numeric import spec_of
+from noria.ops.packed import data_size, filled, need_steps, row_count
 from noria.ops.sequence import regular_splits, sequence_lengths, sequence_splits
 
 
@@ -42,17 +42,6 @@ def ragged_range(starts, lengths, low=None, high=None, *, size, step=1):
     if not isinstance(step, int):
         raise ArgumentError("step must be an integer", got=repr(step))
     return Spec((data_size(size),), "int64")
-
-
-def data_size(size: Any) -> Size:
-    """A size as inference knows it: the size itself, or the new symbol of this name."""
-    if isinstance(size, str):
-        return symbol(size)
-    if isinstance(size, Dim):
-        return size
-    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-        raise ArgumentError("size is a size, or the name of a new symbol", got=repr(size))
-    return size
 
 
 @ragged_range.compute
@@ -234,12 +223,6 @@ def _regular(rows: Size, length: Size) -> tuple[Any, Any]:
     """Where rows of one length begin and end."""
     splits = regular_splits(rows, length)
     return sequence_starts(splits), sequence_stops(splits)
-
-
-def filled(value: Any, x: Any, count: Size) -> Any:
-    """`count` steps of one value, a number or of the shape of a step of x, in the dtype of x."""
-    zeros = o.fill(shape=(count, *x.shape[1:]), value=0, dtype=spec_of(x).dtype)
-    return o.add(zeros, cast_like(shaped(value), x))
 
 
 def sequence_pad(x: Any, row_splits: Any, value: Any = 0, *, size: Any) -> Any:

@@ -12,8 +12,8 @@ from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
 from noria.ops.common import need_rank, require_equal, require_same_shape
 from noria.ops.numeric import cast_like, spec_of
-from noria.ops.packed import need_steps
-from noria.ops.ragged import filled, places_below, sequence_starts
+from noria.ops.packed import filled, need_steps
+from noria.ops.ragged import places_below, sequence_starts
 from noria.ops.sequence import sequence_lengths, sequence_splits
 
 
