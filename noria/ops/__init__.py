@@ -46,6 +46,12 @@ from noria.ops.adaptive_pool import (
     adaptive_max_pool3d_grad,
     adaptive_max_pool3d_pick,
 )
+from noria.ops.alignment import (
+    chunk_counts,
+    ctc_collapse,
+    ctc_greedy_decode,
+    edit_distance,
+)
 from noria.ops.attention import (
     attention,
     attention_grad,
@@ -56,6 +62,11 @@ from noria.ops.attention import (
 from noria.ops.batch_norm import (
     batch_norm,
     batch_norm_grad,
+)
+from noria.ops.beam import (
+    beam_search_sentences,
+    beam_search_step,
+    gather_tree,
 )
 from noria.ops.compare import (
     allclose,
@@ -107,6 +118,11 @@ from noria.ops.create import (
     size_of,
     stop_gradient,
     zeros_like,
+)
+from noria.ops.crf import (
+    crf_decode,
+    crf_sequence_loss,
+    crf_sequence_loss_grad,
 )
 from noria.ops.criterion import (
     bce_with_logits,
@@ -404,6 +420,8 @@ __all__ = [
     "batch_norm",
     "batch_norm_grad",
     "bce_with_logits",
+    "beam_search_sentences",
+    "beam_search_step",
     "bernoulli",
     "binary_cross_entropy",
     "bmm",
@@ -414,6 +432,7 @@ __all__ = [
     "ceil",
     "celu",
     "center_loss",
+    "chunk_counts",
     "class_counts",
     "clip",
     "clip_by_global_norm",
@@ -435,7 +454,12 @@ __all__ = [
     "cos",
     "cosine_embedding_loss",
     "cosine_similarity",
+    "crf_decode",
+    "crf_sequence_loss",
+    "crf_sequence_loss_grad",
     "cross_entropy",
+    "ctc_collapse",
+    "ctc_greedy_decode",
     "ctc_loss",
     "ctc_sequence_loss",
     "ctc_sequence_loss_grad",
@@ -444,6 +468,7 @@ __all__ = [
     "div",
     "dot",
     "dropout",
+    "edit_distance",
     "elu",
     "embedding",
     "embedding_bag",
@@ -463,6 +488,7 @@ __all__ = [
     "full_like",
     "gather",
     "gather_nd",
+    "gather_tree",
     "gelu",
     "global_avg_pool",
     "global_max_pool",

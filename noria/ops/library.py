@@ -2,12 +2,15 @@
 
 import noria.ops.activation
 import noria.ops.adaptive_pool
+import noria.ops.alignment
 import noria.ops.attention
 import noria.ops.batch_norm
+import noria.ops.beam
 import noria.ops.compare
 import noria.ops.control
 import noria.ops.conv
 import noria.ops.create
+import noria.ops.crf
 import noria.ops.ctc
 import noria.ops.elementwise
 import noria.ops.embedding
@@ -38,12 +41,15 @@ import noria.ops.update
 FAMILIES = (
     "activation",
     "adaptive_pool",
+    "alignment",
     "attention",
     "batch_norm",
+    "beam",
     "compare",
     "control",
     "conv",
     "create",
+    "crf",
     "ctc",
     "elementwise",
     "embedding",

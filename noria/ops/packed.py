@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from noria.core.dims import Dim, Size, symbol
-from noria.core.errors import ArgumentError, ShapeError
+from noria.core.errors import ArgumentError, EngineError, ShapeError
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
 from noria.ops.common import need_integer, need_rank, require_same_shape, shaped
@@ -95,3 +95,12 @@ def repeat_steps(xp: Any, count: Any, body: Callable[[Any, Any], Any], carry: An
     for t in range(count):
         carry = body(t, carry)
     return carry
+
+
+def need_numpy(xp: Any, name: str) -> None:
+    """Raises EngineError under XLA, for an op whose sizes only the data tell."""
+    if xp is not np:
+        raise EngineError(
+            f"XLA cannot compile {name}: only the data tell its sizes",
+            hint="run this Program by another engine",
+        )

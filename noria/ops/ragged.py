@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from noria.core.dims import Size
-from noria.core.errors import ArgumentError, EngineError
+from noria.core.errors import ArgumentError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
 from noria.ops.common import need_integer, need_rank, require_equal, shaped
 from noria.ops.join import stack
 from noria.ops.numeric import spec_of
-from noria.ops.packed import data_size, filled, need_steps, row_count
+from noria.ops.packed import data_size, filled, need_numpy, need_steps, row_count
 from noria.ops.sequence import regular_splits, sequence_lengths, sequence_splits
 
 
@@ -48,10 +48,7 @@ def ragged_range(starts, lengths, low=None, high=None, *, size, step=1):
 def _(xp, starts, lengths, low, high, size, step):
     if xp is not np:
         if isinstance(size, str):
-            raise EngineError(
-                "XLA cannot compile a ragged_range whose size only the data tell",
-                hint="give the size, or run this Program by another engine",
-            )
+            need_numpy(xp, "a ragged_range of unknown size")
         return _counted(xp, starts, lengths, size, step, {"total_repeat_length": size})
     starts, lengths = starts.astype(np.int64), lengths.astype(np.int64)
     _check_numbers(starts, lengths, low, high, step)
