@@ -1,8 +1,9 @@
-"""ONNX models as Programs: `noria.convert.onnx.load("model.onnx")`."""
+"""ONNX models: `noria.convert.onnx.load("model.onnx")`, and `save(program, path, state)`."""
 
 from noria.convert.onnx import library as _library
 from noria.convert.onnx.reader import load
+from noria.convert.onnx.writer import save
 
-__all__ = ["load"]
+__all__ = ["load", "save"]
 
 _families = _library

@@ -42,3 +42,64 @@ def build() -> Callable[..., Any]:
         return onnx.helper.make_model(graph, opset_imports=opsets, **model)
 
     return make
+
+
+@pytest.fixture
+def in_onnxruntime() -> Callable[[Any, dict[str, Any]], dict[str, np.ndarray]]:
+    """in_onnxruntime(bytes or path, feeds): outputs by name; other feeds are left out."""
+    ort = pytest.importorskip("onnxruntime")
+
+    def run(model: Any, feeds: dict[str, Any]) -> dict[str, np.ndarray]:
+        options = ort.SessionOptions()
+        options.log_severity_level, options.intra_op_num_threads = 4, 1
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        known = {i.name for i in session.get_inputs()}
+        results = session.run(None, {n: a for n, a in feeds.items() if n in known})
+        return {o.name: r for o, r in zip(session.get_outputs(), results, strict=True)}
+
+    return run
+
+
+@pytest.fixture
+def through_onnx(in_onnxruntime: Any) -> Callable[..., dict[str, np.ndarray]]:
+    """through_onnx(program, feeds, state={}, opset=18): written, checked, run by onnxruntime."""
+    from noria.convert.onnx.writer import to_model
+
+    def run(
+        program: Any, feeds: dict[str, Any], state: dict[str, Any] | None = None, opset: int = 18
+    ) -> dict[str, np.ndarray]:
+        data = to_model(program, state or {}, opset=opset).SerializeToString()
+        onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
+        return in_onnxruntime(data, feeds)
+
+    return run
+
+
+@pytest.fixture
+def same_in_onnx(through_onnx: Any) -> Callable[..., dict[str, np.ndarray]]:
+    """same_in_onnx(function, x=array, ...): traced with open sizes, equal in onnxruntime.
+
+    sizes: input -> its shape as traced, default that of the array
+    """
+    import noria
+
+    def check(
+        fn: Callable[..., Any],
+        sizes: dict[str, tuple[Any, ...]] | None = None,
+        opset: int = 18,
+        tol: float = 1e-5,
+        **feeds: np.ndarray,
+    ) -> dict[str, np.ndarray]:
+        shapes = {n: a.shape for n, a in feeds.items()} | (sizes or {})
+        specs = {n: noria.spec(*shapes[n], dtype=a.dtype) for n, a in feeds.items()}
+        program = noria.trace(fn, **specs)
+        executor = noria.Executor(program, seed=1)
+        want = executor.run(feeds)
+        got = through_onnx(program, feeds, executor.scope.state(), opset)
+        assert got.keys() == want.keys()
+        for name, array in want.items():
+            assert (got[name].dtype, got[name].shape) == (array.dtype, array.shape)
+            np.testing.assert_allclose(got[name], array, rtol=tol, atol=tol)
+        return got
+
+    return check

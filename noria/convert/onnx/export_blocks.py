@@ -1,0 +1,143 @@
+"""Operators written one after another, with the blocks inside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from noria.convert.onnx.export_graph import Graph, emitter, value_info
+from noria.core.errors import NoriaError
+from noria.ir.emit import Builder
+from noria.ir.opdef import lookup
+from noria.ir.program import Block, Operator, Program, Spec, Value, needed
+
+NAME = "onnx"
+
+
+def write_operators(graph: Graph, operators: Sequence[Operator], roots: Iterable[Value]) -> None:
+    """Writes operators of one block into a graph that knows the names of what they use."""
+    before = graph.uses, graph.roots
+    graph.uses, graph.roots = _uses(operators), set(roots)
+    for operator in operators:
+        for value in operator.outputs:
+            graph.made_by[value] = operator
+        _write(graph, operator)
+    graph.uses, graph.roots = before
+
+
+def _uses(operators: Sequence[Operator]) -> dict[Value, list[Operator]]:
+    uses: dict[Value, list[Operator]] = {}
+    for operator in operators:
+        for value in operator.operands:
+            uses.setdefault(value, []).append(operator)
+    return uses
+
+
+def _write(graph: Graph, operator: Operator) -> None:
+    first, outer = len(graph.nodes), graph.prefix
+    graph.prefix = f"{outer}/{operator.type}" if outer else operator.outputs[0].name
+    handler = emitter.find(operator.type, version=graph.opset)
+    try:
+        names = None if handler is None else handler(graph, operator, *_inputs(graph, operator))
+        if names is None:
+            names = _decomposed(graph, operator)
+    except NoriaError as error:
+        raise error.at(operator.where()) from None
+    graph.prefix = outer
+    listed = (names,) if isinstance(names, str) else tuple(names)
+    for value, name in zip(operator.outputs, listed, strict=False):
+        if not outer:
+            name = _renamed(graph, first, name, value)
+        graph.bind(value, name)
+
+
+def _inputs(graph: Graph, operator: Operator) -> list[str | None]:
+    return [None if v is None else graph.name(v) for v in operator.inputs]
+
+
+def _decomposed(graph: Graph, operator: Operator) -> Sequence[str]:
+    """The operator in simpler ones; where there are none it is noted as missing."""
+    rule = lookup(operator.type).decompose_fn
+    if rule is None:
+        graph.shared.missing.setdefault(operator.type, []).append(operator.where())
+        return [v.name for v in operator.outputs]
+    program = Program()
+    builder = Builder(program)
+    builder.known.update(operator.operands)
+    with builder, builder.on_behalf_of(operator, NAME):
+        result = rule(*operator.inputs, **operator.attrs)
+    outs = list(result) if isinstance(result, (tuple, list)) else [result]
+    wanted = [v for v, old in zip(outs, operator.outputs, strict=True) if graph.used(old)]
+    write_operators(graph, needed(program.block, wanted), wanted)
+    return [graph.name(v) if v in wanted else "" for v in outs]
+
+
+def _renamed(graph: Graph, first: int, name: str, value: Value) -> str:
+    """What the nodes since `first` call `name` gets the name that the Program gave it."""
+    if not graph.is_temporary(name):
+        return name
+    for node in graph.nodes[first:]:
+        if name in node.output:
+            break
+    else:
+        return name
+    new = graph.preferred.get(value) or graph.shared.names.fresh(value.name)
+    for node in graph.nodes[first:]:
+        _rename(node, name, new)
+    return new
+
+
+def _rename(node: Any, old: str, new: str) -> None:
+    node.name = new if node.name == old else node.name
+    for names in (node.input, node.output):
+        for i, name in enumerate(names):
+            if name == old:
+                names[i] = new
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            _rename(inner, old, new)
+
+
+def write_block(graph: Graph, block: Block, inputs: Sequence[str]) -> list[str]:
+    """The block's operators written in place, on inputs that have these names; its outputs."""
+    for value, name in zip(block.inputs, inputs, strict=True):
+        graph.bind(value, name)
+    write_operators(graph, block.operators, block.outputs)
+    return [graph.name(v) for v in block.outputs]
+
+
+def as_graph(
+    graph: Graph, inputs: Sequence[tuple[str, Spec]], outputs: Sequence[tuple[str, Spec]]
+) -> Any:
+    """A finished nested graph as a message; what passes through it gets a name of its own."""
+    out = graph.shared.messages.GraphProto(name=graph.shared.names.fresh("body"))
+    made = {name for node in graph.nodes for name in node.output}
+    taken: set[str] = set()
+    for name, spec in outputs:
+        if name not in made or name in taken:
+            name = graph.copy(name)
+        taken.add(name)
+        out.output.append(value_info(graph.shared.messages, name, spec))
+    out.input.extend(value_info(graph.shared.messages, n, s) for n, s in inputs)
+    out.node.extend(without_unused(graph.nodes, taken))
+    return out
+
+
+def without_unused(nodes: Sequence[Any], roots: Iterable[str]) -> list[Any]:
+    """The nodes that the roots depend on."""
+    wanted, kept = set(roots), []
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.output):
+            kept.append(node)
+            wanted |= mentioned(node)
+    return kept[::-1]
+
+
+def mentioned(node: Any) -> set[str]:
+    """All names that a node or a graph inside it reads."""
+    found = set(node.input)
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            found |= mentioned(inner)
+        found |= {v.name for v in attribute.g.output}
+    return found

@@ -1,0 +1,219 @@
+"""Convolutions, pooling, normalisation and losses as ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from noria.convert.onnx.export_graph import Graph, element_type, emitter
+from noria.convert.onnx.export_index import wide_index
+from noria.convert.onnx.export_shape import sliced
+from noria.core.dims import Size, ceil_div, dim_max
+from noria.core.dtypes import is_float, to_numpy
+from noria.ir.program import Operator
+from noria.ops.pool import pool_windows
+from noria.ops.window import Windows, explicit_pads, per_axis
+
+AUTO_PAD = {"same": "SAME_UPPER", "same_lower": "SAME_LOWER"}
+
+# ---- windows -------------------------------------------------------------------------------------
+
+
+def _window(op: Operator, kernel: Any, stride: Any) -> dict[str, Any]:
+    """Attributes of what slides over the axes behind the first two of x."""
+    n, padding = op.operands[0].ndim - 2, op.attrs["padding"]
+    out: dict[str, Any] = {
+        "kernel_shape": per_axis(kernel, n, "kernel"),
+        "strides": per_axis(stride, n, "stride"),
+    }
+    if padding in AUTO_PAD:
+        return out | {"auto_pad": AUTO_PAD[padding]}
+    pads = explicit_pads(padding, n)
+    return out | {"pads": [p[0] for p in pads] + [p[1] for p in pads]}
+
+
+def _dilations(op: Operator) -> tuple[int, ...]:
+    return per_axis(op.attrs["dilation"], op.operands[0].ndim - 2, "dilation")
+
+
+@emitter("conv1d", "conv2d", "conv3d")
+def conv(g: Graph, op: Operator, x: str, weight: str, bias: str | None = None) -> str | None:
+    kernel = op.operands[1].shape[2:]
+    how = _window(op, kernel, op.attrs["stride"])
+    bias = _like_weight(g, op, bias)
+    groups = op.attrs["groups"]
+    return g.node("Conv", x, weight, bias, dilations=_dilations(op), group=groups, **how)
+
+
+def _like_weight(g: Graph, op: Operator, bias: str | None) -> str | None:
+    """The bias in the dtype of the weight: beside halves it may be float32."""
+    weight, *rest = op.operands[1:]
+    if bias is None or rest[0].dtype == weight.dtype:
+        return bias
+    return g.node("Cast", bias, to=element_type(weight.dtype))
+
+
+@emitter("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def conv_transpose(g: Graph, op: Operator, x: str, weight: str, bias: str | None = None) -> Any:
+    n = op.operands[0].ndim - 2
+    if op.attrs["padding"] in AUTO_PAD:
+        return None
+    how = _window(op, op.operands[1].shape[2:], op.attrs["stride"])
+    extra = op.attrs["output_padding"]
+    how["output_padding"] = (extra,) * n if isinstance(extra, int) else tuple(extra)
+    how |= {"dilations": _dilations(op), "group": op.attrs["groups"]}
+    return g.node("ConvTranspose", x, weight, _like_weight(g, op, bias), **how)
+
+
+def _stride(op: Operator) -> Any:
+    return op.attrs["kernel"] if op.attrs["stride"] is None else op.attrs["stride"]
+
+
+# ONNX and its runtimes do not agree on which windows `ceil_mode` adds, so it is not used: what such
+# windows see beyond the end is put there.
+
+
+@emitter("max_pool1d", "max_pool2d", "max_pool3d")
+def max_pool(g: Graph, op: Operator, x: str) -> str:
+    how = _window(op, op.attrs["kernel"], _stride(op)) | {"dilations": _dilations(op)}
+    if op.attrs["ceil_mode"]:
+        value = op.operands[0]
+        front, behind, more = _beyond(op)
+        ends = [dim_max(b + m, 0) for b, m in zip(behind, more, strict=True)]
+        lowest = -np.inf if is_float(value.dtype) else np.iinfo(to_numpy(value.dtype)).min
+        x = _padded(g, x, front, ends, g.like(lowest, value))
+        how.pop("pads")
+    return g.node("MaxPool", x, **how)
+
+
+@emitter("avg_pool1d", "avg_pool2d", "avg_pool3d")
+def avg_pool(g: Graph, op: Operator, x: str) -> str:
+    how = _window(op, op.attrs["kernel"], _stride(op))
+    included = op.attrs["count_include_pad"]
+    if not op.attrs["ceil_mode"]:
+        return g.node("AveragePool", x, count_include_pad=included, **how)
+    value = op.operands[0]
+    how.pop("pads")
+    front, behind, more = _beyond(op)
+    ends = [dim_max(b + m, 0) for b, m in zip(behind, more, strict=True)]
+    zero, one = g.like(0, value), np.ones(1, to_numpy(value.dtype))
+    counted = g.node("ConstantOfShape", g.shape((1, 1, *value.shape[2:])), value=one)
+    if included:
+        counted = _padded(g, counted, front, behind, g.like(1, value))
+        counted = _padded(g, counted, [0] * len(more), [dim_max(m, 0) for m in more], zero)
+    else:
+        counted = _padded(g, counted, front, ends, zero)
+    total = g.node("AveragePool", _padded(g, x, front, ends, zero), **how)
+    return g.node("Div", total, g.node("AveragePool", counted, **how))
+
+
+def _beyond(op: Operator) -> tuple[list[Size], list[Size], list[Size]]:
+    """For each axis the padding in front and behind, and what the last window sees behind that
+    (negative where it does not reach so far)."""
+    sizes, windows = op.operands[0].shape[2:], _windows(op)
+    fronts, behinds = ([p[i] for p in windows.pads] for i in (0, 1))
+    axes = zip(sizes, windows.out, windows.stride, windows.spans, windows.pads, strict=True)
+    more = [
+        (out - 1) * step + span - size - front - behind
+        for size, out, step, span, (front, behind) in axes
+    ]
+    return fronts, behinds, more
+
+
+def _windows(op: Operator) -> Windows:
+    how = {k: op.attrs[k] for k in ("kernel", "stride", "padding", "ceil_mode")}
+    return pool_windows(op.operands[0].shape[2:], **how, dilation=op.attrs.get("dilation", 1))
+
+
+def _padded(g: Graph, x: str, front: Sequence[Size], behind: Sequence[Size], value: str) -> str:
+    """The axes behind the first two with a border."""
+    return g.node("Pad", x, g.shape([0, 0, *front, 0, 0, *behind]), value)
+
+
+def _adaptive(whole: str, reduction: str) -> Callable[[Graph, Operator, str], str]:
+    def write(g: Graph, op: Operator, x: str) -> str:
+        value, out = op.operands[0], op.outputs[0]
+        if all(m == 1 for m in out.shape[2:]):
+            return g.node(whole, x)
+        for axis in range(2, value.ndim):  # a window is the product of one of each axis
+            n, m = value.shape[axis], out.shape[axis]
+            assert isinstance(m, int)
+            windows = [(i * n // m, ceil_div((i + 1) * n, m)) for i in range(m)]
+            parts = [sliced(g, x, axis, *w) for w in windows]
+            parts = [g.node(reduction, p, g.ints(axis), keepdims=1) for p in parts]
+            x = parts[0] if m == 1 else g.node("Concat", *parts, axis=axis)
+        return x
+
+    return write
+
+
+for _n in (1, 2, 3):
+    emitter(f"adaptive_avg_pool{_n}d")(_adaptive("GlobalAveragePool", "ReduceMean"))
+    emitter(f"adaptive_max_pool{_n}d")(_adaptive("GlobalMaxPool", "ReduceMax"))
+
+
+# ---- normalisation -------------------------------------------------------------------------------
+
+
+@emitter("batch_norm")
+def batch_norm(g: Graph, op: Operator, x: str, *vectors: str) -> str | None:
+    value = op.operands[0]
+    if op.attrs["training"] or value.ndim < 2:
+        return None
+    axis = op.attrs["axis"] % value.ndim
+    order = list(range(value.ndim))
+    order.insert(1, order.pop(axis))
+    x = x if axis == 1 else g.node("Transpose", x, perm=order)
+    out = g.node("BatchNormalization", x, *vectors, epsilon=float(op.attrs["epsilon"]))
+    back = [order.index(i) for i in range(value.ndim)]
+    return out if axis == 1 else g.node("Transpose", out, perm=back)
+
+
+@emitter("layer_norm")
+def layer_norm(
+    g: Graph, op: Operator, x: str, scale: str | None = None, bias: str | None = None
+) -> Any:
+    value, axes = op.operands[0], op.attrs["axes"]
+    if any(v.dtype != "float32" for v in op.operands):
+        return None
+    first = value.ndim - (1 if isinstance(axes, int) else len(axes))
+    if scale is None:
+        one = np.ones(1, to_numpy(value.dtype))
+        scale = g.node("ConstantOfShape", g.shape(value.shape[first:]), value=one)
+    how = {"axis": first, "epsilon": float(op.attrs["epsilon"])}
+    return g.node("LayerNormalization", x, scale, bias, outputs=3, **how)
+
+
+# ---- losses --------------------------------------------------------------------------------------
+
+
+@emitter("softmax_cross_entropy")
+def softmax_cross_entropy(g: Graph, op: Operator, logits: str, labels: str) -> Any:
+    value, axis = op.operands[0], op.attrs["axis"]
+    log_prob = g.node("LogSoftmax", logits, axis=axis)
+    skip = None
+    if op.attrs["soft"]:
+        product = g.node("Mul", labels, log_prob)
+        loss = g.node("Neg", g.node("ReduceSum", product, g.ints(axis), keepdims=0))
+    else:
+        labels, skip = _labels(g, op, labels)
+        at = g.node("Unsqueeze", labels, g.ints(axis))
+        picked = g.node("GatherElements", log_prob, at, axis=axis)
+        loss = g.node("Neg", g.node("Squeeze", picked, g.ints(axis)))
+    if smooth := op.attrs["label_smoothing"]:
+        mean = g.node("ReduceMean", log_prob, g.ints(axis), keepdims=0)
+        loss = g.node("Mul", loss, g.like(1 - smooth, value))
+        loss = g.node("Sub", loss, g.node("Mul", mean, g.like(smooth, value)))
+    return loss if skip is None else g.node("Where", skip, g.like(0, value), loss), log_prob
+
+
+def _labels(g: Graph, op: Operator, labels: str) -> tuple[str, str | None]:
+    """(classes to take, where a label is to be ignored)."""
+    labels = wide_index(g, labels, op.operands[1])
+    ignored = op.attrs["ignore_index"]
+    if ignored is None:
+        return labels, None
+    skip = g.node("Equal", labels, g.size(ignored))
+    return g.node("Where", skip, g.size(0), labels), skip
