@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from noria.convert.messages import schema
 from noria.convert.onnx import export_library  # noqa: F401  # registers the emitters
 from noria.convert.onnx.export_blocks import mentioned, without_unused, write_operators
 from noria.convert.onnx.export_graph import Graph, Shared, element_type, tensor, value_info
@@ -69,7 +70,7 @@ def save(
             hint="external=True",
         )
     for name, array in arrays.items():
-        model.graph.initializer.append(tensor(_messages(), name, array))
+        model.graph.initializer.append(tensor(schema("onnx"), name, array))
     atomic_write(target, model.SerializeToString(deterministic=True))
     _remove_old_data(target, "")
 
@@ -78,14 +79,8 @@ def to_model(program: Program, state: Mapping[str, Any], *, opset: int = OPSET) 
     """The ModelProto that `save` would write, arrays inside. Raises as `save` does."""
     model, arrays = _model(program, state, opset)
     for name, array in arrays.items():
-        model.graph.initializer.append(tensor(_messages(), name, array))
+        model.graph.initializer.append(tensor(schema("onnx"), name, array))
     return model
-
-
-def _messages() -> Any:
-    from noria.convert.messages import schema
-
-    return schema("onnx")
 
 
 # ---- the model -----------------------------------------------------------------------------------
