@@ -311,6 +311,10 @@ from noria.ops.reduce import (
     sum_to,
     variance,
 )
+from noria.ops.reset_gru import (
+    gru_reset_before,
+    gru_reset_before_grad,
+)
 from noria.ops.resizing import (
     interpolate,
     resize,
@@ -499,6 +503,8 @@ __all__ = [
     "group_norm",
     "gru",
     "gru_grad",
+    "gru_reset_before",
+    "gru_reset_before_grad",
     "hard_shrink",
     "hard_sigmoid",
     "hard_swish",

@@ -8,230 +8,169 @@ The gradient of a weight is one product over all steps, made of ordinary operato
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
-
-import numpy as np
 
 from noria.core.errors import ArgumentError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
 from noria.ops.common import need_float, need_rank, require_equal, require_same_shape
-from noria.ops.loops import scan
 from noria.ops.numeric import in_float32
-from noria.ops.packed import checked_splits, put_at, row_count
 from noria.ops.rules import by_decomposition
-
-Step = Callable[..., tuple[Sequence[Any], Sequence[Any]]]
-
-
-def _states(x: Spec, weight: Spec, gates: int, row_splits: Spec, **states: Spec | None) -> Spec:
-    """The spec of the states [N, H]. Raises for what does not fit."""
-    need_float(x, weight, *states.values())
-    need_rank(x, 2)
-    need_rank(weight, 2, what="weight")
-    hidden = weight.shape[1]
-    require_equal(weight.shape[0], gates * hidden, f"the rows of weight and {gates} times its rest")
-    require_equal(x.shape[1], gates * hidden, "the size of x and the rows of weight")
-    spec = Spec((row_count(row_splits), hidden), x.dtype)
-    for name, state in states.items():
-        if state is not None:
-            require_same_shape(spec, state, name)
-    return spec
-
-
-def _steps(x: Spec, size: Any) -> Spec:
-    return Spec((x.shape[0], size), x.dtype)
-
-
-# ---- the order of steps ------------------------------------------------------------------------
-
-
-def _unroll(
-    xp: Any,
-    step: Step,
-    row_splits: Any,
-    given: Sequence[Any],
-    states: Sequence[Any],
-    widths: Sequence[int],
-    reverse: bool,
-) -> tuple[Sequence[Any], list[Any]]:
-    """Run `step` on all rows at once, as long as the longest: (last states, results).
-
-    step:   slices of `given`, one step of each row [N, ...], and states [N, H] -> (new states,
-            results of this step [N, width])
-    Rows that have ended keep their state; what they give goes to a place that is cut off.
-    """
-    total = given[0].shape[0]
-    splits = checked_splits(xp, row_splits, total)
-    starts, lengths = splits[:-1], splits[1:] - splits[:-1]
-    padded = [xp.concatenate([a, xp.zeros((1, *a.shape[1:]), a.dtype)]) for a in given]
-    outs = [xp.zeros((total + 1, w), given[0].dtype) for w in widths]
-
-    def body(t: Any, carry: Any) -> Any:
-        states, outs = carry
-        active = t < lengths
-        places = starts + (lengths - 1 - t if reverse else t)
-        places = xp.where(active, places, total)
-        new, results = step(*(a[places] for a in padded), *states)
-        kept = [xp.where(active[:, None], a, b) for a, b in zip(new, states, strict=True)]
-        return kept, [put_at(a, places, v) for a, v in zip(outs, results, strict=True)]
-
-    states, outs = _repeat(xp, body, xp.max(lengths, initial=0), (list(states), outs))
-    return states, [a[:total] for a in outs]
-
-
-def _repeat(xp: Any, body: Callable[[Any, Any], Any], count: Any, carry: Any) -> Any:
-    if xp is not np:
-        from jax.lax import fori_loop
-
-        return fori_loop(0, count, body, carry)
-    for t in range(count):
-        carry = body(t, carry)
-    return carry
-
-
-def _before(xp: Any, x: Any, row_splits: Any, start: Any, reverse: bool) -> Any:
-    """What the step before had: `sequence_shift`."""
-    return o.sequence_shift.run(xp, [x, row_splits, start], {"reverse": reverse})[0]
-
-
-def _zeros(xp: Any, state: Any, row_splits: Any, like: Any) -> Any:
-    """The state, or zeros [N, width of `like`]."""
-    if state is not None:
-        return state
-    return xp.zeros((row_splits.shape[0] - 1, like.shape[-1]), like.dtype)
-
-
-def _sigmoid(xp: Any, x: Any) -> Any:
-    return o.sigmoid.run(xp, [x], {})[0]
-
-
-# For decompositions: a scan over the packed positions, whose state starts anew with each row.
-
-
-def _scan(
-    step: Step, row_splits: Any, given: Sequence[Any], starts: Sequence[Any], reverse: bool
-) -> tuple[Any, ...]:
-    """Results of `step` at each position [T, ...]; starts: [N, H], the first states of the rows."""
-    total = given[0].shape[0]
-    ones = o.fill(shape=(row_count(row_splits),), value=1.0)
-    fresh = o.greater(o.sequence_place(ones, row_splits, total=total, first=not reverse), 0.0)
-    first = [o.sequence_expand(s, row_splits, total=total) for s in starts]
-    zeros = [o.fill(shape=(s.shape[1],), value=0.0, dtype=s.dtype) for s in starts]
-
-    def body(states: Any, xs: Any) -> Any:
-        flag, begin, slices = xs
-        states = [o.where(flag, b, s) for b, s in zip(begin, states, strict=True)]
-        new, results = step(*slices, *states)
-        return list(new), tuple(results)
-
-    return scan(body, zeros, (fresh, first, list(given)), reverse=reverse)[1]
-
-
-def _state_value(state: Any, row_splits: Any, width: Any, dtype: Any) -> Any:
-    if state is not None:
-        return state
-    return o.fill(shape=(row_count(row_splits), width), value=0.0, dtype=dtype)
-
-
-def _weight_grad(dx: Any, x: Any, row_splits: Any, start: Any, reverse: bool) -> Any:
-    """The gradient of a recurrent weight: one product over all steps."""
-    before = o.sequence_shift(x, row_splits, start, reverse=reverse)
-    return o.matmul(dx, before, transpose_x=True)
-
+from noria.ops.steps import (
+    scan_steps,
+    sigmoid,
+    slope_of_sigmoid,
+    slope_of_tanh,
+    state_or_zeros,
+    state_value,
+    states_spec,
+    step_before,
+    steps_spec,
+    unroll,
+    weight_grad,
+)
 
 # ---- LSTM --------------------------------------------------------------------------------------
 
 
 @op(outputs=("out", "c", "gates"), overwrites=((2, 0),))
-def lstm(x, weight, row_splits, h0=None, c0=None, *, reverse=False, recompute=False):
+def lstm(
+    x, weight, row_splits, h0=None, c0=None, peepholes=None, *, reverse=False, recompute=False
+):
     """(h, c, gates) of long short-term memory.  (Hochreiter & Schmidhuber, 1997; Gers et al., 2000)
 
         i, f, g, o = split(x + h @ weight.T),  i, f, o = sigmoid(i, f, o),  g = tanh(g)
         c = f * c + i * g,   h = o * tanh(c)
 
     x: [T, 4H], what the input gives to the gates, biases included; weight: [4H, H];
-    row_splits: [N + 1]; h0, c0: [N, H], the state before the first step, default zeros.
+    row_splits: [N + 1]; h0, c0: [N, H], the state before the first step, default zeros;
+    peepholes: [3, H], times c to the gates i and f (c before the step) and o (c after it).
     h, c: [T, H], after each step; gates: [T, 4H], which the gradient needs.
     reverse: each row from its last step to its first. recompute: the gradient takes x and computes
     the gates again, as one product over all steps, from h.
     """
-    state = _states(x, weight, 4, row_splits, h0=h0, c0=c0)
-    steps = _steps(x, state.shape[1])
+    state = states_spec(x, weight, 4, row_splits, h0=h0, c0=c0)
+    _need_peepholes(peepholes, state)
+    steps = steps_spec(x, state.shape[1])
     return steps, steps, x
 
 
-def _lstm_step(f: Any, xp: Any, z: Any, c: Any) -> tuple[Any, Any, list[Any]]:
+def _need_peepholes(peepholes: Spec | None, state: Spec) -> None:
+    if peepholes is not None:
+        require_same_shape(Spec((3, state.shape[1]), state.dtype), peepholes, "peepholes")
+
+
+def _lstm_step(f: Any, xp: Any, z: Any, c: Any, peepholes: Any) -> tuple[Any, Any, list[Any]]:
+    to_i, to_f, to_o = (0.0, 0.0, 0.0) if peepholes is None else peepholes
     i, forget, g, out = xp.split(z, 4, axis=-1)
-    i, forget, g, out = f(i), f(forget), xp.tanh(g), f(out)
+    i, forget, g = f(i + to_i * c), f(forget + to_f * c), xp.tanh(g)
     c = forget * c + i * g
+    out = f(out + to_o * c)
     return out * xp.tanh(c), c, [i, forget, g, out]
 
 
 @lstm.compute
 @in_float32
-def _(xp, x, weight, row_splits, h0, c0, reverse, recompute):
+def _(xp, x, weight, row_splits, h0, c0, peepholes, reverse, recompute):
     def step(x_t: Any, h: Any, c: Any) -> Any:
-        h, c, gates = _lstm_step(lambda a: _sigmoid(xp, a), xp, x_t + h @ weight.T, c)
+        z = x_t + h @ weight.T
+        h, c, gates = _lstm_step(lambda a: sigmoid(xp, a), xp, z, c, peepholes)
         return (h, c), (h, c, xp.concatenate(gates, -1))
 
     size = weight.shape[1]
-    states = [_zeros(xp, s, row_splits, weight) for s in (h0, c0)]
-    return tuple(_unroll(xp, step, row_splits, [x], states, (size, size, 4 * size), reverse)[1])
+    states = [state_or_zeros(xp, s, row_splits, weight) for s in (h0, c0)]
+    return tuple(unroll(xp, step, row_splits, [x], states, (size, size, 4 * size), reverse)[1])
 
 
-def _lstm_gates(x: Any, before: Any, weight: Any) -> Any:
+def _lstm_gates(x: Any, before: Any, weight: Any, peeped: Any) -> Any:
     """All gates of all steps in one pass over memory: tanh(z) is 2 sigmoid(2 z) - 1."""
     size = weight.shape[1]
     ones = o.fill(shape=(size,), value=1.0, dtype=x.dtype)
     slope = o.concat(ones, ones, o.add(ones, ones), ones, axis=0)
-    z = o.mul(o.add(x, o.linear(before, weight)), slope)
+    z = o.add(x, o.linear(before, weight))
+    z = o.mul(z if peeped is None else o.add(z, peeped), slope)
     return o.add(o.mul(o.sigmoid(z), slope), o.sub(1.0, slope))
 
 
 @lstm.grad
 def _(op, gs, vjp):
-    x, weight, row_splits, h0, c0 = [*op.inputs, None, None][:5]
+    x, weight, row_splits, h0, c0, peepholes = [*op.inputs, None, None, None][:6]
     (out, c, gates), (g_out, g_c, g_gates) = op.outputs, gs
     reverse = op.attrs["reverse"]
     if g_gates is not None:
         return by_decomposition(op, gs, vjp)
+    before = None
+    if peepholes is not None:
+        before = o.sequence_shift(c, row_splits, c0, reverse=reverse)
     if op.attrs["recompute"]:
-        gates = _lstm_gates(x, o.sequence_shift(out, row_splits, h0, reverse=reverse), weight)
-    dx, dh0, dc0 = o.lstm_grad(gates, c, weight, row_splits, g_out, g_c, c0, reverse=reverse)
+        h_before = o.sequence_shift(out, row_splits, h0, reverse=reverse)
+        gates = _lstm_gates(x, h_before, weight, _peeped(peepholes, before, c))
+    given = (gates, c, weight, row_splits, g_out, g_c, c0, peepholes)
+    dx, dh0, dc0 = o.lstm_grad(*given, reverse=reverse)
     return {
         "x": dx,
-        "weight": _weight_grad(dx, out, row_splits, h0, reverse),
+        "weight": weight_grad(dx, out, row_splits, h0, reverse),
         "h0": None if h0 is None else dh0,
         "c0": None if c0 is None else dc0,
+        "peepholes": None if peepholes is None else _peepholes_grad(dx, before, c),
     }
 
 
+def _peeped(peepholes: Any, before: Any, c: Any) -> Any:
+    """What the peepholes give to all gates of all steps."""
+    if peepholes is None:
+        return None
+    to_i, to_f, to_o = o.split(peepholes, num=3, axis=0)
+    i, f, out = o.mul(before, to_i), o.mul(before, to_f), o.mul(c, to_o)
+    return o.concat(i, f, o.fill(shape=c.shape, value=0.0, dtype=c.dtype), out, axis=1)
+
+
+def _peepholes_grad(dx: Any, before: Any, c: Any) -> Any:
+    di, df, _, do = o.split(dx, num=4, axis=1)
+    pairs = (di, before), (df, before), (do, c)
+    return o.concat(*(o.reduce_sum(o.mul(d, s), axis=0, keepdims=True) for d, s in pairs), axis=0)
+
+
 @lstm.decompose
-def _(x, weight, row_splits, h0=None, c0=None, *, reverse=False, recompute=False):
+def _(x, weight, row_splits, h0=None, c0=None, peepholes=None, *, reverse=False, recompute=False):
+    to_i, to_f, to_o = _each_peephole(peepholes)
+
     def step(x_t: Any, h: Any, c: Any) -> Any:
         z = o.add(x_t, o.linear(h, weight))
         i, f, g, out = o.split(z, num=4, axis=0)
-        i, f, g, out = o.sigmoid(i), o.sigmoid(f), o.tanh(g), o.sigmoid(out)
+        i, f, g = o.sigmoid(_peep(i, c, to_i)), o.sigmoid(_peep(f, c, to_f)), o.tanh(g)
         c = o.add(o.mul(f, c), o.mul(i, g))
+        out = o.sigmoid(_peep(out, c, to_o))
         h = o.mul(out, o.tanh(c))
         return (h, c), (h, c, o.concat(i, f, g, out, axis=0))
 
     size = weight.shape[1]
-    states = [_state_value(s, row_splits, size, x.dtype) for s in (h0, c0)]
-    return _scan(step, row_splits, [x], states, reverse)
+    states = [state_value(s, row_splits, size, x.dtype) for s in (h0, c0)]
+    return scan_steps(step, row_splits, [x], states, reverse)
+
+
+def _each_peephole(peepholes: Any) -> list[Any]:
+    if peepholes is None:
+        return [None] * 3
+    return [o.squeeze(p, axis=0) for p in o.split(peepholes, num=3, axis=0)]
+
+
+def _peep(z: Any, c: Any, peephole: Any) -> Any:
+    return z if peephole is None else o.add(z, o.mul(c, peephole))
 
 
 @op(outputs=("dx", "dh0", "dc0"), overwrites=((0, 0),))
-def lstm_grad(gates, c, weight, row_splits, grad=None, grad_c=None, c0=None, *, reverse=False):
+def lstm_grad(
+    gates, c, weight, row_splits, grad=None, grad_c=None, c0=None, peepholes=None, *, reverse=False
+):
     """Gradients of `lstm` in x [T, 4H], h0 and c0 [N, H], from those of h and c [T, H].
 
     gates, c: as `lstm` gives them; grad, grad_c: None where there is none.
     """
-    state = _states(gates, weight, 4, row_splits, c0=c0)
-    steps = _steps(gates, state.shape[1])
+    state = states_spec(gates, weight, 4, row_splits, c0=c0)
+    _need_peepholes(peepholes, state)
+    steps = steps_spec(gates, state.shape[1])
     for name, value in {"c": c, "grad": grad, "grad_c": grad_c}.items():
         if value is not None:
             require_same_shape(steps, value, name)
@@ -240,56 +179,51 @@ def lstm_grad(gates, c, weight, row_splits, grad=None, grad_c=None, c0=None, *, 
 
 @lstm_grad.compute
 @in_float32
-def _(xp, gates, c, weight, row_splits, grad, grad_c, c0, reverse):
+def _(xp, gates, c, weight, row_splits, grad, grad_c, c0, peepholes, reverse):
+    to_i, to_f, to_o = (0.0, 0.0, 0.0) if peepholes is None else peepholes
+
     def step(gate: Any, c: Any, before: Any, g: Any, gc: Any, dh: Any, dc: Any) -> Any:
         i, f, n, out = xp.split(gate, 4, axis=-1)
         dh, tanh_c = dh + g, xp.tanh(c)
-        dc = dc + gc + dh * out * (1 - tanh_c * tanh_c)
         d_out = dh * tanh_c * out * (1 - out)
-        dz = [dc * n * i * (1 - i), dc * before * f * (1 - f), dc * i * (1 - n * n), d_out]
-        dx = xp.concatenate(dz, -1)
-        return (dx @ weight, dc * f), (dx,)
+        dc = dc + gc + dh * out * (1 - tanh_c * tanh_c) + d_out * to_o
+        di, df = dc * n * i * (1 - i), dc * before * f * (1 - f)
+        dx = xp.concatenate([di, df, dc * i * (1 - n * n), d_out], -1)
+        return (dx @ weight, dc * f + di * to_i + df * to_f), (dx,)
 
-    before = _before(xp, c, row_splits, c0, reverse)
+    before = step_before(xp, c, row_splits, c0, reverse)
     more = [xp.zeros_like(c) if v is None else v for v in (grad, grad_c)]
-    given, state = [gates, c, before, *more], _zeros(xp, None, row_splits, weight)
+    given, state = [gates, c, before, *more], state_or_zeros(xp, None, row_splits, weight)
     widths = (gates.shape[1],)
-    (dh, dc), (dx,) = _unroll(xp, step, row_splits, given, [state, state], widths, not reverse)
+    (dh, dc), (dx,) = unroll(xp, step, row_splits, given, [state, state], widths, not reverse)
     return dx, dh, dc
 
 
 @lstm_grad.decompose
-def _(gates, c, weight, row_splits, grad=None, grad_c=None, c0=None, *, reverse=False):
+def _(
+    gates, c, weight, row_splits, grad=None, grad_c=None, c0=None, peepholes=None, *, reverse=False
+):
+    to_i, to_f, to_o = _each_peephole(peepholes)
+
     def step(gate: Any, c: Any, before: Any, g: Any, gc: Any, dh: Any, dc: Any) -> Any:
         i, f, n, out = o.split(gate, num=4, axis=0)
         dh, tanh_c = o.add(dh, g), o.tanh(c)
-        through = o.mul(o.mul(dh, out), _slope_of_tanh(tanh_c))
-        dc = o.add(o.add(dc, gc), through)
-        dx = o.concat(
-            o.mul(o.mul(dc, n), _slope_of_sigmoid(i)),
-            o.mul(o.mul(dc, before), _slope_of_sigmoid(f)),
-            o.mul(o.mul(dc, i), _slope_of_tanh(n)),
-            o.mul(o.mul(dh, tanh_c), _slope_of_sigmoid(out)),
-            axis=0,
-        )
-        new = o.matmul(dx, weight), o.mul(dc, f)
+        through = o.mul(o.mul(dh, out), slope_of_tanh(tanh_c))
+        d_out = o.mul(o.mul(dh, tanh_c), slope_of_sigmoid(out))
+        dc = _peep(o.add(o.add(dc, gc), through), d_out, to_o)
+        di = o.mul(o.mul(dc, n), slope_of_sigmoid(i))
+        df = o.mul(o.mul(dc, before), slope_of_sigmoid(f))
+        dx = o.concat(di, df, o.mul(o.mul(dc, i), slope_of_tanh(n)), d_out, axis=0)
+        new = o.matmul(dx, weight), _peep(_peep(o.mul(dc, f), di, to_i), df, to_f)
         return new, (dx, *new)
 
     size = weight.shape[1]
     before = o.sequence_shift(c, row_splits, c0, reverse=reverse)
     zeros = o.fill(shape=c.shape, value=0.0, dtype=c.dtype)
     given = [gates, c, before, *(zeros if v is None else v for v in (grad, grad_c))]
-    state = _state_value(None, row_splits, size, gates.dtype)
-    dx, *states = _scan(step, row_splits, given, [state, state], not reverse)
+    state = state_value(None, row_splits, size, gates.dtype)
+    dx, *states = scan_steps(step, row_splits, given, [state, state], not reverse)
     return dx, *(o.sequence_end(s, row_splits, first=not reverse) for s in states)
-
-
-def _slope_of_sigmoid(y: Any) -> Any:
-    return o.mul(y, o.sub(1.0, y))
-
-
-def _slope_of_tanh(y: Any) -> Any:
-    return o.sub(1.0, o.square(y))
 
 
 @lstm_grad.grad
@@ -312,10 +246,10 @@ def gru(x, weight, row_splits, bias=None, h0=None, *, reverse=False, recompute=F
     default zeros. h: [T, H], after each step; gates: [T, 4H] = r, z, n, m.
     reverse: each row from its last step to its first. recompute: as of `lstm`.
     """
-    state = _states(x, weight, 3, row_splits, h0=h0)
+    state = states_spec(x, weight, 3, row_splits, h0=h0)
     if bias is not None:
         require_same_shape(Spec(weight.shape[:1]), bias, "bias")
-    return _steps(x, state.shape[1]), _steps(x, 4 * state.shape[1])
+    return steps_spec(x, state.shape[1]), steps_spec(x, 4 * state.shape[1])
 
 
 @gru.compute
@@ -326,14 +260,14 @@ def _(xp, x, weight, row_splits, bias, h0, reverse, recompute):
     def step(x_t: Any, h: Any) -> Any:
         x_r, x_z, x_n = xp.split(x_t, 3, axis=-1)
         a, b, m = xp.split(h @ weight.T + shift, 3, axis=-1)
-        r, z = _sigmoid(xp, x_r + a), _sigmoid(xp, x_z + b)
+        r, z = sigmoid(xp, x_r + a), sigmoid(xp, x_z + b)
         n = xp.tanh(x_n + r * m)
         h = (1 - z) * n + z * h
         return (h,), (h, xp.concatenate([r, z, n, m], -1))
 
     size = weight.shape[1]
-    states = [_zeros(xp, h0, row_splits, weight)]
-    return tuple(_unroll(xp, step, row_splits, [x], states, (size, 4 * size), reverse)[1])
+    states = [state_or_zeros(xp, h0, row_splits, weight)]
+    return tuple(unroll(xp, step, row_splits, [x], states, (size, 4 * size), reverse)[1])
 
 
 @gru.grad
@@ -352,7 +286,7 @@ def _(op, gs, vjp):
     dx, da, dh0 = o.gru_grad(gates, out, weight, row_splits, g_out, h0, reverse=reverse)
     return {
         "x": dx,
-        "weight": _weight_grad(da, out, row_splits, h0, reverse),
+        "weight": weight_grad(da, out, row_splits, h0, reverse),
         "bias": None if bias is None else o.reduce_sum(da, axis=0),
         "h0": None if h0 is None else dh0,
     }
@@ -368,8 +302,8 @@ def _(x, weight, row_splits, bias=None, h0=None, *, reverse=False, recompute=Fal
         h = o.add(o.mul(o.sub(1.0, z), n), o.mul(z, h))
         return (h,), (h, o.concat(r, z, n, m, axis=0))
 
-    states = [_state_value(h0, row_splits, weight.shape[1], x.dtype)]
-    return _scan(step, row_splits, [x], states, reverse)
+    states = [state_value(h0, row_splits, weight.shape[1], x.dtype)]
+    return scan_steps(step, row_splits, [x], states, reverse)
 
 
 @op(outputs=("dx", "da", "dh0"))
@@ -380,12 +314,12 @@ def gru_grad(gates, h, weight, row_splits, grad, h0=None, *, reverse=False):
     """
     need_float(gates, h, grad)
     need_rank(gates, 2, what="gates")
-    steps = _steps(gates, weight.shape[0])
-    state = _states(steps, weight, 3, row_splits, h0=h0)
+    steps = steps_spec(gates, weight.shape[0])
+    state = states_spec(steps, weight, 3, row_splits, h0=h0)
     size = state.shape[1]
     require_equal(gates.shape[1], 4 * size, "the size of gates and 4 times the columns of weight")
     for name, value in {"h": h, "grad": grad}.items():
-        require_same_shape(_steps(gates, size), value, name)
+        require_same_shape(steps_spec(gates, size), value, name)
     return steps, steps, state
 
 
@@ -400,10 +334,10 @@ def _(xp, gates, h, weight, row_splits, grad, h0, reverse):
         da = xp.concatenate([dr, dz, dn * r], -1)
         return (da @ weight + dh * z,), (xp.concatenate([dr, dz, dn], -1), da)
 
-    before = _before(xp, h, row_splits, h0, reverse)
-    given, state = [gates, before, grad], _zeros(xp, None, row_splits, weight)
+    before = step_before(xp, h, row_splits, h0, reverse)
+    given, state = [gates, before, grad], state_or_zeros(xp, None, row_splits, weight)
     widths = (weight.shape[0],) * 2
-    (dh,), (dx, da) = _unroll(xp, step, row_splits, given, [state], widths, not reverse)
+    (dh,), (dx, da) = unroll(xp, step, row_splits, given, [state], widths, not reverse)
     return dx, da, dh
 
 
@@ -412,16 +346,16 @@ def _(gates, h, weight, row_splits, grad, h0=None, *, reverse=False):
     def step(gate: Any, before: Any, g: Any, dh: Any) -> Any:
         r, z, n, m = o.split(gate, num=4, axis=0)
         dh = o.add(dh, g)
-        dn = o.mul(o.mul(dh, o.sub(1.0, z)), _slope_of_tanh(n))
-        dr = o.mul(o.mul(dn, m), _slope_of_sigmoid(r))
-        dz = o.mul(o.mul(dh, o.sub(before, n)), _slope_of_sigmoid(z))
+        dn = o.mul(o.mul(dh, o.sub(1.0, z)), slope_of_tanh(n))
+        dr = o.mul(o.mul(dn, m), slope_of_sigmoid(r))
+        dz = o.mul(o.mul(dh, o.sub(before, n)), slope_of_sigmoid(z))
         da = o.concat(dr, dz, o.mul(dn, r), axis=0)
         new = o.add(o.matmul(da, weight), o.mul(dh, z))
         return (new,), (o.concat(dr, dz, dn, axis=0), da, new)
 
     before = o.sequence_shift(h, row_splits, h0, reverse=reverse)
-    state = _state_value(None, row_splits, weight.shape[1], gates.dtype)
-    dx, da, dh = _scan(step, row_splits, [gates, before, grad], [state], not reverse)
+    state = state_value(None, row_splits, weight.shape[1], gates.dtype)
+    dx, da, dh = scan_steps(step, row_splits, [gates, before, grad], [state], not reverse)
     return dx, da, o.sequence_end(dh, row_splits, first=not reverse)
 
 
@@ -450,7 +384,7 @@ def rnn(x, weight, row_splits, h0=None, *, activation="tanh", reverse=False):
     activation: "tanh" or "relu"; reverse: each row from its last step to its first.
     """
     _need_activation(activation)
-    _states(x, weight, 1, row_splits, h0=h0)
+    states_spec(x, weight, 1, row_splits, h0=h0)
     return x
 
 
@@ -461,14 +395,14 @@ def _(xp, x, weight, row_splits, h0, activation, reverse):
         (h,) = getattr(o, activation).run(xp, [x_t + h @ weight.T], {})
         return (h,), (h,)
 
-    states = [_zeros(xp, h0, row_splits, weight)]
-    return _unroll(xp, step, row_splits, [x], states, (weight.shape[1],), reverse)[1][0]
+    states = [state_or_zeros(xp, h0, row_splits, weight)]
+    return unroll(xp, step, row_splits, [x], states, (weight.shape[1],), reverse)[1][0]
 
 
 @rnn.grad
 def _(weight, row_splits, h0, out, g, activation, reverse):
     dx, dh0 = o.rnn_grad(out, weight, row_splits, g, activation=activation, reverse=reverse)
-    d_weight = _weight_grad(dx, out, row_splits, h0, reverse)
+    d_weight = weight_grad(dx, out, row_splits, h0, reverse)
     return {"x": dx, "weight": d_weight, "h0": None if h0 is None else dh0}
 
 
@@ -476,7 +410,7 @@ def _(weight, row_splits, h0, out, g, activation, reverse):
 def rnn_grad(h, weight, row_splits, grad, *, activation="tanh", reverse=False):
     """Gradients of `rnn` in x [T, H] and h0 [N, H].  h: as `rnn` gives it; grad: that of h."""
     _need_activation(activation)
-    state = _states(h, weight, 1, row_splits)
+    state = states_spec(h, weight, 1, row_splits)
     require_same_shape(h, grad, "grad")
     return h, state
 
@@ -488,9 +422,9 @@ def _(xp, h, weight, row_splits, grad, activation, reverse):
         dx = (dh + g) * ((h > 0).astype(h.dtype) if activation == "relu" else 1 - h * h)
         return (dx @ weight,), (dx,)
 
-    state = _zeros(xp, None, row_splits, weight)
+    state = state_or_zeros(xp, None, row_splits, weight)
     widths = (weight.shape[1],)
-    (dh,), (dx,) = _unroll(xp, step, row_splits, [h, grad], [state], widths, not reverse)
+    (dh,), (dx,) = unroll(xp, step, row_splits, [h, grad], [state], widths, not reverse)
     return dx, dh
 
 
@@ -501,12 +435,12 @@ def _(h, weight, row_splits, grad, *, activation="tanh", reverse=False):
         if activation == "relu":
             dx = o.where(o.greater(h, 0.0), dh, 0.0)
         else:
-            dx = o.mul(dh, _slope_of_tanh(h))
+            dx = o.mul(dh, slope_of_tanh(h))
         new = o.matmul(dx, weight)
         return (new,), (dx, new)
 
-    state = _state_value(None, row_splits, weight.shape[1], h.dtype)
-    dx, dh = _scan(step, row_splits, [h, grad], [state], not reverse)
+    state = state_value(None, row_splits, weight.shape[1], h.dtype)
+    dx, dh = scan_steps(step, row_splits, [h, grad], [state], not reverse)
     return dx, o.sequence_end(dh, row_splits, first=not reverse)
 
 

@@ -95,7 +95,14 @@ def _chains(program: Program, index: Index, report: Report) -> list[list[Operato
 
 def _forward_only(operator: Operator, index: Index) -> bool:
     """Whether nobody reads the gates of an LSTM layer."""
+    if _peepholes(operator):
+        return False
     return operator.outputs[0].dtype == "float32" and index.use_count(operator.outputs[2]) == 0
+
+
+def _peepholes(operator: Operator) -> bool:
+    """Whether the gates of an LSTM layer look at its cells, which the fused layers have not."""
+    return len(operator.inputs) > 5 and operator.inputs[5] is not None
 
 
 def _climb(first: Operator, above: dict[Operator, tuple[Operator, Operator]]) -> list[Operator]:
@@ -109,6 +116,8 @@ def _apart(lower: Operator, between: Operator, upper: Operator) -> str:
     """Why two layers cannot run side by side; '' if they can."""
     if any(v is not None and v.dtype != "float32" for v in (*between.inputs, upper.outputs[0])):
         return "not float32"
+    if _peepholes(lower) or _peepholes(upper):
+        return "a layer has peepholes"
     if lower.inputs[2] is not upper.inputs[2]:
         return "the layers have different rows"
     if lower.attrs["reverse"] or upper.attrs["reverse"]:

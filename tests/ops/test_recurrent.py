@@ -32,11 +32,14 @@ def walk(step, x, splits, states, reverse, width):
 
 
 def lstm(reverse):
-    def apply(x, weight, splits, h0=None, c0=None):
+    def apply(x, weight, splits, h0=None, c0=None, peepholes=None):
+        to_i, to_f, to_o = (0, 0, 0) if peepholes is None else peepholes
+
         def step(x, h, c):
             i, f, g, o = np.split(x + weight @ h, 4)
-            i, f, g, o = expit(i), expit(f), np.tanh(g), expit(o)
+            i, f, g = expit(i + to_i * c), expit(f + to_f * c), np.tanh(g)
             c = f * c + i * g
+            o = expit(o + to_o * c)
             h = o * np.tanh(c)
             return (h, c), (h, c, np.concatenate([i, f, g, o]))
 
@@ -90,6 +93,21 @@ CASES = [
     ),
     Case("lstm", [arr(T, 4), arr(4, 1), ONE_ROW, None, arr(1, 1)], expect=lstm(False), grad2=True),
     Case("lstm", [arr(T, 4 * H), arr(4 * H, H), SPLITS, STATE], id="state", grad2=True),
+    Case(
+        "lstm",
+        [arr(T, 4 * H), arr(4 * H, H), SPLITS, STATE, STATE, arr(3, H)],
+        both(True),
+        expect=lstm(True),
+        grad2=True,
+        id="peepholes",
+    ),
+    Case(
+        "lstm",
+        [arr(T, 4 * H), arr(4 * H, H), SPLITS, None, STATE, arr(3, H)],
+        {"recompute": True},
+        expect=lstm(False),
+        id="peepholes again",
+    ),
     Case("lstm", [arr(0, 4 * H), arr(4 * H, H), EMPTY], expect=lstm(False), id="empty"),
     Case("lstm", [arr(T, 8, dtype="bfloat16"), arr(8, 2, dtype="bfloat16"), SPLITS]),
     Case(
@@ -102,6 +120,15 @@ CASES = [
         [arr(T, 4 * H, low=0, high=1), STEPS, arr(4 * H, H), SPLITS, None, STEPS],
         both(True),
         id="of c alone",
+    ),
+    Case(
+        "lstm_grad",
+        [
+            *(arr(T, 4 * H, low=0, high=1), STEPS, arr(4 * H, H), SPLITS),
+            *(STEPS, None, STATE, arr(3, H)),
+        ],
+        both(True),
+        id="of peepholes",
     ),
     Case("gru", [arr(T, 3 * H), arr(3 * H, H), SPLITS], expect=gru(False)),
     Case(

@@ -221,6 +221,11 @@ def sizes_of(bound: BoundOp, weight: int, splits: int) -> Sizes:
     return Sizes(total, rows, matrix.shape[1], row_splits.dtype)
 
 
+def _given(bound: BoundOp, index: int) -> bool:
+    """Whether an optional input of the op is there."""
+    return index < len(bound.inputs) and bound.inputs[index] is not None
+
+
 class _Recurrent(Kernel):
     """Binds an op: which of its operands is what."""
 
@@ -266,25 +271,24 @@ class _Recurrent(Kernel):
 class Lstm(_Recurrent):
     name = "numba:lstm"
     ops = ("lstm",)
-    inputs = ("x", "weight", "splits", "first", "first_state")
+    inputs = ("x", "weight", "splits", "first", "first_state", "peepholes")
     outputs = ("out", "c", "gates")
     in_place = ((2, 0),)
 
     def cell(self, bound: BoundOp) -> Cell:
-        return cells.lstm()
+        return cells.lstm(has_peepholes=_given(bound, 5))
 
 
 class LstmGrad(_Recurrent):
     name = "numba:lstm_grad"
     ops = ("lstm_grad",)
-    inputs = ("gates", "c", "weight", "splits", "grad", "grad_c", "first")
+    inputs = ("gates", "c", "weight", "splits", "grad", "grad_c", "first", "peepholes")
     outputs = ("dx", "last", "last_state")
     in_place = ((0, 0),)
     backward = True
 
     def cell(self, bound: BoundOp) -> Cell:
-        grad, grad_c = bound.inputs[4:6]
-        return cells.lstm(grad is not None, grad_c is not None)
+        return cells.lstm(_given(bound, 4), _given(bound, 5), has_peepholes=_given(bound, 7))
 
 
 class Gru(_Recurrent):

@@ -67,26 +67,33 @@ def lstm(
     has_grad: bool = True,
     has_grad_c: bool = False,
     has_bias: bool = False,
+    has_peepholes: bool = False,
     *,
     keeps_c: bool = True,
     keeps_gates: bool = True,
 ) -> Cell:
     """has_grad, has_grad_c: whether gradients of h and of c come in; has_bias: whether x still
-    lacks its bias; keeps_c, keeps_gates: whether somebody wants what only training needs."""
+    lacks its bias; has_peepholes: whether gates look at c; keeps_c, keeps_gates: whether somebody wants what only training needs."""
     bias = tuple(Slot(f"bias{k}", "bias", 4, k, at="all") for k in range(4)) if has_bias else ()
     x = [f"GATE({k}) + LOAD(x{k})" + (f" + LOAD(bias{k})" if bias else "") for k in range(4)]
+    peepholes = tuple(Slot(f"peep{k}", "peepholes", 3, k, at="all") for k in range(3))
+    peepholes *= has_peepholes
+    if has_peepholes:
+        x[0] += " + LOAD(peep0) * LOAD(state)"
+        x[1] += " + LOAD(peep1) * LOAD(state)"
+        x[3] += " + LOAD(peep2) * c"
     kept = (Slot("c", "c"),) * keeps_c + _blocks("gate", "gates", 4, 4) * keeps_gates
     keep = "STORE(c, c)\n" * keeps_c
     keep += "".join(f"STORE(gate{k}, {v})\n" for k, v in enumerate("ifgo")) * keeps_gates
     forward = Sweep(
-        (*_blocks("x", "x", 4, 4), *bias),
+        (*_blocks("x", "x", 4, 4), *bias, *peepholes),
         (Slot("out", "out"), *kept),
         f"""
 i = gate({x[0]})
 f = gate({x[1]})
 g = tanh({x[2]})
-o = gate({x[3]})
 c = f * LOAD(state) + i * g
+o = gate({x[3]})
 h = o * tanh(c)
 STORE(state, c)
 STORE(next, h)
@@ -96,8 +103,9 @@ STORE(out, h)
     given = [Slot("c", "c"), Slot("before", "c", at="before")]
     given += [Slot("grad", "grad")] if has_grad else []
     given += [Slot("grad_c", "grad_c")] if has_grad_c else []
+    to_i, to_f, to_o = (f" + d{g} * LOAD(peep{k})" * has_peepholes for k, g in enumerate("ifo"))
     backward = Sweep(
-        (*_blocks("gate", "gates", 4, 4), *given),
+        (*_blocks("gate", "gates", 4, 4), *given, *peepholes),
         _blocks("dx", "dx", 4, 4),
         f"""
 i = LOAD(gate0)
@@ -106,12 +114,15 @@ g = LOAD(gate2)
 o = LOAD(gate3)
 t = tanh(LOAD(c))
 dh = LOAD(dh){" + LOAD(grad)" if has_grad else ""}
-dc = LOAD(state){" + LOAD(grad_c)" if has_grad_c else ""} + dh * o * (float32(1) - t * t)
-STORE(state, dc * f)
-OUT(0, dc * g * i * (float32(1) - i))
-OUT(1, dc * LOAD(before) * f * (float32(1) - f))
+do = dh * t * o * (float32(1) - o)
+dc = LOAD(state){" + LOAD(grad_c)" if has_grad_c else ""} + dh * o * (float32(1) - t * t){to_o}
+di = dc * g * i * (float32(1) - i)
+df = dc * LOAD(before) * f * (float32(1) - f)
+STORE(state, dc * f{to_i}{to_f})
+OUT(0, di)
+OUT(1, df)
 OUT(2, dc * i * (float32(1) - g * g))
-OUT(3, dh * t * o * (float32(1) - o))
+OUT(3, do)
 """,
     )
     return Cell(4, forward, backward)

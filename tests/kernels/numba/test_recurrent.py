@@ -71,6 +71,15 @@ def test_absent_states_biases_and_gradients():
     check_kernel("lstm_grad", inputs, attrs, kernel="numba:lstm_grad")
 
 
+@pytest.mark.parametrize("size", [3, 70])
+def test_peepholes(size):
+    (_, x, how), (_, given, _) = cases(SPLITS, size, True)[:2]
+    peepholes = arr(3, size)
+    check_kernel("lstm", [*x, peepholes], how, kernel="numba:lstm")
+    check_kernel("lstm", [*x[:3], None, None, peepholes], how, kernel="numba:lstm")
+    check_kernel("lstm_grad", [*given, peepholes], how, kernel="numba:lstm_grad")
+
+
 def test_relu():
     for op, inputs, attrs in cases(SPLITS, 9, False, "relu")[-2:]:
         check_kernel(op, inputs, attrs, kernel=f"numba:{op}")

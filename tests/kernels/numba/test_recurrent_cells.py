@@ -10,6 +10,7 @@ CELLS = {
     "lstm": cells.lstm(),
     "lstm, gradient of c": cells.lstm(has_grad_c=True),
     "lstm, gradient of c alone": cells.lstm(has_grad=False, has_grad_c=True),
+    "lstm with peepholes": cells.lstm(has_peepholes=True),
     "gru": cells.gru(),
     "gru without bias": cells.gru(has_bias=False),
     "rnn": cells.rnn("tanh"),

@@ -1,0 +1,145 @@
+"""What recurrent ops over ragged batches share: inference, the order of steps, their composition.
+
+A batch is packed (see `sequence.py`): all steps of all rows, one after the other, and row_splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from noria.ir.opdef import vocabulary as o
+from noria.ir.program import Spec
+from noria.ops.common import need_float, need_rank, require_equal, require_same_shape
+from noria.ops.loops import scan
+from noria.ops.packed import checked_splits, put_at, row_count
+
+Step = Callable[..., tuple[Sequence[Any], Sequence[Any]]]
+
+
+def states_spec(x: Spec, weight: Spec, gates: int, row_splits: Spec, **states: Spec | None) -> Spec:
+    """The spec of the states [N, H]. Raises for what does not fit."""
+    need_float(x, weight, *states.values())
+    need_rank(x, 2)
+    need_rank(weight, 2, what="weight")
+    hidden = weight.shape[1]
+    require_equal(weight.shape[0], gates * hidden, f"the rows of weight and {gates} times its rest")
+    require_equal(x.shape[1], gates * hidden, "the size of x and the rows of weight")
+    spec = Spec((row_count(row_splits), hidden), x.dtype)
+    for name, state in states.items():
+        if state is not None:
+            require_same_shape(spec, state, name)
+    return spec
+
+
+def steps_spec(x: Spec, size: Any) -> Spec:
+    return Spec((x.shape[0], size), x.dtype)
+
+
+# ---- the order of steps ------------------------------------------------------------------------
+
+
+def unroll(
+    xp: Any,
+    step: Step,
+    row_splits: Any,
+    given: Sequence[Any],
+    states: Sequence[Any],
+    widths: Sequence[int],
+    reverse: bool,
+) -> tuple[Sequence[Any], list[Any]]:
+    """Run `step` on all rows at once, as long as the longest: (last states, results).
+
+    step:   slices of `given`, one step of each row [N, ...], and states [N, H] -> (new states,
+            results of this step [N, width])
+    Rows that have ended keep their state; what they give goes to a place that is cut off.
+    """
+    total = given[0].shape[0]
+    splits = checked_splits(xp, row_splits, total)
+    starts, lengths = splits[:-1], splits[1:] - splits[:-1]
+    padded = [xp.concatenate([a, xp.zeros((1, *a.shape[1:]), a.dtype)]) for a in given]
+    outs = [xp.zeros((total + 1, w), given[0].dtype) for w in widths]
+
+    def body(t: Any, carry: Any) -> Any:
+        states, outs = carry
+        active = t < lengths
+        places = starts + (lengths - 1 - t if reverse else t)
+        places = xp.where(active, places, total)
+        new, results = step(*(a[places] for a in padded), *states)
+        kept = [xp.where(active[:, None], a, b) for a, b in zip(new, states, strict=True)]
+        return kept, [put_at(a, places, v) for a, v in zip(outs, results, strict=True)]
+
+    states, outs = _repeat(xp, body, xp.max(lengths, initial=0), (list(states), outs))
+    return states, [a[:total] for a in outs]
+
+
+def _repeat(xp: Any, body: Callable[[Any, Any], Any], count: Any, carry: Any) -> Any:
+    if xp is not np:
+        from jax.lax import fori_loop
+
+        return fori_loop(0, count, body, carry)
+    for t in range(count):
+        carry = body(t, carry)
+    return carry
+
+
+def step_before(xp: Any, x: Any, row_splits: Any, start: Any, reverse: bool) -> Any:
+    """What the step before had: `sequence_shift`."""
+    return o.sequence_shift.run(xp, [x, row_splits, start], {"reverse": reverse})[0]
+
+
+def state_or_zeros(xp: Any, state: Any, row_splits: Any, like: Any) -> Any:
+    """The state, or zeros [N, width of `like`]."""
+    if state is not None:
+        return state
+    return xp.zeros((row_splits.shape[0] - 1, like.shape[-1]), like.dtype)
+
+
+def sigmoid(xp: Any, x: Any) -> Any:
+    return o.sigmoid.run(xp, [x], {})[0]
+
+
+# For decompositions: slopes from results, and a scan over the packed positions, whose state starts anew with each row.
+
+
+def scan_steps(
+    step: Step, row_splits: Any, given: Sequence[Any], starts: Sequence[Any], reverse: bool
+) -> tuple[Any, ...]:
+    """Results of `step` at each position [T, ...]; starts: [N, H], the first states of the rows."""
+    total = given[0].shape[0]
+    ones = o.fill(shape=(row_count(row_splits),), value=1.0)
+    fresh = o.greater(o.sequence_place(ones, row_splits, total=total, first=not reverse), 0.0)
+    first = [o.sequence_expand(s, row_splits, total=total) for s in starts]
+    zeros = [o.fill(shape=(s.shape[1],), value=0.0, dtype=s.dtype) for s in starts]
+
+    def body(states: Any, xs: Any) -> Any:
+        flag, begin, slices = xs
+        states = [o.where(flag, b, s) for b, s in zip(begin, states, strict=True)]
+        new, results = step(*slices, *states)
+        return list(new), tuple(results)
+
+    return scan(body, zeros, (fresh, first, list(given)), reverse=reverse)[1]
+
+
+def slope_of_sigmoid(y: Any) -> Any:
+    """The derivative of sigmoid, where it gave y."""
+    return o.mul(y, o.sub(1.0, y))
+
+
+def slope_of_tanh(y: Any) -> Any:
+    """The derivative of tanh, where it gave y."""
+    return o.sub(1.0, o.square(y))
+
+
+def state_value(state: Any, row_splits: Any, width: Any, dtype: Any) -> Any:
+    if state is not None:
+        return state
+    return o.fill(shape=(row_count(row_splits), width), value=0.0, dtype=dtype)
+
+
+def weight_grad(dx: Any, x: Any, row_splits: Any, start: Any, reverse: bool) -> Any:
+    """The gradient of a recurrent weight: one product over all steps."""
+    before = o.sequence_shift(x, row_splits, start, reverse=reverse)
+    return o.matmul(dx, before, transpose_x=True)
