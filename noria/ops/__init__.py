@@ -296,6 +296,11 @@ from noria.ops.recurrent import (
     rnn,
     rnn_grad,
 )
+from noria.ops.recurrent_forms import (
+    gru_form,
+    lstm_form,
+    rnn_form,
+)
 from noria.ops.reduce import (
     cumsum,
     logsumexp,
@@ -502,6 +507,7 @@ __all__ = [
     "greater_equal",
     "group_norm",
     "gru",
+    "gru_form",
     "gru_grad",
     "gru_reset_before",
     "gru_reset_before_grad",
@@ -540,6 +546,7 @@ __all__ = [
     "logical_xor",
     "logsumexp",
     "lstm",
+    "lstm_form",
     "lstm_grad",
     "map_",
     "margin_ranking_loss",
@@ -606,6 +613,7 @@ __all__ = [
     "rmsprop_update",
     "rmsprop_update_rows",
     "rnn",
+    "rnn_form",
     "rnn_grad",
     "roll",
     "round",

@@ -101,7 +101,8 @@ def sigmoid(xp: Any, x: Any) -> Any:
     return o.sigmoid.run(xp, [x], {})[0]
 
 
-# For decompositions: slopes from results, and a scan over the packed positions, whose state starts anew with each row.
+# For decompositions: slopes from results, and a scan over the packed positions, whose state starts
+# anew with each row.
 
 
 def scan_steps(

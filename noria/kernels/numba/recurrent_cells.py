@@ -73,7 +73,8 @@ def lstm(
     keeps_gates: bool = True,
 ) -> Cell:
     """has_grad, has_grad_c: whether gradients of h and of c come in; has_bias: whether x still
-    lacks its bias; has_peepholes: whether gates look at c; keeps_c, keeps_gates: whether somebody wants what only training needs."""
+    lacks its bias; has_peepholes: whether gates look at c; keeps_c, keeps_gates: whether somebody
+    wants what only training needs."""
     bias = tuple(Slot(f"bias{k}", "bias", 4, k, at="all") for k in range(4)) if has_bias else ()
     x = [f"GATE({k}) + LOAD(x{k})" + (f" + LOAD(bias{k})" if bias else "") for k in range(4)]
     peepholes = tuple(Slot(f"peep{k}", "peepholes", 3, k, at="all") for k in range(3))
