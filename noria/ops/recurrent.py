@@ -62,12 +62,16 @@ def _need_peepholes(peepholes: Spec | None, state: Spec) -> None:
 
 
 def _lstm_step(f: Any, xp: Any, z: Any, c: Any, peepholes: Any) -> tuple[Any, Any, list[Any]]:
-    to_i, to_f, to_o = (0.0, 0.0, 0.0) if peepholes is None else peepholes
+    to_i, to_f, to_o = (None, None, None) if peepholes is None else peepholes
     i, forget, g, out = xp.split(z, 4, axis=-1)
-    i, forget, g = f(i + to_i * c), f(forget + to_f * c), xp.tanh(g)
+    i, forget, g = f(_plus(i, to_i, c)), f(_plus(forget, to_f, c)), xp.tanh(g)
     c = forget * c + i * g
-    out = f(out + to_o * c)
+    out = f(_plus(out, to_o, c))
     return out * xp.tanh(c), c, [i, forget, g, out]
+
+
+def _plus(z: Any, peephole: Any, c: Any) -> Any:
+    return z if peephole is None else z + peephole * c
 
 
 @lstm.compute
@@ -180,16 +184,16 @@ def lstm_grad(
 @lstm_grad.compute
 @in_float32
 def _(xp, gates, c, weight, row_splits, grad, grad_c, c0, peepholes, reverse):
-    to_i, to_f, to_o = (0.0, 0.0, 0.0) if peepholes is None else peepholes
+    to_i, to_f, to_o = (None, None, None) if peepholes is None else peepholes
 
     def step(gate: Any, c: Any, before: Any, g: Any, gc: Any, dh: Any, dc: Any) -> Any:
         i, f, n, out = xp.split(gate, 4, axis=-1)
         dh, tanh_c = dh + g, xp.tanh(c)
         d_out = dh * tanh_c * out * (1 - out)
-        dc = dc + gc + dh * out * (1 - tanh_c * tanh_c) + d_out * to_o
+        dc = _plus(dc + gc + dh * out * (1 - tanh_c * tanh_c), to_o, d_out)
         di, df = dc * n * i * (1 - i), dc * before * f * (1 - f)
         dx = xp.concatenate([di, df, dc * i * (1 - n * n), d_out], -1)
-        return (dx @ weight, dc * f + di * to_i + df * to_f), (dx,)
+        return (dx @ weight, _plus(_plus(dc * f, to_i, di), to_f, df)), (dx,)
 
     before = step_before(xp, c, row_splits, c0, reverse)
     more = [xp.zeros_like(c) if v is None else v for v in (grad, grad_c)]
