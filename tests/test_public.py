@@ -43,6 +43,7 @@ SUPPORT = {
     "positions",
     "resample",
     "rules",
+    "steps",
     "sweep",
     "update_formulas",
     "update_rules",
