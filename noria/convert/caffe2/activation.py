@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from noria.convert.caffe2.common import as_rows, numel, pullback
@@ -207,7 +208,7 @@ def sequence_mask(op, x, numbers=None):
     rest = rest + len(x.shape) if rest < -1 else rest
     rest = rest if rest > 0 else len(x.shape)
     bounds = (0, first, axis, rest, len(x.shape))
-    view = [product(x.shape[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    view = [product(x.shape[a:b]) for a, b in pairwise(bounds)]
     hidden = _hidden(op, view[1], view[2], numbers)
     value = 0.0 if op.attr("grad", False) else op.attr("fill_val", float("-inf"))
     out = o.where(o.unsqueeze(hidden, axis=(0, 3)), value, o.reshape(x, shape=tuple(view)))

@@ -175,8 +175,11 @@ def _columns(x: Any, win: Window) -> Any:
 
 
 def locally_connected(op: Node, x: Any, w: Any, b: Any = None) -> Any:
-    """As a convolution with a filter of its own at every place: w [places..., O, C / group, kernel...],
-    b [places..., O]; with channels last w [places..., O, kernel..., C / group]."""
+    """A convolution with a filter of its own at every place.
+
+    w [places..., O, C / group, kernel...], with channels last [places..., O, kernel..., C / group];
+    b [places..., O]
+    """
     last = op.last
     x = channels_first(x, last)
     rank, groups = len(x.shape) - 2, op.attr("group", 1)

@@ -12,7 +12,7 @@ from noria.convert.caffe2.handlers import Node, caffe2_op
 from noria.convert.caffe2.ragged import packed_size
 from noria.convert.caffe2.tensors import filled, sizes_of
 from noria.core.dims import product
-from noria.core.dtypes import to_numpy
+from noria.core.dtypes import is_float, to_numpy
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import vocabulary as o
 from noria.ops.random import normal, randint, uniform
@@ -84,7 +84,7 @@ def diagonal_fill(op, like=None, value=None):
     given = op.attr("value", 0.0) if value is None else op.const(value, "the value").item()
     dtype = op.dtype("dtype", _number_dtype(op, value))
     if len(shape) == 2:
-        return o.mul(o.eye(n=shape[0], m=shape[1], dtype=dtype), np.asarray(given, to_numpy(dtype)))
+        return o.cast(o.mul(o.eye(n=shape[0], m=shape[1], dtype=dtype), given), dtype=dtype)
     out = np.zeros(shape, to_numpy(dtype))
     out[(np.arange(shape[0]),) * len(shape)] = given
     return out
@@ -92,7 +92,7 @@ def diagonal_fill(op, like=None, value=None):
 
 def _number_dtype(op: Node, value: Any) -> str:
     if value is not None:
-        return str(value.dtype)
+        return "float32" if is_float(value.dtype) else str(value.dtype)
     return "int64" if type(op.attr("value", None)) is int else "float32"
 
 

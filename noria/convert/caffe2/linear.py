@@ -38,7 +38,7 @@ def fc_gradient(op, x, w, dy):
 
 
 @caffe2_op("MatMul")
-def mat_mul(op, a, b, *others):
+def mat_mul(op, a, b):
     """Matrices, or what `axis_a` and `axis_b` make matrices of."""
     x, y = as_rows(op, a, op.attr("axis_a", 1)), as_rows(op, b, op.attr("axis_b", 1))
     return o.matmul(

@@ -80,6 +80,7 @@ def spatial_bn_gradient(op, x, scale, dy, mean, inv_std, dscale=None, dbias=None
     else:
         dbias = o.reduce_sum(dy, axis=others)
         dscale = o.reduce_sum(o.mul(dy, centred), axis=others)
+    dscale, dbias = (o.where(o.equal(count, 0.0), 0.0, v) for v in (dscale, dbias))
     n = o.maximum(count, 1.0)
     along = o.mul(centred, _beside(o.div(dscale, n), x, axis))
     inner = o.sub(o.sub(dy, _beside(o.div(dbias, n), x, axis)), along)

@@ -83,7 +83,7 @@ def squeeze(op, x):
 
 
 @caffe2_op("Transpose")
-def transpose(op, x, *others):
+def transpose(op, x):
     axes = op.ints("axes")
     return o.transpose(x, perm=tuple(axes) if axes else None)
 

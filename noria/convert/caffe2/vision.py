@@ -100,7 +100,7 @@ def bilinear(op: Node, x: Any, scales: list[float]) -> Any:
         step = np.float32((size - 1) / (out - 1) if out > 1 else 0)
         places = np.arange(out, dtype=np.float32) * step
         low = np.minimum(places.astype(np.int64), size - 1)
-        weight = (places - low).reshape(out, *(1,) * (len(x.shape) - axis - 1))
+        weight = (places - low).astype(np.float32).reshape(out, *(1,) * (len(x.shape) - axis - 1))
         below, above = (
             o.gather(x, low, axis=axis),
             o.gather(x, np.minimum(low + 1, size - 1), axis=axis),
