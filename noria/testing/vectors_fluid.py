@@ -26,6 +26,13 @@ RANDOM = {
     "gaussian_random_batch_size_like", "truncated_gaussian_random", "randint", "sampling_id",
 }  # fmt: skip
 
+# element types as the tests write them
+ELEMENTS = {
+    "VarType.BOOL": 0, "VarType.INT16": 1, "VarType.INT32": 2, "VarType.INT64": 3,
+    "VarType.FP16": 4, "VarType.FP32": 5, "VarType.FP64": 6, "VarType.UINT8": 20,
+    "VarType.INT8": 21,
+}  # fmt: skip
+
 _SINGLE = {0: "i", 1: "f", 2: "s", 6: "b", 8: "block_idx", 9: "l", 15: "float64"}
 _MANY = {3: "ints", 4: "floats", 5: "strings", 7: "bools", 10: "blocks_idx", 11: "longs"}
 
@@ -76,6 +83,7 @@ def message_of(
         step.outputs.add(parameter=slot, arguments=names)
     types = dict(vectors.signatures.get(case["op"], {}).get("attrs", ()))
     for name, value in case["attrs"].items():
+        value = ELEMENTS.get(value, value) if isinstance(value, str) else value
         add_attribute(step, name, value, types.get(name))
     for name, held in feeds.items():
         var = block.vars.add(name=name)

@@ -1,5 +1,5 @@
 """All handlers, by family: importing this module registers them."""
 
-from noria.convert.fluid import math
+from noria.convert.fluid import math, sequences, structured
 
-FAMILIES = (math,)
+FAMILIES = (math, sequences, structured)
