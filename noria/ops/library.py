@@ -12,6 +12,11 @@ import noria.ops.conv
 import noria.ops.create
 import noria.ops.crf
 import noria.ops.ctc
+import noria.ops.detection.nms
+import noria.ops.detection.priors
+import noria.ops.detection.roi
+import noria.ops.detection.roi_bins
+import noria.ops.detection.soft_nms
 import noria.ops.elementwise
 import noria.ops.embedding
 import noria.ops.fused
@@ -51,6 +56,11 @@ FAMILIES = (
     "create",
     "crf",
     "ctc",
+    "detection.nms",
+    "detection.priors",
+    "detection.roi",
+    "detection.roi_bins",
+    "detection.soft_nms",
     "elementwise",
     "embedding",
     "fused",

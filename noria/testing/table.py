@@ -29,16 +29,16 @@ compiled by it; the other columns count the fast kernels that may run the op.
 
 
 def collect_cases(folder: str | Path) -> list[Case]:
-    """The `CASES` of every `test_*.py` of a folder.
+    """The `CASES` of every `test_*.py` of a folder and those below.
 
     Raises MissingError if the folder holds no such file.
     """
-    files = sorted(Path(folder).glob("test_*.py"))
+    files = sorted(Path(folder).rglob("test_*.py"))
     if not files:
         raise MissingError("no test files here", where=str(folder), expected="files test_*.py")
     cases: list[Case] = []
     for file in files:
-        spec = importlib.util.spec_from_file_location(f"cases_{file.stem}", file)
+        spec = importlib.util.spec_from_file_location(f"cases_{file.parent.stem}_{file.stem}", file)
         assert spec is not None and spec.loader is not None, "a .py file always has a loader"
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
@@ -62,7 +62,7 @@ def coverage(
     for definition in registry.values():
         module = definition.infer_fn.__module__
         if module.startswith("noria."):
-            families.setdefault(module.rsplit(".", 1)[-1], []).append(definition)
+            families.setdefault(module.removeprefix("noria.ops."), []).append(definition)
     titles = ["op", "compute", "gradient", "decompose", "cases", "in jax", *columns]
     lines = [HEADER, _summary(families, tested)]
     for family in sorted(families):

@@ -11,7 +11,9 @@ from noria.ops.library import FAMILIES
 def test_every_file_that_defines_ops_is_listed() -> None:
     folder = Path(__file__).parent.parent.parent / "noria" / "ops"
     defining = {
-        p.stem for p in folder.glob("*.py") if "@op" in p.read_text() and p.stem != "library"
+        ".".join(p.relative_to(folder).with_suffix("").parts)
+        for p in folder.rglob("*.py")
+        if "@op" in p.read_text() and p.stem != "library"
     }
     assert set(FAMILIES) == defining
 
