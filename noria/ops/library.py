@@ -35,6 +35,7 @@ import noria.ops.ragged
 import noria.ops.random
 import noria.ops.recurrent
 import noria.ops.reduce
+import noria.ops.reset_gru
 import noria.ops.resizing
 import noria.ops.scatter
 import noria.ops.sequence
@@ -79,6 +80,7 @@ FAMILIES = (
     "random",
     "recurrent",
     "reduce",
+    "reset_gru",
     "resizing",
     "scatter",
     "sequence",
