@@ -32,6 +32,7 @@ import noria.ops.norm
 import noria.ops.order
 import noria.ops.pool
 import noria.ops.ragged
+import noria.ops.quantize
 import noria.ops.random
 import noria.ops.recurrent
 import noria.ops.reduce
@@ -77,6 +78,7 @@ FAMILIES = (
     "order",
     "pool",
     "ragged",
+    "quantize",
     "random",
     "recurrent",
     "reduce",
