@@ -1,2 +1,1 @@
 """Every family of ONNX operators: importing this module fills the table."""
-
