@@ -19,6 +19,8 @@ from noria.ir.program import Spec
 from noria.ops.common import axis_of, need_integer, need_rank, shaped
 from noria.ops.numeric import cast_like, spec_of
 
+TINY_SCALE = 1e-30  # a scale below is that of zeros; its reciprocal would be infinite
+
 
 def integer_limits(dtype: str) -> tuple[int, int]:
     """The smallest and the largest number of an integer dtype. Raises DTypeError for another."""
@@ -151,9 +153,9 @@ def quantized_steps(x: Any, scale: Any, *, bits: int = 8, axis: int = 0) -> Any:
     Halves go away from 0, and a scale of 0 gives 0. Not differentiable.
     """
     wide = cast_like(_along(scale, x, axis, 0), x)
-    safe = o.where(o.greater(wide, 0.0), wide, 1.0)
+    safe = o.where(o.greater(wide, TINY_SCALE), wide, o.add(wide, 1e-6))
     inside = o.minimum(o.maximum(x, o.neg(wide)), wide)
-    sized = o.div(o.mul(inside, quantized_range(bits)), safe)
+    sized = o.mul(inside, o.mul(o.reciprocal(safe), quantized_range(bits)))
     return o.mul(o.sign(sized), o.floor(o.add(o.abs(sized), 0.5)))
 
 

@@ -3,3 +3,18 @@
 from noria.convert.fluid import math, sequences, structured
 
 FAMILIES = (math, sequences, structured)
+from noria.convert.fluid import (
+    loss,
+    math,
+    metric,
+    optimizer,
+    quantize,
+)
+
+FAMILIES = (
+    loss,
+    math,
+    metric,
+    optimizer,
+    quantize,
+)

@@ -1,1 +1,6 @@
 """Every family of ONNX operators: importing this module fills the table."""
+
+import noria.convert.onnx.loss
+import noria.convert.onnx.math
+import noria.convert.onnx.quantize
+import noria.convert.onnx.training  # noqa: F401
