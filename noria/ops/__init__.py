@@ -190,6 +190,12 @@ from noria.ops.detection.soft_nms import (
     limited_nms,
     locality_aware_nms,
     matrix_nms,
+from noria.ops.ctc import (
+    ctc_sequence_loss,
+    ctc_sequence_loss_grad,
+)
+from noria.ops.ctc_loss import (
+    ctc_loss,
 )
 from noria.ops.elementwise import (
     abs,
@@ -300,6 +306,18 @@ from noria.ops.pool import (
     max_pool3d_grad,
     max_pool3d_pick,
 )
+from noria.ops.quantize import (
+    abs_max,
+    dequantize,
+    dequantize_rows,
+    dynamic_quantize,
+    fake_quantize,
+    integer_limits,
+    matmul_integer,
+    quantize,
+    quantized_range,
+    quantized_steps,
+)
 from noria.ops.ragged import (
     places_below,
     ragged_range,
@@ -315,17 +333,6 @@ from noria.ops.ragged import (
     sequence_starts,
     sequence_stops,
     sequence_unpad,
-from noria.ops.quantize import (
-    abs_max,
-    dequantize,
-    dequantize_rows,
-    dynamic_quantize,
-    fake_quantize,
-    integer_limits,
-    matmul_integer,
-    quantize,
-    quantized_range,
-    quantized_steps,
 )
 from noria.ops.random import (
     bernoulli,
@@ -537,8 +544,8 @@ __all__ = [
     "div",
     "dot",
     "dropout",
-    "edit_distance",
     "dynamic_quantize",
+    "edit_distance",
     "elu",
     "embedding",
     "embedding_bag",
@@ -666,10 +673,10 @@ __all__ = [
     "psroi_pool",
     "psroi_pool_grad",
     "put_rows",
-    "ragged_range",
     "quantize",
     "quantized_range",
     "quantized_steps",
+    "ragged_range",
     "randint",
     "rank_loss",
     "reciprocal",
