@@ -31,8 +31,8 @@ import noria.ops.metric
 import noria.ops.norm
 import noria.ops.order
 import noria.ops.pool
-import noria.ops.ragged
 import noria.ops.quantize
+import noria.ops.ragged
 import noria.ops.random
 import noria.ops.recurrent
 import noria.ops.reduce

@@ -1,20 +1,10 @@
 """All handlers, by family: importing this module registers them."""
 
-from noria.convert.fluid import math, sequences, structured
-
-FAMILIES = (math, sequences, structured)
-from noria.convert.fluid import (
-    loss,
-    math,
-    metric,
-    optimizer,
-    quantize,
-)
-
-FAMILIES = (
-    loss,
-    math,
-    metric,
-    optimizer,
-    quantize,
-)
+# ruff: noqa: F401
+import noria.convert.fluid.loss
+import noria.convert.fluid.math
+import noria.convert.fluid.metric
+import noria.convert.fluid.optimizer
+import noria.convert.fluid.quantize
+import noria.convert.fluid.sequences
+import noria.convert.fluid.structured

@@ -1,6 +1,7 @@
 """Every family of ONNX operators: importing this module fills the table."""
 
+# ruff: noqa: F401
 import noria.convert.onnx.loss
 import noria.convert.onnx.math
 import noria.convert.onnx.quantize
-import noria.convert.onnx.training  # noqa: F401
+import noria.convert.onnx.training
