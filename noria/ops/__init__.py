@@ -150,8 +150,13 @@ from noria.ops.criterion_pairs import (
     teacher_student_loss,
     triplet_margin_loss,
 )
-from noria.ops.ctc import ctc_sequence_loss, ctc_sequence_loss_grad
-from noria.ops.ctc_loss import ctc_loss
+from noria.ops.ctc import (
+    ctc_sequence_loss,
+    ctc_sequence_loss_grad,
+)
+from noria.ops.ctc_loss import (
+    ctc_loss,
+)
 from noria.ops.detection.boxes import (
     box_clip,
     box_decode,
@@ -190,12 +195,6 @@ from noria.ops.detection.soft_nms import (
     limited_nms,
     locality_aware_nms,
     matrix_nms,
-from noria.ops.ctc import (
-    ctc_sequence_loss,
-    ctc_sequence_loss_grad,
-)
-from noria.ops.ctc_loss import (
-    ctc_loss,
 )
 from noria.ops.elementwise import (
     abs,
@@ -623,8 +622,8 @@ __all__ = [
     "map_",
     "margin_ranking_loss",
     "matmul",
-    "matrix_nms",
     "matmul_integer",
+    "matrix_nms",
     "max_pool1d",
     "max_pool1d_grad",
     "max_pool1d_pick",
