@@ -80,8 +80,13 @@ def fill_part(
 
 
 def _along(space: Space) -> int | None:
-    """The loop along which the source is contiguous, if tiles are to be used."""
-    if space.strides[-1][0] in (0, 1) or space.sizes[-1] < SHORT:
+    """The loop along which the source is contiguous, if tiles are to be used.
+
+    A tile is written along the last loop; that is not where the target is contiguous if a very
+    short loop gave it its place.
+    """
+    source, target = space.strides[-1]
+    if source in (0, 1) or target != 1 or space.sizes[-1] < SHORT:
         return None
     for d, (n, steps) in enumerate(zip(space.sizes[:-1], space.strides[:-1], strict=True)):
         if steps[0] == 1 and n >= SHORT:

@@ -53,6 +53,13 @@ def test_random_views(seed):
     check(np.broadcast_to(view, (3, *view.shape)))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_very_short_last_axis_that_gave_its_place_innermost(dtype):
+    x = garbage((2, 10, 12, 16), dtype)
+    check(x.transpose(3, 1, 2, 0))
+    check(x.transpose(3, 2, 1, 0))
+
+
 def test_scalars_and_nothing():
     check(garbage((), "float64"))
     emit = copy_part((3, 0), Part((0, 1)), Part((0, 1)), 4, 1)
