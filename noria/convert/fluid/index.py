@@ -13,7 +13,7 @@ from noria.core.dims import Dim, product
 from noria.core.dtypes import is_float
 from noria.core.errors import ArgumentError
 from noria.ir.opdef import vocabulary as o
-from noria.ops import join, loops
+from noria.ops import join
 from noria.ops.numeric import spec_of
 
 # ---- taking ------------------------------------------------------------------------------------
@@ -59,20 +59,6 @@ def multiplex(op: Op) -> dict[str, Any]:
     return {"Out": o.gather_nd(join.stack(*xs, axis=0), both)}
 
 
-@fluid_op("gather_tree")
-def gather_tree(op: Op) -> dict[str, Any]:
-    """Full beams from the ids and parents of each step: [T, B, beams]."""
-    ids, parents = op.input("Ids"), op.input("Parents")
-    _, batch, beams = ids.shape
-    start = o.broadcast_to(o.arange(stop=beams), shape=(batch, beams))
-
-    def step(at: Any, now: Any) -> tuple[Any, Any]:
-        found, before = (o.take_along_axis(v, at, axis=1) for v in now)
-        return o.cast(before, dtype="int64"), found
-
-    return {"Out": loops.scan(step, start, (ids, parents), reverse=True)[1]}
-
-
 @fluid_op("lookup_table", "lookup_table_v2", "lookup_sparse_table", "embedding")
 def lookup_table(op: Op) -> dict[str, Any]:
     """Rows of W; lookup_table takes ids [..., 1], lookup_table_v2 ids of any shape.
@@ -100,22 +86,6 @@ def _rows(op: Op, out: Any) -> Any:
     """The rows with those of the ids, if they are ragged."""
     splits = op.lod("Ids")
     return Lod(out, splits) if splits else out
-
-
-@fluid_op("lookup_table_dequant")
-def lookup_table_dequant(op: Op) -> dict[str, Any]:
-    """Rows [min, max, packed ...]: each float32 of `packed` is four bytes, 0 min and 255 max."""
-    ids, table = op.input("Ids"), op.const(op.input("W"), "a table of bytes")
-    if ids.shape[-1] == 1:
-        ids = o.squeeze(ids, axis=(len(ids.shape) - 1,))
-    table = np.asarray(table, np.float32)
-    low, high = table[:, :1], table[:, 1:2]
-    levels = np.ascontiguousarray(table[:, 2:]).view(np.uint8).astype(np.float32)
-    full = low + levels * ((high - low) / np.float32(256))
-    padding = int(op.attr("padding_idx", -1))
-    if padding >= 0:
-        full[padding] = 0
-    return {"Out": o.embedding(full, ids)}
 
 
 # ---- putting -----------------------------------------------------------------------------------

@@ -197,19 +197,6 @@ def clip(op: Op) -> dict[str, Any]:
     return {"Out": out if high is None else o.minimum(out, high)}
 
 
-@fluid_op("clip_by_norm", "dgc_clip_by_norm")
-def clip_by_norm(op: Op) -> dict[str, Any]:
-    x, most = op.input("X"), float(op.need_attr("max_norm"))
-    size = o.sqrt(o.reduce_sum(o.square(x)))
-    clipped = o.mul(x, o.div(most, o.maximum(size, most)))
-    if op.type == "dgc_clip_by_norm":  # not before the step where compression begins
-        begun = o.greater_equal(
-            o.reshape(op.input("current_step"), shape=()), float(op.attr("rampup_begin_step", -1.0))
-        )
-        clipped = o.where(begun, clipped, x) if op.attr("rampup_begin_step", -1.0) >= 0 else x
-    return {"Out": clipped}
-
-
 @fluid_op("sum")
 def add_all(op: Op) -> dict[str, Any]:
     total, *others = op.inputs("X")
@@ -275,17 +262,6 @@ def l1_norm(op: Op) -> dict[str, Any]:
 @fluid_op("squared_l2_norm")
 def squared_l2_norm(op: Op) -> dict[str, Any]:
     return {"Out": one(o.reduce_sum(o.square(op.input("X"))))}
-
-
-@fluid_op("squared_l2_distance")
-def squared_l2_distance(op: Op) -> dict[str, Any]:
-    """Rows of X and of Y, or the one row of Y: [N, ...] -> [N, 1]."""
-    x, y = (o.reshape(v, shape=(v.shape[0], -1)) for v in (op.input("X"), op.input("Y")))
-    apart = o.sub(x, y)
-    return {
-        "sub_result": apart,
-        "Out": o.reduce_sum(o.square(apart), axis=1, keepdims=True),
-    }
 
 
 @fluid_op("cos_sim")

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from noria.convert.fluid.handlers import Op, dtype_of, fluid_op
-from noria.convert.fluid.math import one
 from noria.convert.fluid.shape import at_least_1d
 from noria.ir.opdef import vocabulary as o
 from noria.ops.numeric import cast_like
@@ -35,11 +34,6 @@ def reduce(op: Op) -> dict[str, Any]:
     asked = op.attr("out_dtype", -1)
     out = cast_like(out, x) if asked is None or asked < 0 else o.cast(out, dtype=dtype_of(asked))
     return {"Out": at_least_1d(out)}
-
-
-@fluid_op("mean")
-def mean(op: Op) -> dict[str, Any]:
-    return {"Out": one(o.reduce_mean(op.input("X")))}
 
 
 @fluid_op("cumsum")
