@@ -54,16 +54,23 @@ SUPPORT = {
 }
 # Functions of a family that other modules of noria share.
 HELPERS = {
-    "check_bag",
+    "both_masks",
     "bounds",
+    "check_bag",
     "emit_cond",
     "erf_of",
+    "merge_heads",
     "next_stream",
     "pool_windows",
+    "position_mask",
     "random_key",
     "reduced",
     "reduced_shape",
+    "share_heads",
     "sliced_size",
+    "softmax_or_zeros",
+    "spelled_attention",
+    "split_heads",
 }
 
 NAMES = [

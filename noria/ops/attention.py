@@ -24,7 +24,13 @@ from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Operator, Shape, Spec
-from noria.ops.common import need_float, need_rank, require_equal, require_same_shape
+from noria.ops.attention_forms import (
+    both_masks,
+    position_mask,
+    share_heads,
+    spelled_attention,
+)
+from noria.ops.common import need_float, need_rank, require_equal, require_same_shape, shaped
 from noria.ops.numeric import cast_like, single, wide_dtype, widen
 from noria.ops.rules import by_decomposition
 
@@ -383,14 +389,35 @@ def _(gs, op, vjp):
 
 
 def scaled_dot_product_attention(
-    q: Any, k: Any, v: Any, mask: Any = None, *, causal: bool = False, scale: float | None = None
+    q: Any,
+    k: Any,
+    v: Any,
+    mask: Any = None,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    window: tuple[int | None, int | None] | None = None,
+    softcap: float | None = None,
 ) -> Any:
     """softmax(scale * q @ k.T + mask) @ v.  (Vaswani et al., 2017)
 
     q: [N, heads, Tq, d]; k: [N, heads, Tk, d]; v: [N, heads, Tk, e]; out: [N, heads, Tq, e].
     mask: broadcasts to [N, heads, Tq, Tk]; bool: where a query may look; float: added.
     causal: a query looks at no key behind its own position. scale: None for 1 / sqrt(d).
+    enable_gqa: k and v have fewer heads, each for a group of neighbouring heads of q.
+    window: how many keys before and behind its own position a query looks at, None for all.
+    softcap: scores become softcap * tanh(scores / softcap) before the mask is added.
     A query that may look at no key gives zeros.
     Raises ShapeError, DTypeError.
     """
+    q, k, v = map(shaped, (q, k, v))
+    if enable_gqa:
+        k, v = share_heads(k, q.shape[1]), share_heads(v, q.shape[1])
+    if window is not None or (softcap and causal):
+        left, right = window or (None, None)
+        places = position_mask(q.shape[2], k.shape[2], causal=causal, left=left, right=right)
+        mask, causal = both_masks(mask, places), False
+    if softcap:
+        return spelled_attention(q, k, v, mask, scale=scale, softcap=softcap)[0]
     return o.attention(q, k, v, mask, causal=causal, scale=scale)[0]

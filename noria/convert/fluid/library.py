@@ -16,3 +16,9 @@ import noria.convert.fluid.reduce
 import noria.convert.fluid.sequences
 import noria.convert.fluid.shape
 import noria.convert.fluid.structured
+from noria.convert.fluid import math, sequences, structured
+
+FAMILIES = (math, sequences, structured)
+from noria.convert.fluid import fused, math, recurrent
+
+FAMILIES = (fused, math, recurrent)

@@ -5,3 +5,7 @@ import noria.convert.onnx.loss
 import noria.convert.onnx.math
 import noria.convert.onnx.quantize
 import noria.convert.onnx.training
+import noria.convert.onnx.attention
+import noria.convert.onnx.math
+import noria.convert.onnx.recurrent
+import noria.convert.onnx.signal  # noqa: F401
