@@ -1,11 +1,10 @@
 """Every family of ONNX operators: importing this module fills the table."""
 
 # ruff: noqa: F401
+import noria.convert.onnx.attention
 import noria.convert.onnx.loss
 import noria.convert.onnx.math
 import noria.convert.onnx.quantize
-import noria.convert.onnx.training
-import noria.convert.onnx.attention
-import noria.convert.onnx.math
 import noria.convert.onnx.recurrent
 import noria.convert.onnx.signal  # noqa: F401
+import noria.convert.onnx.training
