@@ -16,9 +16,6 @@ import noria.convert.fluid.reduce
 import noria.convert.fluid.sequences
 import noria.convert.fluid.shape
 import noria.convert.fluid.structured
-from noria.convert.fluid import math, sequences, structured
+from noria.convert.fluid import fused, math, recurrent, sequences, structured
 
-FAMILIES = (math, sequences, structured)
-from noria.convert.fluid import fused, math, recurrent
-
-FAMILIES = (fused, math, recurrent)
+FAMILIES = (fused, math, recurrent, sequences, structured)

@@ -6,5 +6,5 @@ import noria.convert.onnx.loss
 import noria.convert.onnx.math
 import noria.convert.onnx.quantize
 import noria.convert.onnx.recurrent
-import noria.convert.onnx.signal  # noqa: F401
+import noria.convert.onnx.signal
 import noria.convert.onnx.training
