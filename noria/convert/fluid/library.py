@@ -6,6 +6,7 @@ import noria.convert.fluid.conv
 import noria.convert.fluid.create
 import noria.convert.fluid.index
 import noria.convert.fluid.linalg
+import noria.convert.fluid.fused
 import noria.convert.fluid.loss
 import noria.convert.fluid.math
 import noria.convert.fluid.metric
@@ -13,9 +14,7 @@ import noria.convert.fluid.norm
 import noria.convert.fluid.optimizer
 import noria.convert.fluid.quantize
 import noria.convert.fluid.reduce
+import noria.convert.fluid.recurrent
 import noria.convert.fluid.sequences
 import noria.convert.fluid.shape
 import noria.convert.fluid.structured
-from noria.convert.fluid import fused, math, recurrent, sequences, structured
-
-FAMILIES = (fused, math, recurrent, sequences, structured)
