@@ -3,13 +3,33 @@
 from noria.convert.caffe2 import (
     activation,
     conv,
+    encode,
     fills,
     linear,
+    loss,
     math,
     norm,
+    optimizer,
     reduce,
+    segments,
+    sequences,
     shape,
     vision,
 )
 
-FAMILIES = (activation, conv, fills, linear, math, norm, reduce, shape, vision)
+FAMILIES = (
+    activation,
+    conv,
+    encode,
+    fills,
+    linear,
+    loss,
+    math,
+    norm,
+    optimizer,
+    reduce,
+    segments,
+    sequences,
+    shape,
+    vision,
+)

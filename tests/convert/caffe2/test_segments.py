@@ -1,0 +1,52 @@
+"""Segments in Caffe2."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+X = np.arange(10, dtype=np.float32).reshape(5, 2)
+LENGTHS = np.array([2, 0, 3], np.int32)
+ROWS = [X[:2], X[:0], X[2:]]
+
+
+@pytest.mark.parametrize(("kind", "fn"), [("Sum", np.sum), ("Mean", np.mean), ("Max", np.max)])
+def test_rows_told_by_lengths_are_put_together(run: Any, kind: str, fn: Any) -> None:
+    want = [fn(r, axis=0) if len(r) else np.zeros(2) for r in ROWS]
+    assert np.allclose(run(f"Lengths{kind}", X, LENGTHS), want)
+
+
+def test_rows_are_looked_up_and_weighted(run: Any) -> None:
+    ids, weights = np.array([4, 0, 0, 1, 2]), np.array([1, 2, 3, 4, 5], np.float32)
+    rows = X[ids] * weights[:, None]
+    out = run("SparseLengthsWeightedSum", X, weights, ids, LENGTHS)
+    assert np.allclose(out, [rows[:2].sum(0), [0, 0], rows[2:].sum(0)])
+
+
+def test_segments_told_by_ids_may_have_gaps(run: Any) -> None:
+    ids = np.array([0, 0, 3, 3, 3], np.int32)
+    out = run("SortedSegmentRangeLogSumExp", X, ids)
+    assert np.allclose(out[0], np.log(np.exp(X[:2]).sum(0))) and out.shape == (4, 2)
+    assert out[1:3].max() == 0
+    turned = run("UnsortedSegmentMean", X[::-1].copy(), ids[::-1].copy(), num_segments=6)
+    assert turned.shape == (6, 2) and np.allclose(turned[3], X[2:].mean(0))
+
+
+def test_gradients_go_back_to_every_step(run: Any) -> None:
+    g = np.array([[2.0, 4.0], [1.0, 1.0], [3.0, 6.0]], np.float32)
+    out = run("LengthsMeanGradient", g, LENGTHS)
+    assert np.allclose(out, [[1, 2]] * 2 + [[1, 2]] * 3)
+    ids = np.array([2, 0, 2], np.int32)
+    out = run("UnsortedSegmentMeanGradient", g, ids)
+    assert np.allclose(out, [[1.5, 3], [2, 4], [1.5, 3]])
+
+
+def test_rows_of_8_bits_keep_their_ends(run: Any) -> None:
+    x = np.array([[-1.0, 0.2, 3.0], [5.0, 5.0, 5.0]], np.float32)
+    levels, scale = run("FloatToRowwiseQuantized8Bits", x, outputs=2)
+    assert levels.dtype == np.uint8 and levels[0, 0] == 0 and levels[0, 2] == 255
+    back = run("Rowwise8BitQuantizedToFloat", levels, scale)
+    assert np.allclose(back, x, atol=4 / 255)
+    ids, lengths = np.array([1, 0], np.int64), np.array([2], np.int32)
+    out = run("SparseLengthsSum8BitsRowwise", levels, ids, lengths, scale)
+    assert np.allclose(out, back.sum(0, keepdims=True))
