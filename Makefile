@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench docs protos clean
+.PHONY: demo test check bench docs conformance protos clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -24,8 +24,14 @@ check: $(STAMP)  ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-docs: $(STAMP)  ## generate docs/coverage.md
+docs: $(STAMP)  ## generate docs/coverage.md and a page for each operator
 	$(BIN)/python -m noria.testing.table docs/coverage.md
+	$(BIN)/python -m noria.testing.pages docs/ops
+
+NORIA_VECTORS ?= ../shared/vectors
+conformance: $(STAMP)  ## judge by suites and models that others made
+	$(BIN)/python -m noria.testing.conformance --vectors $(NORIA_VECTORS) --tests tests \
+		--json conformance.json --page docs/conformance.md
 
 protos: $(STAMP)  ## compile the schemas of other frameworks' files
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. noria/convert/protos/*.proto
