@@ -37,6 +37,7 @@ EXTRAS = {
     "sklearn",
     "google",
     "onnx",
+    "pytest",
 }  # optional dependencies: imported where they are used
 
 FILES = sorted(

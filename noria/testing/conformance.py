@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from noria.convert.fluid.unsupported import UNSUPPORTED
 from noria.core.files import atomic_write
 from noria.testing import onnx_suite, vectors
 from noria.testing.disputed import DISPUTED
@@ -197,8 +198,6 @@ def page(results: Mapping[str, SuiteResult], seconds: Mapping[str, float]) -> st
 
 def _unsupported() -> list[str]:
     """Operators of Fluid that are left out, by reason."""
-    from noria.convert.fluid.unsupported import UNSUPPORTED
-
     out = ["## Operators of Fluid that are not supported", ""]
     for reason in sorted(set(UNSUPPORTED.values())):
         names = sorted(n for n, r in UNSUPPORTED.items() if r == reason)
