@@ -12,11 +12,6 @@ import noria.ops.conv
 import noria.ops.create
 import noria.ops.crf
 import noria.ops.ctc
-import noria.ops.detection.nms
-import noria.ops.detection.priors
-import noria.ops.detection.roi
-import noria.ops.detection.roi_bins
-import noria.ops.detection.soft_nms
 import noria.ops.elementwise
 import noria.ops.embedding
 import noria.ops.fused
@@ -34,10 +29,12 @@ import noria.ops.pool
 import noria.ops.quantize
 import noria.ops.ragged
 import noria.ops.random
+import noria.ops.ranking
 import noria.ops.recurrent
 import noria.ops.reduce
 import noria.ops.reset_gru
 import noria.ops.resizing
+import noria.ops.sampled
 import noria.ops.scatter
 import noria.ops.sequence
 import noria.ops.shape
@@ -58,11 +55,6 @@ FAMILIES = (
     "create",
     "crf",
     "ctc",
-    "detection.nms",
-    "detection.priors",
-    "detection.roi",
-    "detection.roi_bins",
-    "detection.soft_nms",
     "elementwise",
     "embedding",
     "fused",
@@ -80,10 +72,12 @@ FAMILIES = (
     "ragged",
     "quantize",
     "random",
+    "ranking",
     "recurrent",
     "reduce",
     "reset_gru",
     "resizing",
+    "sampled",
     "scatter",
     "sequence",
     "shape",
