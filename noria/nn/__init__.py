@@ -28,8 +28,10 @@ from noria.nn.layers import (
 from noria.nn.module import Module, ModuleList, Parameter, Sequential
 from noria.nn.ragged import Ragged
 from noria.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from noria.nn.structured import CRF, HSigmoidLoss
 
 __all__ = [
+    "CRF",
     "GELU",
     "GRU",
     "LSTM",
@@ -48,6 +50,7 @@ __all__ = [
     "Flatten",
     "GRUCell",
     "GroupNorm",
+    "HSigmoidLoss",
     "Identity",
     "LSTMCell",
     "LayerNorm",

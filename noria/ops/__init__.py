@@ -48,6 +48,7 @@ from noria.ops.adaptive_pool import (
 )
 from noria.ops.alignment import (
     chunk_counts,
+    ctc_beam_decode,
     ctc_collapse,
     ctc_greedy_decode,
     edit_distance,
@@ -569,6 +570,7 @@ __all__ = [
     "crf_sequence_loss",
     "crf_sequence_loss_grad",
     "cross_entropy",
+    "ctc_beam_decode",
     "ctc_collapse",
     "ctc_greedy_decode",
     "ctc_loss",

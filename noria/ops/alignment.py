@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from noria.core.dims import known_ge
 from noria.core.errors import ArgumentError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
-from noria.ops.common import need_integer, need_rank, require_equal
-from noria.ops.numeric import spec_of
-from noria.ops.packed import checked_splits, need_numpy, row_count, rows_of
+from noria.ops.common import need_float, need_integer, need_rank, require_equal
+from noria.ops.numeric import in_float32, spec_of
+from noria.ops.packed import checked_splits, data_size, need_numpy, row_count, rows_of
 from noria.ops.ragged import sequence_filter
 
 # ---- edit distance -----------------------------------------------------------------------------
@@ -179,3 +181,81 @@ def ctc_greedy_decode(logits: Any, row_splits: Any, *, size: str, blank: int = 0
     logits: [T, C], packed rows; size, blank: as of `ctc_collapse`
     """
     return ctc_collapse(o.argmax(logits, axis=1), row_splits, size=size, blank=blank)
+
+
+@op(outputs=("labels", "row_splits", "scores"))
+def ctc_beam_decode(logits, row_splits, *, beam_size, size, blank=0):
+    """(labels, row_splits, scores): the most likely labels of each row.  (Hannun et al., 2014)
+
+    logits: [T, C], packed rows of unnormalised scores; labels: int64 [size]; row_splits: [N + 1];
+    scores: [N], log of the probability of the labels, summed over the alignments that were kept.
+    beam_size: how many prefixes are kept at each step; size: the name of a new symbol. With as many
+    prefixes as there can be it is exact. XLA cannot compile it.
+    """
+    need_float(logits)
+    need_rank(logits, 2, what="logits")
+    if not isinstance(beam_size, int) or beam_size < 1:
+        raise ArgumentError("beam_size is a positive number", got=repr(beam_size))
+    classes = logits.shape[1]
+    if not isinstance(blank, int) or blank < 0 or known_ge(blank, classes):
+        raise ArgumentError("blank is a class", expected=f"0 to {classes} - 1", got=repr(blank))
+    count = row_count(row_splits)
+    ids, splits = Spec((data_size(size),), "int64"), Spec((count + 1,), "int64")
+    return ids, splits, Spec((count,), logits.dtype)
+
+
+@ctc_beam_decode.compute
+@in_float32
+def _(xp, logits, row_splits, beam_size, size, blank):
+    need_numpy(xp, "ctc_beam_decode")
+    splits = checked_splits(np, row_splits, len(logits))
+    top = logits.max(axis=1, keepdims=True, initial=-np.inf)
+    scores = logits - top
+    scores = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    found = [_best_prefix(scores[a:b], beam_size, blank) for a, b in pairwise(splits.tolist())]
+    labels = np.array([k for prefix, _ in found for k in prefix], np.int64)
+    lengths = np.cumsum([0, *(len(prefix) for prefix, _ in found)]).astype(np.int64)
+    return labels, lengths, np.array([score for _, score in found], logits.dtype)
+
+
+def _best_prefix(scores: Any, beam_size: int, blank: int) -> tuple[tuple[int, ...], float]:
+    """The most likely labels of one row of log probabilities [T, C], and log of how likely.
+
+    A prefix has two probabilities: that of alignments that end in a blank, and of the others.
+    """
+    prefixes: list[tuple[int, ...]] = [()]
+    ends_blank, ends_label = np.zeros(1), np.full(1, -np.inf)
+    for row in scores.astype(np.float64):
+        total = np.logaddexp(ends_blank, ends_label)
+        last = np.array([p[-1] if p else blank for p in prefixes])
+        started = last != blank
+        longer = total[:, None] + row
+        longer[:, blank] = -np.inf
+        # the same label again makes a longer prefix only after a blank
+        rows = np.flatnonzero(started)
+        longer[rows, last[rows]] = ends_blank[rows] + row[last[rows]]
+        same = np.where(started, ends_label + row[last], -np.inf)
+        place = {p: i for i, p in enumerate(prefixes)}
+        for i, prefix in enumerate(prefixes):
+            parent = place.get(prefix[:-1]) if prefix else None
+            if parent is not None:  # an alignment of the shorter prefix becomes one of this
+                same[i] = np.logaddexp(same[i], longer[parent, prefix[-1]])
+                longer[parent, prefix[-1]] = -np.inf
+        stays = np.stack([total + row[blank], same])
+        every = np.concatenate([np.logaddexp(*stays), longer.ravel()])
+        kept = np.argsort(-every, kind="stable")[:beam_size]
+        kept = kept[every[kept] > -np.inf]
+        old, count = kept < len(prefixes), len(prefixes)
+        parents, labels = np.divmod(np.maximum(kept - count, 0), len(row))
+        source = np.where(old, np.minimum(kept, count - 1), parents)
+        prefixes = [
+            prefixes[s] if o_ else (*prefixes[s], int(k))
+            for s, o_, k in zip(source, old, labels, strict=True)
+        ]
+        ends_blank = np.where(old, stays[0, source], -np.inf)
+        ends_label = np.where(old, stays[1, source], every[kept])
+    total = np.logaddexp(ends_blank, ends_label)
+    if not len(total):
+        return (), -np.inf
+    best = int(np.argmax(total))
+    return prefixes[best], float(total[best])

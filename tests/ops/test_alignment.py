@@ -5,7 +5,7 @@ import pytest
 
 from noria.core.errors import EngineError, NoriaError
 from noria.ops import alignment
-from noria.testing.case import Case, ints
+from noria.testing.case import Case, arr, ints
 from noria.testing.check import check_case
 
 OURS, THEIRS = np.array([0, 4, 4, 5, 8]), np.array([0, 3, 5, 5, 11])
@@ -73,7 +73,40 @@ def chunk_case(scheme, high, types, excluded=(), seed=0):
     )
 
 
+def most_likely(blank):
+    """Every alignment, written out."""
+
+    def apply(logits, splits):
+        labels, lengths, scores = [], [0], []
+        for a, b in itertools.pairwise(splits):
+            p = np.exp(logits[a:b]) / np.exp(logits[a:b]).sum(1, keepdims=True)
+            chance = {}
+            for path in itertools.product(range(logits.shape[1]), repeat=b - a):
+                said = tuple(k for k, _ in itertools.groupby(path) if k != blank)
+                chance[said] = chance.get(said, 0) + np.prod([p[t, k] for t, k in enumerate(path)])
+            best = max(chance, key=chance.get)
+            labels += best
+            lengths.append(len(labels))
+            scores.append(np.log(chance[best]))
+        return np.array(labels, int), np.array(lengths), np.array(scores)
+
+    return apply
+
+
+def beam_case(blank, seed):
+    return Case(
+        "ctc_beam_decode",
+        [arr(9, 3, low=-1, high=1), np.array([0, 5, 5, 6, 9])],
+        {"beam_size": 100, "size": "n", "blank": blank},
+        expect=most_likely(blank),
+        jax=False,
+        seed=seed,
+        id=f"{blank}-{seed}",
+    )
+
+
 CASES = [
+    *(beam_case(blank, seed) for blank in (0, 2) for seed in range(3)),
     Case(
         "edit_distance",
         [ints(8, high=3), OURS, ints(11, high=3), THEIRS],
@@ -117,6 +150,13 @@ def test_the_most_likely_classes_are_read():
     assert labels.tolist() == [1, 1, 2, 2, 3] and splits.tolist() == [0, 3, 3, 4, 5]
 
 
+def test_few_prefixes_find_what_is_clear():
+    logits = 9 * np.eye(4, dtype=np.float32)[LABELS]
+    labels, splits, scores = alignment.ctc_beam_decode(logits, SPLITS, beam_size=1, size="n")
+    assert labels.tolist() == [1, 1, 2, 2, 3] and splits.tolist() == [0, 3, 3, 4, 5]
+    assert (scores > -0.1).all()
+
+
 def counts(x, y, **attrs):
     return alignment.chunk_counts(np.array(x), np.array(y), np.array([0, len(x)]), **attrs)
 
@@ -135,6 +175,10 @@ WRONG = {
     "an unknown scheme": lambda: counts([0], [0], types=2, scheme="BIO"),
     "no types": lambda: counts([0], [0], types=0),
     "an empty reference to divide by": lambda: distance([1], [], normalized=True),
+    "no beams": lambda: alignment.ctc_beam_decode(np.ones((9, 3)), SPLITS, beam_size=0, size="n"),
+    "a blank beyond the classes": lambda: alignment.ctc_beam_decode(
+        np.ones((9, 3)), SPLITS, beam_size=2, size="n", blank=3
+    ),
     "floats": lambda: alignment.edit_distance(np.ones(9), SPLITS, LABELS, SPLITS),
     "other rows": lambda: alignment.edit_distance(LABELS, SPLITS, LABELS, SPLITS[[0, -1]]),
 }
@@ -157,4 +201,4 @@ def test_xla_cannot_compile_a_distance():
 
 
 def test_every_op_has_a_case():
-    assert {c.op for c in CASES} == {"edit_distance", "chunk_counts"}
+    assert {c.op for c in CASES} == {"edit_distance", "chunk_counts", "ctc_beam_decode"}
