@@ -12,8 +12,14 @@ import noria.ops.conv
 import noria.ops.create
 import noria.ops.crf
 import noria.ops.ctc
+import noria.ops.detection.nms
+import noria.ops.detection.priors
+import noria.ops.detection.roi
+import noria.ops.detection.roi_bins
+import noria.ops.detection.soft_nms
 import noria.ops.elementwise
 import noria.ops.embedding
+import noria.ops.fourier
 import noria.ops.fused
 import noria.ops.fused_bag
 import noria.ops.fused_norm
@@ -55,8 +61,14 @@ FAMILIES = (
     "create",
     "crf",
     "ctc",
+    "detection.nms",
+    "detection.priors",
+    "detection.roi",
+    "detection.roi_bins",
+    "detection.soft_nms",
     "elementwise",
     "embedding",
+    "fourier",
     "fused",
     "fused_bag",
     "fused_norm",
@@ -69,8 +81,8 @@ FAMILIES = (
     "norm",
     "order",
     "pool",
-    "ragged",
     "quantize",
+    "ragged",
     "random",
     "ranking",
     "recurrent",

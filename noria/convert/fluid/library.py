@@ -13,9 +13,9 @@ import noria.convert.fluid.metric
 import noria.convert.fluid.norm
 import noria.convert.fluid.optimizer
 import noria.convert.fluid.quantize
+import noria.convert.fluid.ranking
 import noria.convert.fluid.recurrent
 import noria.convert.fluid.reduce
-import noria.convert.fluid.ranking
 import noria.convert.fluid.sampling
 import noria.convert.fluid.sequences
 import noria.convert.fluid.shape
