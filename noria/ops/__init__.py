@@ -269,6 +269,10 @@ from noria.ops.linalg import (
     matmul,
     outer,
 )
+from noria.ops.lookup import (
+    lookup,
+    ngram_counts,
+)
 from noria.ops.loops import (
     map_,
     scan,
@@ -462,6 +466,9 @@ from noria.ops.slicing import (
     slice,
     unpad,
     unslice,
+)
+from noria.ops.trees import (
+    tree_ensemble,
 )
 from noria.ops.update import (
     adagrad_update,
@@ -668,6 +675,7 @@ __all__ = [
     "logical_or",
     "logical_xor",
     "logsumexp",
+    "lookup",
     "lstm",
     "lstm_form",
     "lstm_grad",
@@ -701,6 +709,7 @@ __all__ = [
     "nce_loss",
     "neg",
     "next_key",
+    "ngram_counts",
     "nll_loss",
     "nms",
     "non_max_suppression",
@@ -846,6 +855,7 @@ __all__ = [
     "tree_children",
     "tree_sample",
     "tree_scores",
+    "tree_ensemble",
     "triplet_margin_loss",
     "truncated_normal",
     "uniform",

@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from noria import Predictor
+from noria.convert.onnx import load
+
 onnx = pytest.importorskip("onnx")
 
 
@@ -101,5 +104,44 @@ def same_in_onnx(through_onnx: Any) -> Callable[..., dict[str, np.ndarray]]:
             assert (got[name].dtype, got[name].shape) == (array.dtype, array.shape)
             np.testing.assert_allclose(got[name], array, rtol=tol, atol=tol)
         return got
+
+    return check
+
+
+def _ml_model(name: str, x: np.ndarray, attrs: dict[str, Any], kinds: tuple[int, ...]) -> bytes:
+    """A model of one operator of ai.onnx.ml. kinds: the element types of the outputs."""
+    helper, outputs = onnx.helper, [f"y{i}" for i in range(len(kinds))]
+    node = helper.make_node(name, ["x"], outputs, domain="ai.onnx.ml", **attrs)
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [node],
+        "model",
+        [info("x", helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)],
+        [info(n, kind, None) for n, kind in zip(outputs, kinds, strict=True)],
+    )
+    opsets = [helper.make_opsetid("ai.onnx.ml", 3), helper.make_opsetid("", 15)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
+@pytest.fixture
+def converted() -> Callable[..., list[Any]]:
+    """converted(name, x, attrs, kinds): the outputs of an operator of ai.onnx.ml."""
+
+    def run(name: str, x: np.ndarray, attrs: dict[str, Any], kinds: tuple[int, ...]) -> list[Any]:
+        program, state = load(_ml_model(name, x, attrs, kinds))
+        got = Predictor(program, state)(x=x)
+        return list(got.values()) if isinstance(got, dict) else [got]
+
+    return run
+
+
+@pytest.fixture
+def same_as_onnxruntime(in_onnxruntime: Any, converted: Any) -> Callable[..., None]:
+    """same_as_onnxruntime(name, x, kinds, **attrs): an operator of ai.onnx.ml gives the same."""
+
+    def check(name: str, x: np.ndarray, kinds: tuple[int, ...] = (1,), **attrs: Any) -> None:
+        want = in_onnxruntime(_ml_model(name, x, attrs, kinds), {"x": x}).values()
+        for a, b in zip(converted(name, x, attrs, kinds), want, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4)
 
     return check
