@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from noria.convert.fluid.handlers import Lod, Op, fluid_op
 from noria.convert.fluid.sequences import flat
+from noria.core.dims import Size
 from noria.ir.opdef import vocabulary as o
 from noria.ops import ranking
 from noria.ops.order import sort
@@ -73,3 +75,54 @@ def merge_ids(op: Op) -> dict[str, Any]:
 
 def _first(flags: Any) -> Any:
     return o.argmax(o.cast(flags, dtype="int32"), axis=1)
+
+
+# ---- rows of a table ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class SelectedRows:
+    """Some rows of a table: values [n, ...] of rows ids [n] of `height`; an id may come again."""
+
+    ids: Any
+    values: Any
+    height: Size
+
+
+def _rows(op: Op, slot: str) -> SelectedRows:
+    """Rows of a table; of a dense one, all."""
+    held = op.held(slot)[0]
+    if isinstance(held, SelectedRows):
+        return held
+    x = op.input(slot)
+    return SelectedRows(o.arange(stop=x.shape[0]), x, x.shape[0])
+
+
+def _those(op: Op, ids: Any, values: Any, low: int, high: Size) -> SelectedRows:
+    """The rows low to high - 1, as a table of their own."""
+    inside = o.logical_and(o.greater_equal(ids, low), o.less(ids, o.dim_value(dim=high)))
+    place = flat(o.nonzero(inside, size=op.symbol("rows")))
+    return SelectedRows(o.sub(o.gather(ids, place), low), o.gather(values, place), high - low)
+
+
+@fluid_op("merge_selected_rows")
+def merge_selected_rows(op: Op) -> dict[str, Any]:
+    """Values of one row are added; ids rise."""
+    x = _rows(op, "X")
+    ids, values = o.merge_rows(x.ids, x.values, shape=(x.height, *x.values.shape[1:]))
+    return {"Out": _those(op, ids, values, 0, x.height)}
+
+
+@fluid_op("split_selected_rows")
+def split_selected_rows(op: Op) -> dict[str, Any]:
+    """Tables of `height_sections` rows each, one behind the other."""
+    x, start, out = _rows(op, "X"), 0, []
+    for height in op.attr("height_sections"):
+        out.append(_those(op, x.ids, x.values, start, start + height))
+        start += height
+    return {"Out": out}
+
+
+@fluid_op("get_tensor_from_selected_rows")
+def get_tensor_from_selected_rows(op: Op) -> dict[str, Any]:
+    return {"Out": Lod(_rows(op, "X").values)}

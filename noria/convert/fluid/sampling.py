@@ -8,6 +8,7 @@ import numpy as np
 
 from noria.convert.fluid.handlers import Lod, Op, fluid_op
 from noria.convert.fluid.sequences import flat
+from noria.core.dtypes import as_dtype
 from noria.core.errors import ArgumentError
 from noria.ir.opdef import vocabulary as o
 from noria.ops import ranking, sampled
@@ -127,9 +128,10 @@ def _distinct_samples(op: Op, labels: Any, classes: int) -> tuple[Any, Any]:
     drawn, draws = sampled.distinct_log_uniform(count=count, classes=classes)
     drawn = o.broadcast_to(drawn, shape=(labels.shape[0], count))
     ids = o.concat(labels, drawn, axis=1)
-    once = sampled.log_uniform_probability(ids, classes=classes)
+    dtype = as_dtype(op.input("Logits").dtype)
+    once = sampled.log_uniform_probability(ids, classes=classes, dtype=dtype)
     # among `draws` draws at least once
-    never = o.mul(o.cast(draws, dtype="float32"), o.log1p(o.neg(once)))
+    never = o.mul(o.cast(draws, dtype=dtype), o.log1p(o.neg(once)))
     return ids, o.neg(o.expm1(never))
 
 

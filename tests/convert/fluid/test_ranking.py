@@ -1,6 +1,10 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from noria.convert.fluid.handlers import Op, fluid_op
+from noria.convert.fluid.ranking import SelectedRows
 from noria.core.errors import ArgumentError
 
 
@@ -37,3 +41,29 @@ def test_items_through_the_matrices_of_their_ranks(run_op):
     offset = np.array([[1, 1, 0, 2, 1], [-1, -1, -1, -1, -1]], np.int32)
     given = {"X": x, "RankOffset": offset, "RankParam": param}
     assert run_op("rank_attention", given, {"MaxRank": 2})["Out"].tolist() == [[32], [0]]
+
+
+TABLE = SelectedRows(np.array([4, 0, 4]), np.array([[1.0], [2.0], [3.0]]), 6)
+
+
+def applied(type, attrs=(), names=("out",)):
+    frame = SimpleNamespace(symbol=lambda base: base)
+    op = Op(type, {"X": [("x", TABLE)]}, {"Out": list(names)}, dict(attrs), frame)
+    return fluid_op.find(type)(op)["Out"]
+
+
+def test_rows_of_one_id_are_added():
+    merged = applied("merge_selected_rows")
+    assert merged.ids.tolist() == [0, 4] and merged.values.tolist() == [[2], [4]]
+
+
+def test_a_table_is_split_into_parts():
+    parts = applied("split_selected_rows", {"height_sections": (2, 4)}, ("a", "b"))
+    assert [p.ids.tolist() for p in parts] == [[0], [2, 2]]
+    assert [p.values.tolist() for p in parts] == [[[2]], [[1], [3]]]
+
+
+def test_the_values_of_rows_are_an_array(run_op):
+    assert applied("get_tensor_from_selected_rows").values.tolist() == [[1], [2], [3]]
+    x = np.ones((3, 2), np.float32)
+    assert run_op("get_tensor_from_selected_rows", {"X": x})["Out"].tolist() == x.tolist()
