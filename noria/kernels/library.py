@@ -9,6 +9,7 @@ from noria.kernels.numba import conv as _tiled_conv
 from noria.kernels.numba import conv_weight_grad as _conv_weight_grad
 from noria.kernels.numba import copy as _copy
 from noria.kernels.numba import crf as _crf
+from noria.kernels.numba import crf_loss as _crf_loss
 from noria.kernels.numba import ctc as _ctc
 from noria.kernels.numba import depthwise as _depthwise
 from noria.kernels.numba import elementwise as _elementwise
@@ -42,6 +43,6 @@ _products = (_linear, _gemm, _linalg)
 _convolutions = (_tiled_conv, _conv_weight_grad, _depthwise, _conv)
 _updates = (_sweep,)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
-_sequences = (_crf, _ctc, _recurrent, _recurrent_stack, _sequence)
+_sequences = (_crf, _crf_loss, _ctc, _recurrent, _recurrent_stack, _sequence)
 _winograds = (_winograd, _winograd_grad)
 _transformers = (_attention, _layer_norm, _packed_linear, _row_product, _weight_product)
