@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,36 @@ def parse_message(message: Any, data: bytes, where: str) -> Any:
             where=where,
             got=f"{len(data):,} bytes: {error}",
         ) from None
+    _check_text(message, where)
     return message
+
+
+def _check_text(message: Any, where: str) -> None:
+    """Raises FormatError for a text that is no UTF-8: the runtime hands it out as bytes."""
+    texts, inner = _fields(message.DESCRIPTOR)
+    for name, many in texts:
+        value = getattr(message, name)
+        for text in value if many else (value,):
+            if not isinstance(text, str):
+                raise FormatError(
+                    f"'{name}' of a {message.DESCRIPTOR.name} is no UTF-8",
+                    where=where,
+                    got=repr(bytes(text)[:40]),
+                )
+    for name, many in inner:
+        if many:
+            for part in getattr(message, name):
+                _check_text(part, where)
+        elif message.HasField(name):
+            _check_text(getattr(message, name), where)
+
+
+@cache
+def _fields(descriptor: Any) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
+    """(fields of text, fields of messages), each with whether it is repeated."""
+    texts = [f for f in descriptor.fields if f.type == f.TYPE_STRING]
+    inner = [f for f in descriptor.fields if f.message_type is not None]
+    return [(f.name, f.is_repeated) for f in texts], [(f.name, f.is_repeated) for f in inner]
 
 
 def parse_text(message: Any, text: str, where: str) -> Any:

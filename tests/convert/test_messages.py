@@ -20,6 +20,13 @@ def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:
         parse_message(FileDescriptorProto(), data, "here")
 
 
+def test_a_text_that_is_no_utf8_is_refused_wherever_it_stands() -> None:
+    inner = b"\x0a\x02\xc3\x28"  # the name of a message type
+    for data in (inner, b"\x22" + bytes([len(inner)]) + inner):
+        with pytest.raises(FormatError, match="no UTF-8"):
+            parse_message(FileDescriptorProto(), data, "here")
+
+
 def test_deep_nesting_is_refused() -> None:
     data = b""
     for _ in range(3000):

@@ -1,0 +1,243 @@
+"""Damaged and hostile files, ten thousand of each format: a clear error or a model, nothing else.
+
+Each case is a small sound file with some edits: bytes changed, cut out, repeated, swapped for
+numbers that lie. Whatever comes of it, no other exception than a NoriaError may escape, no case may
+take a second, and memory may not grow.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import resource
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from noria.convert import torch_state
+from noria.convert.caffe2 import reader as caffe2
+from noria.convert.fluid import load as fluid
+from noria.convert.fluid import parameters
+from noria.convert.messages import schema
+from noria.convert.onnx import reader as onnx_reader
+from noria.core.errors import NoriaError
+
+CASES = 10_000
+SECONDS = 1.0
+GROWTH = 300 << 20  # bytes; what all cases of a format together may leave behind
+
+# ---- edits -------------------------------------------------------------------------------------
+
+LIES = [
+    b"\xff\xff\xff\xff\x0f",  # a varint of 2^32 - 1: a length that lies
+    b"\x80\x80\x80\x80\x80\x80\x80\x80\x40",  # 2^62
+    b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",  # -1
+    b"\x00",
+    b"\x7f\xff\xff\xff\xff\xff\xff\xff",
+    b"\xff" * 8,
+]
+PLACE = st.floats(0, 1, exclude_max=True)
+EDIT = st.one_of(
+    st.tuples(st.just("set"), PLACE, st.integers(0, 255)),
+    st.tuples(st.just("flip"), PLACE, st.integers(0, 7)),
+    st.tuples(st.just("cut"), PLACE, st.integers(1, 40)),
+    st.tuples(st.just("stop"), PLACE, st.just(0)),
+    st.tuples(st.just("repeat"), PLACE, st.integers(1, 60)),
+    st.tuples(st.just("lie"), PLACE, st.integers(0, len(LIES) - 1)),
+    st.tuples(st.just("insert"), PLACE, st.binary(min_size=1, max_size=8)),
+)
+
+
+def edited(data: bytes, edits: list[Any]) -> bytes:
+    """The data with edits applied one after the other."""
+    out = bytearray(data)
+    for kind, place, what in edits:
+        at = int(place * len(out))
+        if not out:
+            break
+        if kind == "set":
+            out[at] = what
+        elif kind == "flip":
+            out[at] ^= 1 << what
+        elif kind == "cut":
+            del out[at : at + what]
+        elif kind == "stop":
+            del out[at:]
+        elif kind == "repeat":
+            out[at:at] = out[at : at + what] * 3
+        elif kind == "lie":
+            out[at : at + 1] = LIES[what]
+        else:
+            out[at:at] = what
+    return bytes(out)
+
+
+def survives(read: Callable[[bytes], Any], data: bytes) -> None:
+    """Runs 10,000 edited copies through a reader."""
+    read(data)  # the sound file is read
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    slowest = 0.0
+
+    @settings(
+        max_examples=CASES,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.lists(EDIT, min_size=1, max_size=6))
+    def case(edits: list[Any]) -> None:
+        nonlocal slowest
+        start = time.perf_counter()
+        try:
+            read(edited(data, edits))
+        except NoriaError as error:
+            assert str(error)
+        slowest = max(slowest, time.perf_counter() - start)
+
+    case()
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before
+    assert slowest < SECONDS, f"a case took {slowest:.2f} s"
+    assert grown < GROWTH, f"memory grew by {grown >> 20} MiB"
+
+
+# ---- sound files -------------------------------------------------------------------------------
+
+
+def onnx_model() -> bytes:
+    model = schema("onnx").ModelProto(ir_version=8)
+    model.opset_import.add(version=17)
+    graph = model.graph
+    graph.name = "g"
+    for name in ("x", "y"):
+        info = (graph.input if name == "x" else graph.output).add(name=name)
+        info.type.tensor_type.elem_type = 1
+        info.type.tensor_type.shape.dim.add(dim_param="N")
+        info.type.tensor_type.shape.dim.add(dim_value=2)
+    weight = np.arange(4, dtype=np.float32)
+    graph.initializer.add(name="w", dims=[2, 2], data_type=1, raw_data=weight.tobytes())
+    graph.initializer.add(name="b", dims=[2], data_type=1, float_data=[1.0, 2.0])
+    graph.node.add(op_type="MatMul", input=["x", "w"], output=["h"])
+    graph.node.add(op_type="Add", input=["h", "b"], output=["s"])
+    graph.node.add(op_type="Relu", input=["s"], output=["y"])
+    return model.SerializeToString()
+
+
+def fluid_model() -> bytes:
+    program = schema("fluid").ProgramDesc()
+    block = program.blocks.add(idx=0, parent_idx=-1)
+    for name, shape in (("x", [-1, 2]), ("y", [2]), ("z", [-1, 2])):
+        var = block.vars.add(name=name)
+        var.type.type = 7
+        var.type.lod_tensor.tensor.data_type = 5
+        var.type.lod_tensor.tensor.dims.extend(shape)
+    block.vars[1].persistable = True
+    feed = block.ops.add(type="feed")
+    feed.inputs.add(parameter="X", arguments=["feed"])
+    feed.outputs.add(parameter="Out", arguments=["x"])
+    add = block.ops.add(type="elementwise_add")
+    add.inputs.add(parameter="X", arguments=["x"])
+    add.inputs.add(parameter="Y", arguments=["y"])
+    add.outputs.add(parameter="Out", arguments=["z"])
+    add.attrs.add(name="axis", type=0, i=-1)
+    fetch = block.ops.add(type="fetch")
+    fetch.inputs.add(parameter="X", arguments=["z"])
+    fetch.outputs.add(parameter="Out", arguments=["fetch"])
+    return program.SerializeToString()
+
+
+def caffe2_net() -> bytes:
+    net = schema("caffe2").NetDef(name="n", external_input=["x"], external_output=["y"])
+    op = net.op.add(type="Clip", input=["x"], output=["h"])
+    op.arg.add(name="min", f=-1.0)
+    op.arg.add(name="max", f=1.0)
+    net.op.add(type="Relu", input=["h"], output=["y"])
+    return net.SerializeToString()
+
+
+def torch_file() -> bytes:
+    """A PyTorch zip of one float32 tensor [2, 2], written without PyTorch."""
+    body = (
+        b"\x80\x02}q\x00X\x01\x00\x00\x00wq\x01ctorch._utils\n_rebuild_tensor_v2\nq\x02"
+        b"((X\x07\x00\x00\x00storageq\x03ctorch\nFloatStorage\nq\x04X\x01\x00\x00\x000q\x05"
+        b"X\x03\x00\x00\x00cpuq\x06K\x04tq\x07QK\x00K\x02K\x02\x86q\x08K\x02K\x01\x86q\t\x89"
+        b"ccollections\nOrderedDict\nq\n)Rq\x0btq\x0cRq\rs."
+    )
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("m/data.pkl", body)
+        archive.writestr("m/data/0", np.arange(4, dtype="<f4").tobytes())
+        archive.writestr("m/version", b"3\n")
+    return out.getvalue()
+
+
+# ---- the formats -------------------------------------------------------------------------------
+
+
+def test_onnx_files() -> None:
+    survives(onnx_reader.load, onnx_model())
+
+
+def test_programs_of_fluid(tmp_path: Path) -> None:
+    (tmp_path / "y").write_bytes(parameters.record(np.ones(2, np.float32)))
+
+    def read(data: bytes) -> None:
+        (tmp_path / "__model__").write_bytes(data)
+        fluid.load(tmp_path)
+
+    survives(read, fluid_model())
+
+
+def test_parameters_of_fluid(tmp_path: Path) -> None:
+    file = tmp_path / "params"
+
+    def read(data: bytes) -> None:
+        file.write_bytes(data)
+        parameters.read_combined(file, ["a", "b"])
+
+    arrays = np.ones((2, 3), np.float32), np.arange(4)
+    survives(read, b"".join(map(parameters.record, arrays)))
+
+
+def test_nets_of_caffe2() -> None:
+    survives(lambda data: caffe2.load(None, data, {"x": ("N", 2)}), caffe2_net())
+
+
+def test_weights_of_pytorch(tmp_path: Path) -> None:
+    file = tmp_path / "w.pth"
+
+    def read(data: bytes) -> None:
+        file.write_bytes(data)
+        torch_state.read(file)
+
+    survives(read, torch_file())
+
+
+class Evil:
+    """What a pickle with code looks like."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.path,))
+
+
+def test_code_in_a_pickle_is_never_run(tmp_path: Path) -> None:
+    touched, file = tmp_path / "touched", tmp_path / "w.pth"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("m/data.pkl", pickle.dumps({"w": Evil(touched)}, protocol=2))
+        archive.writestr("m/version", b"3\n")
+    with pytest.raises(NoriaError):
+        torch_state.read(file)
+    file.write_bytes(pickle.dumps({"w": Evil(touched)}, protocol=2))
+    with pytest.raises(NoriaError):
+        torch_state.read(file)
+    assert not touched.exists()
