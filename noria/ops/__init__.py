@@ -72,6 +72,11 @@ from noria.ops.beam import (
     beam_search_sentences,
     beam_search_step,
     gather_tree,
+from noria.ops.columns import (
+    fold,
+    pixel_shuffle,
+    pixel_unshuffle,
+    unfold,
 )
 from noria.ops.compare import (
     allclose,
@@ -201,6 +206,9 @@ from noria.ops.detection.soft_nms import (
     locality_aware_nms,
     matrix_nms,
 )
+from noria.ops.ctc import ctc_sequence_loss, ctc_sequence_loss_grad
+from noria.ops.ctc_loss import ctc_loss
+from noria.ops.deform import deform_conv2d
 from noria.ops.elementwise import (
     abs,
     add,
@@ -420,6 +428,11 @@ from noria.ops.sampled import (
     nce_loss,
     sample_logits,
     tree_scores,
+from noria.ops.sampling import (
+    affine_grid,
+    grid_sample,
+    grid_sample_grid_grad,
+    grid_sample_input_grad,
 )
 from noria.ops.scatter import (
     put_rows,
@@ -469,6 +482,12 @@ from noria.ops.slicing import (
 )
 from noria.ops.trees import (
     tree_ensemble,
+from noria.ops.unpool import (
+    adaptive_max_pool_with_indices,
+    global_lp_pool,
+    lp_pool,
+    max_pool_with_indices,
+    max_unpool,
 )
 from noria.ops.update import (
     adagrad_update,
@@ -509,7 +528,9 @@ __all__ = [
     "adaptive_max_pool3d",
     "adaptive_max_pool3d_grad",
     "adaptive_max_pool3d_pick",
+    "adaptive_max_pool_with_indices",
     "add",
+    "affine_grid",
     "allclose",
     "anchor_boxes",
     "arange",
@@ -587,6 +608,7 @@ __all__ = [
     "density_prior_boxes",
     "dequantize",
     "dequantize_rows",
+    "deform_conv2d",
     "dim_value",
     "distinct_log_uniform",
     "div",
@@ -611,6 +633,7 @@ __all__ = [
     "flip",
     "floor",
     "floor_divide",
+    "fold",
     "fold_key",
     "frame",
     "full_like",
@@ -619,11 +642,15 @@ __all__ = [
     "gather_tree",
     "gelu",
     "global_avg_pool",
+    "global_lp_pool",
     "global_max_pool",
     "global_norm",
     "glu",
     "greater",
     "greater_equal",
+    "grid_sample",
+    "grid_sample_grid_grad",
+    "grid_sample_input_grad",
     "group_norm",
     "gru",
     "gru_form",
@@ -676,6 +703,7 @@ __all__ = [
     "logical_xor",
     "logsumexp",
     "lookup",
+    "lp_pool",
     "lstm",
     "lstm_form",
     "lstm_grad",
@@ -693,6 +721,8 @@ __all__ = [
     "max_pool3d",
     "max_pool3d_grad",
     "max_pool3d_pick",
+    "max_pool_with_indices",
+    "max_unpool",
     "maximum",
     "maxout",
     "mean_update",
@@ -722,6 +752,8 @@ __all__ = [
     "outer",
     "pad",
     "permutation",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "places_below",
     "polygon_from_offsets",
     "pow",
@@ -858,6 +890,7 @@ __all__ = [
     "tree_scores",
     "triplet_margin_loss",
     "truncated_normal",
+    "unfold",
     "uniform",
     "unpad",
     "unslice",

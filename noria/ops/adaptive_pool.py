@@ -113,7 +113,6 @@ def _define_max_pick(n: int) -> OpDef:
     def adaptive_max_pool_pick(x, pooled, values):
         """Of `values`, which has the shape of x: what stands where the largest of each window of x
         stands. The transpose of the gradient of an adaptive max-pooling."""
-        need_float(x, pooled, values)
         require_same_shape(_pooled(x, n, pooled.shape[2:]), pooled, "pooled")
         require_same_shape(x, values, "values")
         return Spec(pooled.shape, values.dtype)

@@ -6,6 +6,7 @@ import noria.ops.alignment
 import noria.ops.attention
 import noria.ops.batch_norm
 import noria.ops.beam
+import noria.ops.columns
 import noria.ops.compare
 import noria.ops.control
 import noria.ops.conv
@@ -41,6 +42,7 @@ import noria.ops.reduce
 import noria.ops.reset_gru
 import noria.ops.resizing
 import noria.ops.sampled
+import noria.ops.sampling
 import noria.ops.scatter
 import noria.ops.sequence
 import noria.ops.shape
@@ -55,6 +57,7 @@ FAMILIES = (
     "attention",
     "batch_norm",
     "beam",
+    "columns",
     "compare",
     "control",
     "conv",
@@ -90,6 +93,7 @@ FAMILIES = (
     "reset_gru",
     "resizing",
     "sampled",
+    "sampling",
     "scatter",
     "sequence",
     "shape",

@@ -149,7 +149,6 @@ def _define_max_pick(n: int) -> OpDef:
     ):
         """Of `values`, which has the shape of x: what stands where the largest of each window of x
         stands. The transpose of the gradient of a max-pooling."""
-        need_float(x, pooled, values)
         need_rank(x, n + 2)
         windows = pool_windows(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
         require_same_shape(_pooled(x, windows), pooled, "pooled")
@@ -182,28 +181,38 @@ def _define_max_pick(n: int) -> OpDef:
 def _counts(windows: Windows, sizes: Sequence[int], count_include_pad: bool) -> np.ndarray:
     """How many elements each window divides by: [windows...], 1 or more."""
     total = np.ones((), np.int64)
-    for size, k, step, (front, behind), out in zip(
-        sizes, windows.kernel, windows.stride, windows.pads, windows.out, strict=True
-    ):
-        start = np.arange(out) * step - front
+    for size, k, step, apart, (front, behind), out in zip(
+        sizes, windows.kernel, windows.stride, windows.dilation, windows.pads, windows.out,
+        strict=True,
+    ):  # fmt: skip
+        at = (np.arange(out) * step - front)[:, None] + np.arange(k) * apart
         low, high = (-front, size + behind) if count_include_pad else (0, size)
-        total = np.multiply.outer(total, np.minimum(start + k, high) - np.maximum(start, low))
+        total = np.multiply.outer(total, ((at >= low) & (at < high)).sum(axis=1))
     return np.maximum(total, 1)
 
 
 def _define_avg(n: int) -> OpDef:
     @op(name=f"avg_pool{n}d")
-    def avg_pool(x, *, kernel, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
+    def avg_pool(
+        x,
+        *,
+        kernel,
+        stride=None,
+        padding=0,
+        dilation=1,
+        ceil_mode=False,
+        count_include_pad=True,
+    ):
         """The mean of each window, where padding counts as zeros, or with
         count_include_pad=False not at all."""
         need_float(x)
         need_rank(x, n + 2)
-        return _pooled(x, pool_windows(x.shape[2:], kernel, stride, padding, 1, ceil_mode))
+        return _pooled(x, pool_windows(x.shape[2:], kernel, stride, padding, dilation, ceil_mode))
 
     @avg_pool.compute
     @in_float32
-    def _(xp, x, kernel, stride, padding, ceil_mode, count_include_pad):
-        windows = pool_windows(x.shape[2:], kernel, stride, padding, 1, ceil_mode)
+    def _(xp, x, count_include_pad, **how):
+        windows = pool_windows(x.shape[2:], **how)
         around = padded(xp, x, windows)
         total = functools.reduce(xp.add, [around[(..., *tap)] for tap in taps(windows)])
         return total / xp.asarray(_counts(windows, x.shape[2:], count_include_pad), x.dtype)
@@ -222,19 +231,27 @@ def _define_avg(n: int) -> OpDef:
 def _define_avg_grad(n: int) -> OpDef:
     @op(name=f"avg_pool{n}d_grad")
     def avg_pool_grad(
-        grad, *, sizes, kernel, stride=None, padding=0, ceil_mode=False, count_include_pad=True
+        grad,
+        *,
+        sizes,
+        kernel,
+        stride=None,
+        padding=0,
+        dilation=1,
+        ceil_mode=False,
+        count_include_pad=True,
     ):
         """Gradient of a mean-pooling of [N, C, sizes...], from that of its output."""
         need_float(grad)
         need_rank(grad, n + 2, what="grad")
-        windows = pool_windows(sizes, kernel, stride, padding, 1, ceil_mode)
+        windows = pool_windows(sizes, kernel, stride, padding, dilation, ceil_mode)
         require_same_shape(_pooled(grad, windows), grad, "grad")
         return Spec((*grad.shape[:2], *sizes), grad.dtype)
 
     @avg_pool_grad.compute
     @in_float32
-    def _(xp, grad, sizes, kernel, stride, padding, ceil_mode, count_include_pad):
-        windows = pool_windows(sizes, kernel, stride, padding, 1, ceil_mode)
+    def _(xp, grad, sizes, count_include_pad, **how):
+        windows = pool_windows(sizes, **how)
         share = grad / xp.asarray(_counts(windows, sizes, count_include_pad), grad.dtype)
         total = padded(xp, xp.zeros((*grad.shape[:2], *sizes), grad.dtype), windows)
         for tap in taps(windows):

@@ -202,6 +202,13 @@ CASES = [
     ),
     Case("max_pool2d", [TIES], {"kernel": 2, "stride": 1}, grad=False, id="ties"),  # kinks
     Case(
+        "max_pool2d_pick",
+        [np.eye(4, dtype=np.uint8)[None, None], np.ones((1, 1, 2, 2), np.uint8), ints(1, 1, 4, 4)],
+        {"kernel": 3, "stride": 1},
+        grad=False,
+        id="integers",
+    ),
+    Case(
         "max_pool2d_grad",
         [TIES, largest({"kernel": 2, "stride": 1})(TIES), arr(1, 1, 2, 3)],
         {"kernel": 2, "stride": 1},
@@ -223,6 +230,12 @@ CASES = [
     ),
     *avg_cases(2, (1, 1, 5, 6), {"kernel": (2, 3), **OUTSIDE}, id="four pads"),
     *avg_cases(2, (1, 1, 5, 4), {"kernel": 3, "padding": "same", "count_include_pad": False}),
+    *avg_cases(
+        2,
+        (1, 1, 8, 9),
+        {"kernel": (2, 3), "dilation": (3, 2), "padding": 1, "stride": 2, "ceil_mode": True},
+        id="dilation",
+    ),
     *avg_cases(1, (2, 3, 7), {"kernel": 3, "stride": 2}, symbolic={0: {0: "N", 2: "T"}}),
     *avg_cases(3, (1, 2, 4, 5, 3), {"kernel": 2, "stride": (2, 1, 1)}, symbolic=ROWS),
     Case("avg_pool2d", [arr(0, 2, 4, 4)], {"kernel": 2}),
