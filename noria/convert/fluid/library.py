@@ -20,3 +20,6 @@ import noria.convert.fluid.sampling
 import noria.convert.fluid.sequences
 import noria.convert.fluid.shape
 import noria.convert.fluid.structured
+from noria.convert.fluid import math, vision
+
+FAMILIES = (math, vision)

@@ -12,3 +12,6 @@ import noria.convert.onnx.recurrent
 import noria.convert.onnx.signal
 import noria.convert.onnx.text
 import noria.convert.onnx.training
+import noria.convert.onnx.conv
+import noria.convert.onnx.math
+import noria.convert.onnx.vision  # noqa: F401
