@@ -53,7 +53,7 @@ def case(x, offset, weight, mask=False, bias=False, **attrs):
     ), attrs
 
 
-CASES = [
+BENT = [
     case((2, 2, 4, 5), (2, 8, 3, 4), (3, 2, 2, 2)),
     case(
         (1, 4, 5, 4),
@@ -68,7 +68,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("case", "attrs"), CASES, ids=str)
+@pytest.mark.parametrize(("case", "attrs"), BENT, ids=str)
 def test_case(case, attrs):
     def fn(x, offset, weight, mask=None, bias=None):
         return deform_conv2d(x, offset, weight, bias, mask=mask, **attrs)
