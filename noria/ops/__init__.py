@@ -258,6 +258,7 @@ from noria.ops.fourier import (
     rfft,
     stft,
 )
+from noria.ops.image import decode_image
 from noria.ops.index import (
     gather,
     gather_nd,
@@ -609,6 +610,7 @@ __all__ = [
     "density_prior_boxes",
     "dequantize",
     "dequantize_rows",
+    "decode_image",
     "deform_conv2d",
     "dim_value",
     "distinct_log_uniform",

@@ -24,6 +24,7 @@ import noria.ops.fourier
 import noria.ops.fused
 import noria.ops.fused_bag
 import noria.ops.fused_norm
+import noria.ops.image
 import noria.ops.index
 import noria.ops.join
 import noria.ops.linalg
@@ -75,6 +76,7 @@ FAMILIES = (
     "fused",
     "fused_bag",
     "fused_norm",
+    "image",
     "index",
     "join",
     "linalg",

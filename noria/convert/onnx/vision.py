@@ -147,3 +147,12 @@ def grid_sample(node: Node, x: Any, grid: Any) -> Any:
 def affine(node: Node, theta: Any, size: Any) -> Any:
     sizes = node.sizes(size)[2:]
     return affine_grid(theta, sizes=sizes, align_corners=bool(node.attr("align_corners", 0)))
+
+
+# ---- decoding ----------------------------------------------------------------------------------
+
+
+@onnx_op("ImageDecoder", since=20)
+def image_decoder(node: Node, data: Any) -> Any:
+    sizes = {"height": node.symbol("height"), "width": node.symbol("width")}
+    return o.decode_image(data, pixels=node.attr("pixel_format", "RGB"), **sizes)
