@@ -29,6 +29,7 @@ from noria.nn.module import Module, ModuleList, Parameter, Sequential
 from noria.nn.ragged import Ragged
 from noria.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from noria.nn.structured import CRF, HSigmoidLoss
+from noria.nn.vision import Fold, PixelShuffle, PixelUnshuffle, Unfold, Upsample
 
 __all__ = [
     "CRF",
@@ -48,6 +49,7 @@ __all__ = [
     "EmbeddingBag",
     "FieldEmbedding",
     "Flatten",
+    "Fold",
     "GRUCell",
     "GroupNorm",
     "HSigmoidLoss",
@@ -60,6 +62,8 @@ __all__ = [
     "ModuleList",
     "MultiheadAttention",
     "Parameter",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "RNNCell",
     "Ragged",
     "ReLU",
@@ -69,5 +73,7 @@ __all__ = [
     "Softmax",
     "Tanh",
     "TransformerEncoderLayer",
+    "Unfold",
+    "Upsample",
     "init",
 ]

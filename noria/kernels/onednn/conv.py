@@ -75,6 +75,16 @@ def grouped(array: Array, groups: int) -> MemDesc:
     return MemDesc(shape, array.dtype, (outs // groups * step, step, *inner))
 
 
+def turned(array: Array, groups: int) -> MemDesc:
+    """A weight [I, O/g, ...] of a transposed convolution as [O, I, ...] or [g, O/g, I/g, ...]."""
+    ins, outs, *kernel = array.shape
+    of_in, of_out, *inner = array.strides
+    if groups == 1:
+        return MemDesc((outs, ins, *kernel), array.dtype, (of_out, of_in, *inner))
+    shape = (groups, outs, ins // groups, *kernel)
+    return MemDesc(shape, array.dtype, (ins // groups * of_in, of_out, of_in, *inner))
+
+
 def padded(channels: int, rows: int, groups: int, dtype: str) -> int:
     """Channels a gradient kernel should work on: the next multiple of a vector, where that pays.
 
@@ -151,7 +161,7 @@ class Forward(_Conv):
 
 
 class InputGrad(_Conv):
-    """Gradient by the input, and transposed convolution, which is the same computation."""
+    """Gradient by the input."""
 
     name = "onednn:conv_input_grad"
     ops = ("conv1d_input_grad", "conv2d_input_grad", "conv3d_input_grad")
@@ -269,6 +279,41 @@ class WeightGrad(_Conv):
         return Prepared(emit, places[-1], [], (), flops, p.impl)
 
 
+class Transposed(_Conv):
+    """Transposed convolution with bias. Its weight [I, O/g, ...] is read as [O, I, ...]."""
+
+    name = "onednn:conv_transpose"
+    ops = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+
+    def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
+        return channels_last(op, given)
+
+    @declining()
+    def bind(self, bound: BoundOp) -> Prepared:
+        x, w, *rest = bound.inputs
+        out = bound.outputs[0]
+        assert x is not None and w is not None
+        bias = rest[0] if rest else None
+        window = window_of(out.shape[2:], w.shape[2:], x.shape[2:], bound.attrs)
+        weights = turned(w, bound.attrs["groups"])
+        b = None if bias is None else desc(bias)
+        given = (last(x), like_any(weights), b, last(out), window, attr())
+        p = convolution_forward(*given, transposed=True)
+        pack = pack_for(p, ARG.WEIGHTS, weights, 1)
+
+        def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
+            addresses = {ARG.SRC: ins[0], ARG.WEIGHTS: packs[0] if pack else ins[1]}
+            addresses[ARG.DST] = outs[0]
+            if bias is not None:
+                addresses[ARG.BIAS] = ins[2]
+            if p.scratch_bytes:
+                addresses[ARG.SCRATCHPAD] = scratch
+            return [p.call(addresses)]
+
+        flops = 2.0 * x.size * prod(w.shape[1:])
+        return Prepared(emit, p.scratch_bytes, [pack] if pack else [], (), flops, p.impl)
+
+
 def _places(*sizes: int) -> list[int]:
     """Offsets of parts of these sizes in one scratch, and its total, all aligned."""
     places = [0]
@@ -285,4 +330,5 @@ def _with_outputs(weight: Array, outputs: int) -> Array:
 
 register(Forward())
 register(InputGrad())
+register(Transposed())
 register(WeightGrad())

@@ -89,6 +89,27 @@ def test_gradients_of_odd_channels_are_padded_where_that_pays(channels, outputs)
 
 
 @pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(
+    ("channels", "outputs", "image", "kernel", "attrs"),
+    [
+        (3, 4, (5, 6), (3, 3), {}),
+        (4, 6, (5, 4), (2, 3), {"stride": (2, 3), "output_padding": (1, 2), "padding": (1, 0)}),
+        (6, 9, (4, 4), (3, 3), {"groups": 3, "stride": 2, "padding": (1, 0, 0, 1)}),
+        (6, 6, (5, 4), (4, 4), {"groups": 6, "stride": 2, "padding": 1}),
+        (17, 5, (4, 5), (3, 2), {"dilation": 2}),
+        (3, 2, (7,), (4,), {"stride": 2, "padding": 1}),
+        (2, 3, (3, 4, 2), (2, 2, 3), {"stride": 2}),
+    ],
+)
+def test_transposed_convolutions(channels, outputs, image, kernel, attrs, bias):
+    x = arr(2, channels, *image)
+    weight = arr(channels, outputs // attrs.get("groups", 1), *kernel)
+    inputs = [x, weight, *([arr(outputs)] if bias else [])]
+    name = f"conv_transpose{len(image)}d"
+    check_kernel(name, inputs, attrs, kernel="onednn:conv_transpose", symbolic=BATCH)
+
+
+@pytest.mark.parametrize("bias", [False, True])
 def test_a_bias_is_added(bias):
     x, weight, _ = inputs_of(CASES[1])
     check_kernel("conv2d", [x, weight, arr(4) if bias else None], CASES[1][4], kernel=FORWARD)
