@@ -32,6 +32,7 @@ FLOORS = {
 # Modules that gather names for users; nothing inside the package may import them.
 FRONTS = {"noria", *(f"noria.{f}" for f in FLOORS if (ROOT / f / "__init__.py").exists())}
 EXTRAS = {
+    "PIL",
     "jax",
     "tensorboard",
     "sklearn",

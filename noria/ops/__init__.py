@@ -168,6 +168,7 @@ from noria.ops.ctc import (
 from noria.ops.ctc_loss import (
     ctc_loss,
 )
+from noria.ops.deform import deform_conv2d
 from noria.ops.detection.boxes import (
     box_clip,
     box_decode,
@@ -207,9 +208,6 @@ from noria.ops.detection.soft_nms import (
     locality_aware_nms,
     matrix_nms,
 )
-from noria.ops.ctc import ctc_sequence_loss, ctc_sequence_loss_grad
-from noria.ops.ctc_loss import ctc_loss
-from noria.ops.deform import deform_conv2d
 from noria.ops.elementwise import (
     abs,
     add,
@@ -607,11 +605,11 @@ __all__ = [
     "ctc_sequence_loss",
     "ctc_sequence_loss_grad",
     "cumsum",
+    "decode_image",
+    "deform_conv2d",
     "density_prior_boxes",
     "dequantize",
     "dequantize_rows",
-    "decode_image",
-    "deform_conv2d",
     "dim_value",
     "distinct_log_uniform",
     "div",

@@ -20,6 +20,4 @@ import noria.convert.fluid.sampling
 import noria.convert.fluid.sequences
 import noria.convert.fluid.shape
 import noria.convert.fluid.structured
-from noria.convert.fluid import math, vision
-
-FAMILIES = (math, vision)
+import noria.convert.fluid.vision

@@ -2,6 +2,7 @@
 
 # ruff: noqa: F401
 import noria.convert.onnx.attention
+import noria.convert.onnx.conv
 import noria.convert.onnx.loss
 import noria.convert.onnx.math
 import noria.convert.onnx.ml
@@ -12,6 +13,4 @@ import noria.convert.onnx.recurrent
 import noria.convert.onnx.signal
 import noria.convert.onnx.text
 import noria.convert.onnx.training
-import noria.convert.onnx.conv
-import noria.convert.onnx.math
-import noria.convert.onnx.vision  # noqa: F401
+import noria.convert.onnx.vision
