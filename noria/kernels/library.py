@@ -25,6 +25,7 @@ from noria.kernels.numba import random as _random
 from noria.kernels.numba import recurrent as _recurrent
 from noria.kernels.numba import recurrent_stack as _recurrent_stack
 from noria.kernels.numba import reduce as _reduce
+from noria.kernels.numba import resize as _resize
 from noria.kernels.numba import row_product as _row_product
 from noria.kernels.numba import row_updates as _row_updates
 from noria.kernels.numba import rows as _rows
@@ -38,7 +39,7 @@ from noria.kernels.onednn import gemm as _gemm
 from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
-_modules = (_copy, _elementwise, _reduce, _loss, _norm, _pool, _random)
+_modules = (_copy, _elementwise, _reduce, _loss, _norm, _pool, _random, _resize)
 _products = (_linear, _gemm, _linalg)
 _convolutions = (_tiled_conv, _conv_weight_grad, _depthwise, _conv)
 _updates = (_sweep,)

@@ -8,14 +8,14 @@ meaning they have.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from noria.core.dims import Dim, Size
-from noria.core.errors import ArgumentError
+from noria.core.errors import ArgumentError, ShapeError
 
 MODES = ("nearest", "linear", "cubic")
 COORDINATES = (
@@ -78,6 +78,24 @@ def taps(n: int, m: int, scale: float | None, how: Filter, crop: tuple[float, fl
         if how.exclude_outside:
             weights = _normalized(np.where((ids < 0) | (ids >= n), 0.0, weights))
     return Taps(np.clip(ids, 0, n - 1).astype(np.int64), weights, beyond)
+
+
+def taps_along(
+    shape: Sequence[int], axes: Sequence[int], sizes: Any, scales: Any, crop: Any, how: Filter
+) -> list[tuple[int, Taps]]:
+    """(axis, its taps) of the resized axes that change."""
+    found = []
+    for i, (axis, size) in enumerate(zip(axes, sizes, strict=True)):
+        scale = None if scales is None else scales[i]
+        part = (crop[i], crop[i + len(axes)]) if crop else (0.0, 1.0)
+        same = size == shape[axis] and scale in (None, 1.0) and part == (0.0, 1.0)
+        if size == 0 or shape[axis] == 0:
+            if size:
+                raise ShapeError("there is nothing to resize", got=f"axis {axis} of {list(shape)}")
+            found.append((axis, taps(1, size, None, how, part)))
+        elif not same:
+            found.append((axis, taps(shape[axis], size, scale, how, part)))
+    return found
 
 
 def _positions(

@@ -19,7 +19,7 @@ from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Shape, Spec, as_shape
 from noria.ops.common import axis_of, need_float, shaped
 from noria.ops.numeric import in_float32
-from noria.ops.resample import COORDINATES, MODES, ROUNDINGS, Filter, Taps, scaled, taps
+from noria.ops.resample import COORDINATES, MODES, ROUNDINGS, Filter, Taps, scaled, taps_along
 from noria.ops.window import per_axis
 
 
@@ -126,7 +126,7 @@ def resize(
 @in_float32
 def _(xp, x, sizes, axes, scales, crop, beyond, **how):
     at = _axes(axes, len(sizes), x.ndim)
-    for axis, found in _all_taps(x.shape, at, sizes, scales, crop, Filter(**how)):
+    for axis, found in taps_along(x.shape, at, sizes, scales, crop, Filter(**how)):
         x = _along(xp, x, axis, found, beyond)
     return x
 
@@ -177,7 +177,7 @@ def _(xp, grad, sizes, axes, scales, crop, **how):
     for axis, size in zip(at, sizes, strict=True):
         shape[axis] = size
     new = [grad.shape[a] for a in at]
-    for axis, found in _all_taps(shape, at, new, scales, crop, Filter(**how)):
+    for axis, found in taps_along(shape, at, new, scales, crop, Filter(**how)):
         matrix = xp.asarray(found.matrix(shape[axis]), grad.dtype)
         grad = xp.moveaxis(xp.moveaxis(grad, axis, -1) @ matrix, -1, axis)
     return grad
@@ -192,24 +192,6 @@ def _(grad, out):
 def _(grad, g, op):
     new = [grad.shape[a] for a in _axes(op.attrs["axes"], len(op.attrs["sizes"]), grad.ndim)]
     return o.resize(g, **op.attrs | {"sizes": tuple(new)})
-
-
-def _all_taps(
-    shape: Sequence[int], axes: Sequence[int], sizes: Any, scales: Any, crop: Any, how: Filter
-) -> list[tuple[int, Taps]]:
-    """(axis, its taps) of the resized axes that change."""
-    found = []
-    for i, (axis, size) in enumerate(zip(axes, sizes, strict=True)):
-        scale = None if scales is None else scales[i]
-        part = (crop[i], crop[i + len(axes)]) if crop else (0.0, 1.0)
-        same = size == shape[axis] and scale in (None, 1.0) and part == (0.0, 1.0)
-        if size == 0 or shape[axis] == 0:
-            if size:
-                raise ShapeError("there is nothing to resize", got=f"axis {axis} of {list(shape)}")
-            found.append((axis, taps(1, size, None, how, part)))
-        elif not same:
-            found.append((axis, taps(shape[axis], size, scale, how, part)))
-    return found
 
 
 def _along(xp: Any, x: Any, axis: int, found: Taps, beyond: float) -> Any:
