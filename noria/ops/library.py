@@ -28,6 +28,7 @@ import noria.ops.image
 import noria.ops.index
 import noria.ops.join
 import noria.ops.linalg
+import noria.ops.lookup
 import noria.ops.loop_ops
 import noria.ops.loss
 import noria.ops.metric
@@ -80,6 +81,7 @@ FAMILIES = (
     "index",
     "join",
     "linalg",
+    "lookup",
     "loop_ops",
     "loss",
     "metric",
