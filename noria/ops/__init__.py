@@ -168,7 +168,9 @@ from noria.ops.ctc import (
 from noria.ops.ctc_loss import (
     ctc_loss,
 )
-from noria.ops.deform import deform_conv2d
+from noria.ops.deform import (
+    deform_conv2d,
+)
 from noria.ops.detection.boxes import (
     box_clip,
     box_decode,
@@ -256,7 +258,9 @@ from noria.ops.fourier import (
     rfft,
     stft,
 )
-from noria.ops.image import decode_image
+from noria.ops.image import (
+    decode_image,
+)
 from noria.ops.index import (
     gather,
     gather_nd,
@@ -428,6 +432,7 @@ from noria.ops.sampled import (
     nce_loss,
     sample_logits,
     tree_scores,
+)
 from noria.ops.sampling import (
     affine_grid,
     grid_sample,
@@ -482,6 +487,7 @@ from noria.ops.slicing import (
 )
 from noria.ops.trees import (
     tree_ensemble,
+)
 from noria.ops.unpool import (
     adaptive_max_pool_with_indices,
     global_lp_pool,
