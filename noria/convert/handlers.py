@@ -27,6 +27,7 @@ class Handlers:
     def __init__(self, framework: str) -> None:
         self.framework = framework
         self._versions: dict[tuple[str, str], list[tuple[int, Handler]]] = {}
+        self.refused: dict[tuple[str, str], str] = {}
 
     def __call__(
         self, *names: str, since: int = 1, domain: str = ""
@@ -43,6 +44,10 @@ class Handlers:
             return fn
 
         return register
+
+    def refuse(self, reason: str, *names: str, domain: str = "") -> None:
+        """Says why these operators are not converted, for whoever meets them."""
+        self.refused.update(((domain, name), reason) for name in names)
 
     def find(self, name: str, *, version: int = 1, domain: str = "") -> Handler | None:
         """What converts this operator, None if nothing does."""
@@ -76,6 +81,7 @@ class UnsupportedOperators(ProgramError):
         for (domain, name), places in sorted(missing.items()):
             close = get_close_matches(name, list(handlers.names(domain)), n=2)
             hint = "nearest: " + " or ".join(close) if close else ""
+            hint = handlers.refused.get((domain, name), hint)
             more = f" and {len(places) - 1} more" if len(places) > 1 else ""
             full = f"{domain}.{name}" if domain else name
             lines.append(f"{full} at {places[0]}{more}" + (f" ({hint})" if hint else ""))

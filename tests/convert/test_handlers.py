@@ -51,3 +51,10 @@ def test_all_missing_operators_are_told_at_once_with_the_nearest() -> None:
 
 def test_a_needed_constant_is_told_with_the_inputs_that_decide_it() -> None:
     assert 'constants={"axes": ...}' in str(NeedsConstant("v", "the axes", ["axes"]))
+
+
+def test_the_reason_why_an_operator_is_refused_is_told() -> None:
+    handlers = table()
+    handlers.refuse("it reads files", "Load")
+    with pytest.raises(UnsupportedOperators, match="it reads files"):
+        handlers.require([("", "Load", 1, "a")])

@@ -2,6 +2,8 @@
 
 # ruff: noqa: F401
 import noria.convert.fluid.activation
+import noria.convert.fluid.arrays
+import noria.convert.fluid.control
 import noria.convert.fluid.conv
 import noria.convert.fluid.create
 import noria.convert.fluid.fused
@@ -17,7 +19,9 @@ import noria.convert.fluid.ranking
 import noria.convert.fluid.recurrent
 import noria.convert.fluid.reduce
 import noria.convert.fluid.sampling
+import noria.convert.fluid.refused
 import noria.convert.fluid.sequences
 import noria.convert.fluid.shape
 import noria.convert.fluid.structured
 import noria.convert.fluid.vision
+import noria.convert.fluid.tables

@@ -226,8 +226,7 @@ class Reader:
         bind_results(op, handler(op), scope)
 
 
-MAY_BE_UNSET = {"while", "conditional_block", "conditional_block_infer", "recurrent",
-                "write_to_array"}  # fmt: skip
+MAY_BE_UNSET = {"while", "conditional_block", "conditional_block_infer", "recurrent"}
 _CONFUSED = (TypeError, ValueError, KeyError, IndexError, ArithmeticError, AttributeError,
              AssertionError)  # fmt: skip
 

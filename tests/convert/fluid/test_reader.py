@@ -3,36 +3,10 @@ import pytest
 
 from noria.convert.fluid.reader import read_program
 from noria.convert.handlers import UnsupportedOperators
-from noria.convert.messages import schema
 from noria.core.errors import FormatError, MissingError, ProgramError
 from noria.runtime.executor import Executor
 from noria.runtime.scope import Scope
-
-
-class Desc:
-    """A ProgramDesc written step by step."""
-
-    def __init__(self):
-        self.message = schema("fluid").ProgramDesc()
-        self.block = self.message.blocks.add(idx=0, parent_idx=-1)
-
-    def var(self, name, dims, *, levels=0, kept=False, dtype=5):
-        var = self.block.vars.add(name=name, persistable=kept)
-        var.type.type = 7
-        var.type.lod_tensor.lod_level = levels
-        var.type.lod_tensor.tensor.data_type = dtype
-        var.type.lod_tensor.tensor.dims.extend(dims)
-        return self
-
-    def op(self, type, inputs, outputs, **attrs):
-        step = self.block.ops.add(type=type)
-        for slot, name in inputs.items():
-            step.inputs.add(parameter=slot, arguments=[name])
-        for slot, name in outputs.items():
-            step.outputs.add(parameter=slot, arguments=[name])
-        for name, value in attrs.items():
-            step.attrs.add(name=name, type=0, i=value)
-        return self
+from tests.convert.fluid.describing import Desc
 
 
 def model():
