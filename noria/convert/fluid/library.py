@@ -19,9 +19,9 @@ import noria.convert.fluid.ranking
 import noria.convert.fluid.recurrent
 import noria.convert.fluid.reduce
 import noria.convert.fluid.sampling
-import noria.convert.fluid.refused
 import noria.convert.fluid.sequences
 import noria.convert.fluid.shape
 import noria.convert.fluid.structured
 import noria.convert.fluid.vision
 import noria.convert.fluid.tables
+import noria.convert.fluid.unsupported

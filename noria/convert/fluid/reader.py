@@ -85,12 +85,14 @@ class Reader:
         fixed = {n: a for n, a in state.items() if n not in self.written}
         self.known = Known(fixed)
         self.symbols: set[str] = set()
+        self.read: set[str] = set()
 
     def program(self, name: str, outputs: Sequence[str] | None) -> Program:
         """The whole Program."""
         program = Program(name)
         main = self.blocks[0]
         feeds, fetches = _feeds(main), _fetches(main)
+        self.read = self._read([*fetches, *(outputs or ())])
         with Builder(program) as builder:
             scope = Scope()
             for feed in feeds or self._unassigned(main):
@@ -119,6 +121,14 @@ class Reader:
                 found.update((n, None) for n in names if n not in assigned)
             assigned.update(n for names in step.outputs.values() for n in names)
         return [n for n in found if n in self.variables and self.variables[n].kind == LOD_TENSOR]
+
+    def _read(self, wanted: Sequence[str]) -> set[str]:
+        """Variables somebody reads: results that nobody reads need not be computed."""
+        steps = [s for b in self.blocks for s in b.steps]
+        found = {n for s in steps for names in s.inputs.values() for n in names}
+        named = {n for s in steps for v in s.attrs.values() if isinstance(v, tuple) for n in v}
+        kept = {v.name for v in self._persistable()}
+        return found | kept | {n for n in named if isinstance(n, str)} | set(wanted)
 
     def _persistable(self) -> list[Variable]:
         kinds = (FEEDS, FETCHES)
@@ -220,7 +230,8 @@ class Reader:
         if step.type not in MAY_BE_UNSET:
             for slot, pairs in inputs.items():
                 inputs[slot] = [(n, scope.get(n, step.where)) for n, _ in pairs]
-        op = Op(step.type, inputs, step.outputs, step.attrs, frame, step.where)
+        outputs = {s: names for s, names in step.outputs.items() if not self.read.isdisjoint(names)}
+        op = Op(step.type, inputs, outputs, step.attrs, frame, step.where)
         handler = fluid_op.find(step.type)
         assert handler is not None
         bind_results(op, handler(op), scope)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from noria.convert.fluid.handlers import fluid_op
+
 _REASONS = {
     "communication between processes: distribution is a pass over the finished Program": (
         "allreduce broadcast c_allgather c_allreduce_max c_allreduce_min c_allreduce_prod "
@@ -26,3 +28,6 @@ _REASONS = {
 UNSUPPORTED: dict[str, str] = {
     name: reason for reason, names in _REASONS.items() for name in names.split()
 }
+
+for _name, _reason in UNSUPPORTED.items():
+    fluid_op.refuse(_reason, _name)
