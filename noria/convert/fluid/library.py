@@ -22,6 +22,6 @@ import noria.convert.fluid.sampling
 import noria.convert.fluid.sequences
 import noria.convert.fluid.shape
 import noria.convert.fluid.structured
-import noria.convert.fluid.vision
 import noria.convert.fluid.tables
 import noria.convert.fluid.unsupported
+import noria.convert.fluid.vision
