@@ -198,6 +198,25 @@ def _(x, y, g):
     return o.sum_to(g, shape=x.shape), o.sum_to(gy, shape=y.shape)
 
 
+@op(promote=True, overwrites=IN_PLACE_2)
+def fmod(x, y):
+    """x - trunc(x / y) * y: the sign of x, as C's fmod; integers modulo zero give zero."""
+    return _arith(x, y)
+
+
+@fmod.compute
+def _(xp, x, y):
+    if not xp.issubdtype(x.dtype, xp.integer):
+        return xp.fmod(x, y)
+    return xp.where(y == 0, 0, xp.fmod(x, xp.where(y == 0, 1, y)))
+
+
+@fmod.grad
+def _(x, y, out, g):
+    gy = o.neg(o.mul(g, o.round(o.div(o.sub(x, out), y))))
+    return o.sum_to(g, shape=x.shape), o.sum_to(gy, shape=y.shape)
+
+
 # ---- one argument, any number ------------------------------------------------------------------
 
 

@@ -23,7 +23,8 @@ from noria.ops.window import share_inside, slide
 # ---- one loop ----------------------------------------------------------------------------------
 
 _ARITHMETIC = """add sub mul div pow maximum minimum neg abs sign square exp expm1 log log1p sqrt
-rsqrt reciprocal sin cos tanh erf floor ceil round clip cast"""
+rsqrt reciprocal sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf floor ceil round
+clip cast bitwise_and bitwise_or bitwise_xor bitwise_not shift_left shift_right"""
 _LOGIC = """equal not_equal less less_equal greater greater_equal logical_and logical_or logical_xor
 logical_not isnan isinf isfinite where"""
 _ACTIVATION = "relu leaky_relu elu gelu silu sigmoid hard_sigmoid hard_swish softplus mish"

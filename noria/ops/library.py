@@ -7,6 +7,7 @@ import noria.ops.attention
 import noria.ops.batch_norm
 import noria.ops.beam
 import noria.ops.columns
+import noria.ops.bitwise
 import noria.ops.compare
 import noria.ops.control
 import noria.ops.conv
@@ -50,6 +51,7 @@ import noria.ops.sequence
 import noria.ops.shape
 import noria.ops.slicing
 import noria.ops.sweep
+import noria.ops.trigonometry
 import noria.ops.update
 
 FAMILIES = (
@@ -60,6 +62,7 @@ FAMILIES = (
     "batch_norm",
     "beam",
     "columns",
+    "bitwise",
     "compare",
     "control",
     "conv",
@@ -103,6 +106,7 @@ FAMILIES = (
     "shape",
     "slicing",
     "sweep",
+    "trigonometry",
     "update",
 )
 

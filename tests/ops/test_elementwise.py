@@ -82,6 +82,9 @@ CASES = [
     Case(
         "remainder", [ints(8, low=-9, dtype="int8"), np.int8(-4)], expect=each(lambda x, y: x % y)
     ),
+    *arithmetic("fmod", math.fmod),
+    Case("fmod", [ints(8, low=-9, dtype="int8"), np.int8(-4)], expect=each(math.fmod)),
+    Case("fmod", [ints(8, low=-9), np.int64(4)], expect=each(math.fmod)),
     *plain("neg", lambda x: -x),
     Case("neg", [ints(4, dtype="int32")], expect=each(lambda x: -x)),
     *plain("abs", abs),
@@ -138,6 +141,7 @@ def test_integers_divided_by_zero_give_zero():
     x = np.array([5, -5, 0])
     assert elementwise.floor_divide(x, 0).tolist() == [0, 0, 0]
     assert elementwise.remainder(x, 0).tolist() == [0, 0, 0]
+    assert elementwise.fmod(x, 0).tolist() == [0, 0, 0]
 
 
 def test_an_integer_with_a_float_gives_the_float_however_wide_the_integer():

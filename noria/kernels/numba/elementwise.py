@@ -26,7 +26,7 @@ class Elementwise(Kernel):
     """Every element of the outputs from one element of each input."""
 
     name = "numba:elementwise"
-    ops = (*sorted(ELEMENTWISE | UPDATES), "floor_divide", "remainder")
+    ops = (*sorted(ELEMENTWISE | UPDATES), "floor_divide", "fmod", "remainder")
 
     def accepts(self, op: Operator) -> None:
         body_of(op)

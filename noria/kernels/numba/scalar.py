@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from noria.core.dtypes import itemsize
 from noria.kernels.numba.term import Term, call, cast, maximum, minimum, where
 from noria.ops.numeric import wide_dtype
 
@@ -45,6 +46,31 @@ def _remainder(x: Term, y: Term) -> Term:
     other_sign = (y < 0.0) ^ (rest < 0.0)
     zero = where(y.equals(0.0), rest, call("copysign", x.like(0.0), y))
     return where(rest.equals(0.0), zero, where(other_sign, rest + y, rest))
+
+
+def _fmod(x: Term, y: Term) -> Term:
+    if x.is_float:
+        return call("fmod", x, y)
+    rest = _by_nonzero(x, y, "%")
+    if not x.dtype.startswith("int"):
+        return rest
+    other_sign = rest.differs(0) & ((x < 0) ^ (y < 0))
+    return where(other_sign, rest - y, rest)
+
+
+def _shift(x: Term, y: Term, how: str) -> Term:
+    """A shift by a number of bits x does not have is undefined for the CPU."""
+    inside = (y >= 0) & (y < 8 * itemsize(x.dtype))
+    steps = where(inside, y, 0)
+    shifted = x.let(f"{x.dtype}({x.text} {how} {steps.text})", None, steps)
+    beyond: Term | int = 0
+    if how == ">>" and x.dtype.startswith("int"):
+        beyond = where(x < 0, x.like(-1), x.like(0))
+    return where(inside, shifted, beyond)
+
+
+def _flipped(x: Term) -> Term:
+    return ~x if x.dtype == "bool" else x.let(f"{x.dtype}(~{x.text})")
 
 
 def _by_nonzero(x: Term, y: Term, how: str) -> Term:
@@ -192,6 +218,7 @@ def _rmsprop(
 # ---- the table ---------------------------------------------------------------------------------
 
 _SAME_NAME = "exp expm1 log log1p sqrt rsqrt reciprocal sin cos tanh erf floor ceil sigmoid silu"
+_SAME_NAME += " tan asin acos atan sinh cosh asinh acosh atanh"
 RULES: dict[str, Rule] = {name: _named(name) for name in _SAME_NAME.split()} | {
     "add": lambda x, y: x + y,
     "sub": lambda x, y: x - y,
@@ -202,6 +229,13 @@ RULES: dict[str, Rule] = {name: _named(name) for name in _SAME_NAME.split()} | {
     "minimum": minimum,
     "floor_divide": _floor_divide,
     "remainder": _remainder,
+    "fmod": _fmod,
+    "bitwise_and": lambda x, y: x & y,
+    "bitwise_or": lambda x, y: x | y,
+    "bitwise_xor": lambda x, y: x ^ y,
+    "bitwise_not": _flipped,
+    "shift_left": lambda x, y: _shift(x, y, "<<"),
+    "shift_right": lambda x, y: _shift(x, y, ">>"),
     "neg": lambda x: -x,
     "abs": _named("absolute"),
     "sign": _sign,
@@ -240,7 +274,7 @@ RULES: dict[str, Rule] = {name: _named(name) for name in _SAME_NAME.split()} | {
 }
 
 _HEAVY = {20: "exp expm1 log log1p tanh erf sigmoid silu elu gelu softplus mish", 4: "div sqrt"}
-_HEAVY |= {40: "pow sin cos floor_divide remainder", 8: "rsqrt reciprocal adagrad_update"}
-_HEAVY |= {12: "adam_update rmsprop_update"}
+_HEAVY |= {40: "pow sin cos floor_divide remainder fmod", 8: "rsqrt reciprocal adagrad_update"}
+_HEAVY |= {12: "adam_update rmsprop_update", 60: "tan asin acos atan sinh cosh asinh acosh atanh"}
 COST = {name: cost for cost, names in _HEAVY.items() for name in names.split()}
 """Arithmetic operations an element takes; 1 for ops not named here."""

@@ -1,0 +1,100 @@
+"""Bits of integers, element by element, with NumPy broadcasting. There are no gradients.
+
+Two arrays of different dtypes are first cast to their common one. Booleans count as one bit, but
+are not shifted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from noria.core.dtypes import is_integer
+from noria.core.errors import DTypeError
+from noria.ir.opdef import op
+from noria.ir.program import Spec
+from noria.ops.common import broadcast, need_integer
+from noria.ops.elementwise import IN_PLACE_1, IN_PLACE_2
+
+
+def _bits(*values: Spec) -> Spec:
+    for v in values:
+        if v.dtype != "bool" and not is_integer(v.dtype):
+            raise DTypeError("bits are those of integers", expected="an integer dtype", got=str(v))
+    return Spec(broadcast(*values), values[0].dtype)
+
+
+@op(promote=True, overwrites=IN_PLACE_2)
+def bitwise_and(x, y):
+    """The bits that both have."""
+    return _bits(x, y)
+
+
+@bitwise_and.compute
+def _(xp, x, y):
+    return xp.bitwise_and(x, y)
+
+
+@op(promote=True, overwrites=IN_PLACE_2)
+def bitwise_or(x, y):
+    """The bits that either has."""
+    return _bits(x, y)
+
+
+@bitwise_or.compute
+def _(xp, x, y):
+    return xp.bitwise_or(x, y)
+
+
+@op(promote=True, overwrites=IN_PLACE_2)
+def bitwise_xor(x, y):
+    """The bits that only one has."""
+    return _bits(x, y)
+
+
+@bitwise_xor.compute
+def _(xp, x, y):
+    return xp.bitwise_xor(x, y)
+
+
+@op(overwrites=IN_PLACE_1)
+def bitwise_not(x):
+    """All bits turned round: -1 - x of a signed integer."""
+    return _bits(x)
+
+
+@bitwise_not.compute
+def _(xp, x):
+    return xp.invert(x)
+
+
+@op(promote=True, overwrites=IN_PLACE_2)
+def shift_left(x, y):
+    """x * 2^y without what does not fit; 0 where y is not below the number of bits, or negative."""
+    need_integer(x, y)
+    return _bits(x, y)
+
+
+@shift_left.compute
+def _(xp, x, y):
+    inside, steps = _steps(xp, x, y)
+    return xp.where(inside, xp.left_shift(x, steps), 0).astype(x.dtype)
+
+
+@op(promote=True, overwrites=IN_PLACE_2)
+def shift_right(x, y):
+    """floor(x / 2^y); where y is not below the number of bits, or negative, 0 (-1 for x < 0)."""
+    need_integer(x, y)
+    return _bits(x, y)
+
+
+@shift_right.compute
+def _(xp, x, y):
+    inside, steps = _steps(xp, x, y)
+    beyond = xp.zeros_like(x) - (x < 0).astype(x.dtype)  # the sign everywhere
+    return xp.where(inside, xp.right_shift(x, steps), beyond)
+
+
+def _steps(xp: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """Where y is a number of bits x can be shifted by, and y there, 0 elsewhere."""
+    inside = (y >= 0) & (y < 8 * x.dtype.itemsize)
+    return inside, xp.where(inside, y, 0).astype(x.dtype)

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+import noria.ops.bitwise as bitwise
+from noria.core.errors import DTypeError
+from noria.ir.opdef import OpDef
+from noria.testing.case import Case, ints
+from noria.testing.check import check_case
+
+KINDS = ("int8", "uint8", "int32", "uint16", "int64", "uint64")
+
+
+def each(fn):
+    """A function of Python's integers, element by element; what overflows wraps around."""
+
+    def apply(*arrays):
+        dtype = arrays[0].dtype
+        bits = 8 * dtype.itemsize
+        wide = np.vectorize(lambda *a: fn(*map(int, a)) % (1 << bits), otypes=[np.uint64])
+        return wide(*arrays).astype(f"uint{bits}").view(dtype)
+
+    return apply
+
+
+def pairs(name, fn):
+    made = [
+        Case(
+            name,
+            [ints(2, 5, low=0, high=100, dtype=k), ints(5, low=0, high=100, dtype=k)],
+            expect=each(fn),
+            symbolic={0: {0: "N"}},
+        )
+        for k in KINDS
+    ]
+    logic = [ints(9, high=2, dtype="bool"), ints(9, high=2, dtype="bool")]
+    return [*made, Case(name, logic, expect=fn), Case(name, [ints(0, 2), ints(2)])]
+
+
+def shifts(name, fn):
+    made = []
+    for k in KINDS:
+        top = np.iinfo(k).max
+        steps = ints(2, 6, low=0, high=np.iinfo(k).bits - 1, dtype=k)
+        low = 0 if k.startswith("u") else -top // 2
+
+        x = ints(2, 6, low=low, high=min(top, 1 << 62), dtype=k)
+        wide = {"jax": False} if k.endswith("64") else {}  # it computes in 32 bits
+        made.append(Case(name, [x, steps], expect=each(fn), **wide))
+    return [*made, Case(name, [ints(3, 2), ints(2, high=5)], symbolic={0: {0: "N"}})]
+
+
+CASES = [
+    *pairs("bitwise_and", lambda x, y: x & y),
+    *pairs("bitwise_or", lambda x, y: x | y),
+    *pairs("bitwise_xor", lambda x, y: x ^ y),
+    *(Case("bitwise_not", [ints(7, high=99, dtype=k)], expect=np.invert) for k in KINDS),
+    Case("bitwise_not", [ints(7, high=2, dtype="bool")], expect=np.logical_not),
+    *shifts("shift_left", lambda x, y: x << y),
+    *shifts("shift_right", lambda x, y: x >> y),
+    Case("shift_left", [np.array([1, -1, 5, 5]), np.array([64, 70, -1, 2])],
+         expect=lambda x, y: np.array([0, 0, 0, 20])),
+    Case("shift_right", [np.array([1, -1, 5, -5]), np.array([64, 70, -1, -2])],
+         expect=lambda x, y: np.array([0, -1, 0, -1])),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_case(case):
+    check_case(case)
+
+
+def test_every_op_of_the_family_has_a_case():
+    defined = {v.name for v in vars(bitwise).values() if isinstance(v, OpDef)}
+    assert defined == {c.op for c in CASES}
+
+
+def test_floats_have_no_bits_to_combine():
+    with pytest.raises(DTypeError, match="integers"):
+        bitwise.bitwise_and(np.ones(2, np.float32), np.ones(2, np.float32))
+    with pytest.raises(DTypeError):
+        bitwise.shift_left(np.ones(2, bool), np.ones(2, bool))
