@@ -72,6 +72,7 @@ from noria.ops.beam import (
     beam_search_sentences,
     beam_search_step,
     gather_tree,
+)
 from noria.ops.bitwise import (
     bitwise_and,
     bitwise_not,
