@@ -74,6 +74,7 @@ from noria.ops.beam import (
     gather_tree,
 )
 from noria.ops.bitwise import (
+    bitcast,
     bitwise_and,
     bitwise_not,
     bitwise_or,
@@ -218,6 +219,9 @@ from noria.ops.detection.soft_nms import (
     locality_aware_nms,
     matrix_nms,
 )
+from noria.ops.ctc import ctc_sequence_loss, ctc_sequence_loss_grad
+from noria.ops.ctc_loss import ctc_loss
+from noria.ops.einsum import einsum
 from noria.ops.elementwise import (
     abs,
     add,
@@ -303,6 +307,10 @@ from noria.ops.loss import (
     softmax_cross_entropy,
     softmax_cross_entropy_grad,
 )
+from noria.ops.matrix import (
+    det,
+    inverse,
+)
 from noria.ops.metric import (
     accuracy,
     auc,
@@ -328,6 +336,7 @@ from noria.ops.order import (
     argsort,
     sort,
     topk,
+    unique,
 )
 from noria.ops.pool import (
     avg_pool1d,
@@ -408,6 +417,8 @@ from noria.ops.recurrent_forms import (
     rnn_form,
 )
 from noria.ops.reduce import (
+    cumprod,
+    cumprod_grad,
     cumsum,
     logsumexp,
     norm,
@@ -588,6 +599,7 @@ __all__ = [
     "bernoulli",
     "binary_cross_entropy",
     "blackman_window",
+    "bitcast",
     "bitwise_and",
     "bitwise_not",
     "bitwise_or",
@@ -640,12 +652,15 @@ __all__ = [
     "ctc_loss",
     "ctc_sequence_loss",
     "ctc_sequence_loss_grad",
+    "cumprod",
+    "cumprod_grad",
     "cumsum",
     "decode_image",
     "deform_conv2d",
     "density_prior_boxes",
     "dequantize",
     "dequantize_rows",
+    "det",
     "dim_value",
     "distinct_log_uniform",
     "div",
@@ -653,6 +668,7 @@ __all__ = [
     "dropout",
     "dynamic_quantize",
     "edit_distance",
+    "einsum",
     "elu",
     "embedding",
     "embedding_bag",
@@ -710,6 +726,7 @@ __all__ = [
     "integer_limits",
     "interpolate",
     "irfft",
+    "inverse",
     "isfinite",
     "isinf",
     "isnan",
@@ -934,6 +951,7 @@ __all__ = [
     "truncated_normal",
     "unfold",
     "uniform",
+    "unique",
     "unpad",
     "unslice",
     "unsqueeze",

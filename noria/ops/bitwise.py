@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from noria.core.dtypes import is_integer
+import numpy as np
+
+from noria.core.dtypes import as_dtype, is_integer, itemsize, to_numpy
 from noria.core.errors import DTypeError
 from noria.ir.opdef import op
 from noria.ir.program import Spec
@@ -92,6 +94,23 @@ def _(xp, x, y):
     inside, steps = _steps(xp, x, y)
     beyond = xp.zeros_like(x) - (x < 0).astype(x.dtype)  # the sign everywhere
     return xp.where(inside, xp.right_shift(x, steps), beyond)
+
+
+@op
+def bitcast(x, *, dtype):
+    """The same bits taken for another dtype of the same width; bool is none of these."""
+    if "bool" in (x.dtype, as_dtype(dtype)) or itemsize(x.dtype) != itemsize(as_dtype(dtype)):
+        raise DTypeError("bits are taken for a dtype of as many", got=f"{x.dtype} as {dtype}")
+    return Spec(x.shape, dtype)
+
+
+@bitcast.compute
+def _(xp, x, dtype):
+    if xp is np:
+        return np.ascontiguousarray(x).reshape(x.shape).view(to_numpy(dtype))
+    from jax.lax import bitcast_convert_type
+
+    return bitcast_convert_type(x, to_numpy(dtype))
 
 
 def _steps(xp: Any, x: Any, y: Any) -> tuple[Any, Any]:

@@ -32,6 +32,7 @@ import noria.ops.linalg
 import noria.ops.lookup
 import noria.ops.loop_ops
 import noria.ops.loss
+import noria.ops.matrix
 import noria.ops.metric
 import noria.ops.norm
 import noria.ops.order
@@ -87,6 +88,7 @@ FAMILIES = (
     "lookup",
     "loop_ops",
     "loss",
+    "matrix",
     "metric",
     "norm",
     "order",

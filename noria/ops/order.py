@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from noria.core.dims import Dim, known_ge
-from noria.core.errors import ArgumentError, ShapeError
+import numpy as np
+
+from noria.core.dims import Dim, known_ge, product, symbol
+from noria.core.errors import ArgumentError, EngineError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Shape, Spec
@@ -114,6 +116,72 @@ def _top_shape(shape: Shape, k: Any, axis: int) -> Shape:
     if not whole or known_ge(k, 0) is False or known_ge(shape[at], k) is False:
         raise ArgumentError("bad number to choose", expected=f"0 <= k <= {shape[at]}", got=f"{k=}")
     return (*shape[:at], k, *shape[at + 1 :])
+
+
+# ---- what is there -----------------------------------------------------------------------------
+
+
+@op(outputs=("values", "indices", "inverse", "counts"))
+def unique(x, *, size, axis=None, sorted=True):
+    """What occurs in x, once each: (values, indices, inverse, counts), the last three int64.
+
+    axis:    slices along it are compared; None: the elements of x, which is flattened
+    sorted:  in ascending order, slices element by element; otherwise in the order they come first
+    size:    name of a new symbol, for how many there are; only the data tell
+    indices: where each comes first; inverse: which of them each element of x is; counts: how often
+    NaN is equal to NaN. XLA cannot compile it.
+    """
+    if not isinstance(size, str):
+        raise ArgumentError("size must be the name of a new symbol", got=repr(size))
+    found = symbol(size)
+    if axis is None:
+        length, values = product(x.shape), Spec((found,), x.dtype)
+    else:
+        at = axis_of(axis, x.ndim)
+        length = x.shape[at]
+        values = Spec((*x.shape[:at], found, *x.shape[at + 1 :]), x.dtype)
+    each = Spec((found,), "int64")
+    return values, each, Spec((length,), "int64"), each
+
+
+@unique.compute
+def _(xp, x, size, axis, sorted):
+    if xp is not np:
+        raise EngineError("XLA cannot compile unique: only the data tell its size")
+    wide = widen(x)
+    if axis is not None:
+        wide = np.moveaxis(wide, axis, 0)
+    told = np.unique(
+        wide,
+        return_index=True,
+        return_inverse=True,
+        return_counts=True,
+        axis=None if axis is None else 0,
+    )
+    _, first, inverse, counts = told
+    inverse = inverse.reshape(-1)
+    if not sorted:
+        order = np.argsort(first, kind="stable")
+        place = np.empty_like(order)
+        place[order] = np.arange(order.size)
+        first, counts, inverse = first[order], counts[order], place[inverse]
+    source = x.reshape(-1) if axis is None else x
+    return np.take(source, first, axis=axis or 0), first, inverse, counts
+
+
+@unique.grad
+def _(x, indices, g_values, axis):
+    """To where each comes first."""
+    if g_values is None:
+        return None
+    flat = (product(x.shape),) if axis is None else x.shape
+    at = 0 if axis is None else axis_of(axis, x.ndim)
+    order = (at, *(i for i in range(len(flat)) if i != at))
+    back = tuple(order.index(i) for i in range(len(flat)))
+    rows = o.scatter_rows(
+        indices, o.transpose(g_values, perm=order), shape=tuple(flat[i] for i in order)
+    )
+    return o.reshape(o.transpose(rows, perm=back), shape=x.shape)
 
 
 # ---- composed ----------------------------------------------------------------------------------

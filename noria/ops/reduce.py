@@ -17,8 +17,8 @@ from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Shape, Spec, as_shape
-from noria.ops.common import axes_of, axis_of, broadcast, need_float, shaped
-from noria.ops.numeric import spec_of, wide_dtype, widen
+from noria.ops.common import axes_of, axis_of, broadcast, need_float, require_same_shape, shaped
+from noria.ops.numeric import in_float32, spec_of, wide_dtype, widen
 
 Axis = int | Sequence[int] | None
 
@@ -318,6 +318,62 @@ def _(xp, x, axis, exclusive, reverse):
 @cumsum.grad
 def _(g, axis, exclusive, reverse):
     return o.cumsum(g, axis=axis, exclusive=exclusive, reverse=not reverse)
+
+
+@op
+def cumprod(x, *, axis, exclusive=False, reverse=False):
+    """Running products along one axis.
+
+    exclusive: each product without the element itself, so the first is 1; reverse: from the end.
+    """
+    axis_of(axis, x.ndim)
+    return Spec(x.shape, _sum_dtype(x.dtype))
+
+
+@cumprod.compute
+def _(xp, x, axis, exclusive, reverse):
+    dtype = as_dtype(x.dtype)
+    x = xp.moveaxis(x, axis, -1)
+    x = x[..., ::-1] if reverse else x
+    out = xp.cumprod(x, axis=-1, dtype=to_numpy(_wide(dtype)))
+    if exclusive:
+        out = xp.concatenate([xp.ones_like(out[..., :1]), out[..., :-1]], axis=-1)
+    out = xp.moveaxis(out[..., ::-1] if reverse else out, -1, axis)
+    return out.astype(to_numpy(_sum_dtype(dtype)))
+
+
+@cumprod.grad
+def _(x, g, axis, exclusive, reverse):
+    return o.cumprod_grad(x, g, axis=axis, exclusive=exclusive, reverse=reverse)
+
+
+@op
+def cumprod_grad(x, grad, *, axis, exclusive=False, reverse=False):
+    """The gradient of cumprod in x, from that of its result; right where factors are 0.
+
+    Element i is in every product behind it: with a_i the product before it, and b_i the gradients
+    behind it, each times the factors in between, dx_i = a_i * b_i, where b is a recurrence from
+    the end, b_i = grad_i + x_(i+1) * b_(i+1).
+    """
+    require_same_shape(x, grad, "grad")
+    axis_of(axis, x.ndim)
+    return x
+
+
+@cumprod_grad.compute
+@in_float32
+def _(xp, x, grad, axis, exclusive, reverse):
+    x, grad = xp.moveaxis(x, axis, 0), xp.moveaxis(grad, axis, 0)
+    x, grad = (x[::-1], grad[::-1]) if reverse else (x, grad)
+    if exclusive:  # product i holds the factors before i
+        grad = xp.concatenate([grad[1:], xp.zeros_like(grad[:1])])
+    before = xp.concatenate([xp.ones_like(x[:1]), xp.cumprod(x, axis=0)[:-1]])
+    behind, rows = xp.zeros_like(x[0]) if x.shape[0] else None, []
+    for i in range(x.shape[0] - 1, -1, -1):
+        behind = grad[i] + (x[i + 1] * behind if i + 1 < x.shape[0] else 0)
+        rows.append(before[i] * behind)
+    out = xp.stack(rows[::-1]) if rows else x
+    return xp.moveaxis(out[::-1] if reverse else out, 0, axis)
 
 
 # ---- composed ----------------------------------------------------------------------------------

@@ -61,6 +61,12 @@ CASES = [
          expect=lambda x, y: np.array([0, 0, 0, 20])),
     Case("shift_right", [np.array([1, -1, 5, -5]), np.array([64, 70, -1, -2])],
          expect=lambda x, y: np.array([0, -1, 0, -1])),
+    Case("bitcast", [ints(3, 4, low=-90, high=90, dtype="int8")], {"dtype": "uint8"},
+         expect=lambda x: x.astype(int) % 256, symbolic={0: {0: "N"}}),
+    Case("bitcast", [np.array([1.0, -2.0], np.float32)], {"dtype": "int32"},
+         expect=lambda x: np.array([0x3F800000, -0x40000000])),
+    Case("bitcast", [np.array([0x3FF0 << 48, 0], np.int64)], {"dtype": "float64"},
+         expect=lambda x: np.array([1.0, 0.0]), jax=False),
 ]  # fmt: skip
 
 
@@ -72,6 +78,11 @@ def test_case(case):
 def test_every_op_of_the_family_has_a_case():
     defined = {v.name for v in vars(bitwise).values() if isinstance(v, OpDef)}
     assert defined == {c.op for c in CASES}
+
+
+def test_bits_are_taken_for_as_many():
+    with pytest.raises(DTypeError, match="as many"):
+        bitwise.bitcast(np.ones(2, np.float32), dtype="int64")
 
 
 def test_floats_have_no_bits_to_combine():

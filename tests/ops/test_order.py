@@ -80,7 +80,56 @@ def top(x, k, axis=-1, largest=True, symbolic=None, **more):
     return Case("topk", [x], attrs, expect=best(k, axis, largest), symbolic=symbolic, **more)
 
 
+def once(which, *, by_order=True):
+    """Part `which` of what `unique` gives for a list, by a dictionary."""
+
+    def apply(x):
+        seen = {}
+        for i, v in enumerate(x.ravel().tolist()):
+            seen.setdefault(v, []).append(i)
+        keys = sorted(seen) if by_order else list(seen)
+        place = {v: i for i, v in enumerate(keys)}
+        parts = (
+            keys,
+            [seen[v][0] for v in keys],
+            [place[v] for v in x.ravel().tolist()],
+            [len(seen[v]) for v in keys],
+        )
+        return np.array(parts[which])
+
+    return apply
+
+
+def every(**how):
+    return lambda x: tuple(once(i, **how)(x) for i in range(4))
+
+
+def unique_columns(x):
+    columns = sorted({tuple(c) for c in x.T.tolist()})
+    told = [tuple(c) for c in x.T.tolist()]
+    inverse = [columns.index(c) for c in told]
+    return (
+        np.array(columns).T,
+        np.array([told.index(c) for c in columns]),
+        np.array(inverse),
+        np.array([told.count(c) for c in columns]),
+    )
+
+
 CASES = [
+    Case("unique", [ints(3, 5, high=6)], {"size": "K"}, expect=every(), jax=False),
+    Case(
+        "unique",
+        [ints(9, high=6)],
+        {"size": "K", "sorted": False},
+        expect=every(by_order=False),
+        jax=False,
+    ),
+    Case(
+        "unique", [ints(2, 8, high=2)], {"size": "K", "axis": -1}, expect=unique_columns, jax=False
+    ),
+    Case("unique", [np.array([2.0, 1.0, 4.0, 3.0])], {"size": "K"}, expect=every(), jax=False),
+    Case("unique", [ints(0)], {"size": "K"}, jax=False),
     *extremes("argmax", max),
     *extremes("argmin", min),
     Case("argsort", [arr(3, 5)], expect=along(ranked, 1), symbolic=ROWS),

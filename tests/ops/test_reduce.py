@@ -84,6 +84,14 @@ def sums(values):
     return [math.fsum(values[: i + 1]) for i in range(len(values))]
 
 
+def products(v):
+    return [math.prod(v[: i + 1]) for i in range(len(v))]
+
+
+def before(v):
+    return [math.prod(v[:i]) for i in range(len(v))]
+
+
 def sums_before(values):
     return [math.fsum(values[:i]) for i in range(len(values))]
 
@@ -151,6 +159,23 @@ CASES = [
         expect=over(any, bool, 1, True),
     ),
     Case("reduce_any", [ints(2, 0, dtype="bool", high=2)], {"axis": 1}, expect=over(any, bool, 1)),
+    Case("cumprod", [arr(3, 5)], {"axis": 1}, expect=running(products, 1), symbolic=ROWS),
+    Case("cumprod", [arr(2, 4, 3)], {"axis": -2, "exclusive": True}, expect=running(before, 1)),
+    Case(
+        "cumprod",
+        [np.array([[2.0, 0.0, 3.0, 4.0], [0.0, 1.0, 0.0, 5.0]])],
+        {"axis": 1, "reverse": True},
+        expect=running(reverse(products), 1),
+    ),
+    Case("cumprod", [ints(4, high=90, dtype="int8")], {"axis": 0}, expect=running(products, 0)),
+    Case("cumprod", [arr(0, 3)], {"axis": 0, "exclusive": True}),
+    Case(
+        "cumprod_grad",
+        [np.array([2.0, 0.0, 3.0]), np.array([1.0, 10.0, 100.0])],
+        {"axis": 0},
+        expect=lambda x, g: np.array([1.0, 620.0, 0.0]),
+        grad=False,
+    ),
     Case("cumsum", [arr(3, 5)], {"axis": 1}, expect=running(sums, 1), symbolic=ROWS, grad2=True),
     Case("cumsum", [arr(3, 5)], {"axis": 0}, expect=running(sums, 0), symbolic=ROWS),
     Case("cumsum", [arr(2, 4, 3)], {"axis": -2, "exclusive": True}, expect=running(sums_before, 1)),

@@ -33,9 +33,9 @@ def cast_numbers(
     round_mode: of powers of two (float8_e8m0): "up", "down" or "nearest"
     Raises FormatError for a text that is no number.
     """
-    if dtype == object:
+    if dtype.kind == "O":
         return _texts(array)
-    if array.dtype == object:
+    if array.dtype.kind == "O":
         array = _numbers(array)
         if dtype.kind in "iub":
             return array.astype(np.int64).astype(dtype)

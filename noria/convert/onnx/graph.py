@@ -9,7 +9,7 @@ from noria.convert.onnx.tensors import array_of, dense_of
 from noria.core.errors import FormatError
 
 
-class Scope:
+class Names:
     """The values of one graph by name; what it does not know the scope around it may.
 
     opsets: domain -> version, of the model or of a function
@@ -19,7 +19,7 @@ class Scope:
     def __init__(
         self,
         opsets: Mapping[str, int],
-        outer: Scope | None = None,
+        outer: Names | None = None,
         attrs: Mapping[str, Any] | None = None,
     ) -> None:
         self.opsets, self.outer = opsets, outer
@@ -27,7 +27,7 @@ class Scope:
         self.values: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        scope: Scope | None = self
+        scope: Names | None = self
         while scope is not None:
             if name in scope.values:
                 return scope.values[name]
@@ -41,7 +41,7 @@ class Body:
     inputs, outputs: their names; types: of the outputs, TypeProtos
     """
 
-    def __init__(self, proto: Any, outer: Scope, frame: Any) -> None:
+    def __init__(self, proto: Any, outer: Names, frame: Any) -> None:
         self.proto, self.outer, self.frame = proto, outer, frame
         self.inputs = [v.name for v in proto.input]
         self.outputs = [v.name for v in proto.output]
@@ -54,14 +54,14 @@ class Body:
                 expected=str(len(args)),
                 got=str(len(self.inputs)),
             )
-        scope = Scope(self.outer.opsets, self.outer, self.outer.attrs)
+        scope = Names(self.outer.opsets, self.outer, self.outer.attrs)
         self.frame.enter(self.proto, scope)
         scope.values.update(zip(self.inputs, args, strict=True))
         self.frame.nodes(self.proto.node, scope)
         return [scope[name] for name in self.outputs]
 
 
-def attributes(node: Any, scope: Scope, frame: Any) -> tuple[dict[str, Any], dict[str, Body]]:
+def attributes(node: Any, scope: Names, frame: Any) -> tuple[dict[str, Any], dict[str, Body]]:
     """The attributes of a NodeProto as plain data, and its nested graphs."""
     attrs: dict[str, Any] = {}
     graphs: dict[str, Body] = {}
@@ -76,7 +76,7 @@ def attributes(node: Any, scope: Scope, frame: Any) -> tuple[dict[str, Any], dic
     return attrs, graphs
 
 
-def resolved(attribute: Any, scope: Scope) -> Any:
+def resolved(attribute: Any, scope: Names) -> Any:
     """The attribute itself, or the one of the calling node that it names; None if there is none."""
     name = attribute.ref_attr_name
     return scope.attrs.get(name) if name else attribute
@@ -114,6 +114,6 @@ def _item(value: Any, kind: str, frame: Any) -> Any:
     return dense_of(value) if kind == "sparse_tensor" else value
 
 
-def outputs_of(names: Iterable[str], scope: Scope) -> list[Any]:
+def outputs_of(names: Iterable[str], scope: Names) -> list[Any]:
     """The values of these names."""
     return [scope[name] for name in names]

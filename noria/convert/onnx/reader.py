@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from noria.convert.handlers import NeedsConstant
-from noria.convert.onnx.graph import Scope, attributes, outputs_of, resolved
+from noria.convert.onnx.graph import Names, attributes, outputs_of, resolved
 from noria.convert.onnx.handlers import Node, onnx_op
 from noria.convert.onnx.model import Model, domain_of, node_name, opsets_of, version_of
 from noria.convert.onnx.origins import Origins
@@ -28,6 +28,7 @@ from noria.core.errors import ArgumentError, FormatError, MissingError, NoriaErr
 from noria.core.trace import Source
 from noria.ir.emit import Builder, bounded_arrays, building
 from noria.ir.program import Program, Value
+from noria.runtime.scope import Scope
 
 MAX_NODES = 1_000_000  # converted, those of functions at each call
 MAX_CALLS = 50  # functions that call functions
@@ -60,7 +61,14 @@ def load(
         for name, result in found.results.items():
             _add_output(builder, name, result)
     found.program.block.outputs = list(found.program.outputs.values())
-    return found.program, found.state
+    return found.program, found.state | _first_values(found)
+
+
+def _first_values(found: Converted) -> dict[str, np.ndarray]:
+    """Of state that is no weight of the model: the key of random numbers."""
+    others = Program()
+    others.state = {n: s for n, s in found.program.state.items() if n not in found.state}
+    return Scope().initialize(others).state()
 
 
 def _add_output(builder: Builder, name: str, result: Any) -> None:
@@ -130,7 +138,7 @@ class Conversion:
 
     def run(self) -> dict[str, Any]:
         graph = self.model.proto.graph
-        scope = Scope(self.model.opsets)
+        scope = Names(self.model.opsets)
         given = self._given(graph)
         self._declare(graph, given, scope)
         self.enter(graph, scope)
@@ -147,7 +155,7 @@ class Conversion:
                 raise MissingError(f"the model has no input '{name}'", hint=nearest(name, names))
         return {name: _constant(value, name) for name, value in self.constants.items()}
 
-    def _declare(self, graph: Any, given: Mapping[str, Any], scope: Scope) -> None:
+    def _declare(self, graph: Any, given: Mapping[str, Any], scope: Names) -> None:
         weights = {t.name for t in graph.initializer} | {
             t.values.name for t in graph.sparse_initializer
         }
@@ -174,7 +182,7 @@ class Conversion:
                 if dim.dim_param:
                     self.symbols.setdefault(dim.dim_param, int(size))
 
-    def enter(self, graph: Any, scope: Scope) -> None:
+    def enter(self, graph: Any, scope: Names) -> None:
         """Defines the weights of a graph."""
         for tensor in graph.initializer:
             array = array_of(tensor, self.model.folder)
@@ -204,7 +212,7 @@ class Conversion:
 
     # ---- nodes ---------------------------------------------------------------------------------
 
-    def nodes(self, nodes: Any, scope: Scope) -> None:
+    def nodes(self, nodes: Any, scope: Names) -> None:
         """Converts nodes in their order; their results join the scope."""
         for index, proto in enumerate(nodes):
             self.count += 1
@@ -233,7 +241,7 @@ class Conversion:
         finally:
             builder.source = before
 
-    def _node(self, proto: Any, args: list[Any], scope: Scope) -> Sequence[Any]:
+    def _node(self, proto: Any, args: list[Any], scope: Names) -> Sequence[Any]:
         function = self.model.function(proto)
         attrs, graphs = attributes(proto, scope, self)
         if function is not None:
@@ -276,13 +284,13 @@ class Conversion:
         return results
 
     def _call(
-        self, function: Any, proto: Any, args: list[Any], attrs: dict[str, Any], scope: Scope
+        self, function: Any, proto: Any, args: list[Any], attrs: dict[str, Any], scope: Names
     ) -> Sequence[Any]:
         """A function of the model, as if its nodes stood here."""
         if self.depth >= MAX_CALLS:
             raise FormatError("functions call each other without end", got=function.name)
         opsets = opsets_of(function.opset_import, function.name) or scope.opsets
-        inner = Scope(opsets, attrs=dict.fromkeys(function.attribute))
+        inner = Names(opsets, attrs=dict.fromkeys(function.attribute))
         for default in function.attribute_proto:
             inner.attrs[default.name] = default
         inner.attrs.update({a.name: resolved(a, scope) for a in proto.attribute})

@@ -22,6 +22,27 @@ def info(name: str, spec: Any) -> Any:
 
 
 @pytest.fixture
+def run(build: Callable[..., Any]) -> Callable[..., Any]:
+    """run(nodes, {name: array}, outputs, symbolic={name: shape}, ...) -> list of outputs."""
+
+    def make(
+        nodes: Sequence[Any],
+        feeds: dict[str, np.ndarray],
+        outputs: Sequence[str],
+        weights: dict[str, Any] | None = None,
+        symbolic: dict[str, Any] | None = None,
+        **how: Any,
+    ) -> list[np.ndarray]:
+        shapes = {n: a.shape for n, a in feeds.items()} | (symbolic or {})
+        inputs = {n: (a.dtype, shapes[n]) for n, a in feeds.items()}
+        program, state = load(build(nodes, inputs, outputs, weights, **how).SerializeToString())
+        state = {n: state[n] for n in program.state}
+        return [Predictor(program, state).run(feeds)[n] for n in outputs]
+
+    return make
+
+
+@pytest.fixture
 def build() -> Callable[..., Any]:
     """build(nodes, inputs={name: (dtype, shape)}, outputs=[...], weights={...}) -> ModelProto."""
 
