@@ -219,8 +219,6 @@ from noria.ops.detection.soft_nms import (
     locality_aware_nms,
     matrix_nms,
 )
-from noria.ops.ctc import ctc_sequence_loss, ctc_sequence_loss_grad
-from noria.ops.ctc_loss import ctc_loss
 from noria.ops.einsum import einsum
 from noria.ops.elementwise import (
     abs,
@@ -598,12 +596,12 @@ __all__ = [
     "beam_search_step",
     "bernoulli",
     "binary_cross_entropy",
-    "blackman_window",
     "bitcast",
     "bitwise_and",
     "bitwise_not",
     "bitwise_or",
     "bitwise_xor",
+    "blackman_window",
     "bmm",
     "box_clip",
     "box_decode",
@@ -725,8 +723,8 @@ __all__ = [
     "instance_norm",
     "integer_limits",
     "interpolate",
-    "irfft",
     "inverse",
+    "irfft",
     "isfinite",
     "isinf",
     "isnan",
