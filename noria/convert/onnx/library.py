@@ -27,6 +27,6 @@ import noria.convert.onnx.quantize
 import noria.convert.onnx.recurrent
 import noria.convert.onnx.reduce
 import noria.convert.onnx.sequence
-import noria.convert.onnx.shape  # noqa: F401
+import noria.convert.onnx.shape
 import noria.convert.onnx.signal
 import noria.convert.onnx.training
