@@ -219,7 +219,9 @@ from noria.ops.detection.soft_nms import (
     locality_aware_nms,
     matrix_nms,
 )
-from noria.ops.einsum import einsum
+from noria.ops.einsum import (
+    einsum,
+)
 from noria.ops.elementwise import (
     abs,
     add,
@@ -505,6 +507,7 @@ from noria.ops.slicing import (
 )
 from noria.ops.trees import (
     tree_ensemble,
+)
 from noria.ops.trigonometry import (
     acos,
     acosh,

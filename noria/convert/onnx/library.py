@@ -22,6 +22,9 @@ import noria.convert.onnx.index
 import noria.convert.onnx.linalg
 import noria.convert.onnx.loss
 import noria.convert.onnx.math
+import noria.convert.onnx.ml
+import noria.convert.onnx.ml_svm
+import noria.convert.onnx.ml_trees
 import noria.convert.onnx.norm
 import noria.convert.onnx.quantize
 import noria.convert.onnx.recurrent
@@ -29,4 +32,5 @@ import noria.convert.onnx.reduce
 import noria.convert.onnx.sequence
 import noria.convert.onnx.shape
 import noria.convert.onnx.signal
+import noria.convert.onnx.text
 import noria.convert.onnx.training
