@@ -108,16 +108,6 @@ def mish(node: Node, x: Any) -> Any:
     return o.mish(x)
 
 
-@onnx_op("Swish")
-def swish(node: Node, x: Any) -> Any:
-    return act.swish(x, beta=node.attr("alpha", 1.0))
-
-
-@onnx_op("SwiGLU")
-def swiglu(node: Node, gate: Any, x: Any) -> Any:
-    return o.mul(act.swish(gate, beta=node.attr("alpha", 1.0)), x)
-
-
 # ---- over an axis ------------------------------------------------------------------------------
 
 _OVER = {"Softmax": "softmax", "LogSoftmax": "log_softmax"}

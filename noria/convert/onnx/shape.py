@@ -161,28 +161,17 @@ def slice_before_10(node: Node, x: Any) -> Any:
 def _sliced(x: Any, first: Any, last: Any, axes: Any, steps: Any) -> Any:
     if not axes:
         return x
-    own = sizes_of(x)
-    cuts = []
-    for a, b, axis, step in zip(first, last, axes, steps, strict=True):
-        cuts.append(_cut(a, b, own[axis_of(axis, len(own))], step))
-    starts, stops = zip(*cuts, strict=True)
+    starts, stops = zip(*map(_cut, first, last, steps), strict=True)
     return o.slice(x, axes=tuple(axes), starts=starts, stops=stops, steps=tuple(steps))
 
 
-def _cut(first: Size, last: Size, size: Size, step: int) -> tuple[Any, Any]:
-    """Positions for `ops.slice`: ends that lie outside are the natural ones."""
-    far = 1 << 31
-    start: Size | None = first
-    stop: Size | None = last
-    if isinstance(first, int) and abs(first) >= far - 1:
-        start = None if (first > 0) == (step < 0) else (0 if step > 0 else None)
-        if first > 0 and step > 0:
-            start, stop = 0, 0
-            return start, stop
-    if isinstance(last, int) and abs(last) >= far - 1:
-        stop = None if (last > 0) == (step > 0) else 0
-    if step < 0 and isinstance(last, int) and isinstance(size, int) and -far < last < -size:
-        stop = None
+FAR = (1 << 31) - 1  # what exporters write for an end that is open
+
+
+def _cut(first: Size, last: Size, step: int) -> tuple[Any, Any]:
+    """Positions for `ops.slice`, whose open ends are None: so a symbolic size stays itself."""
+    start = None if isinstance(first, int) and first * -step >= FAR * abs(step) else first
+    stop = None if isinstance(last, int) and last * step >= FAR * abs(step) else last
     return _not_negative(start), _not_negative(stop)
 
 
