@@ -65,12 +65,6 @@ def compress(node: Node, x: Any, condition: Any) -> Any:
     return o.gather(x, o.squeeze(found, axis=1), axis=axis)
 
 
-@onnx_op("ArrayFeatureExtractor", domain="ai.onnx.ml")
-def array_feature_extractor(node: Node, x: Any, ids: Any) -> Any:
-    x = o.unsqueeze(x, axis=0) if len(sizes_of(x)) == 1 else x
-    return o.gather(x, o.reshape(ids, shape=(product(sizes_of(ids)),)), axis=-1)
-
-
 # ---- writing -----------------------------------------------------------------------------------
 
 
