@@ -6,8 +6,8 @@ import noria.ops.alignment
 import noria.ops.attention
 import noria.ops.batch_norm
 import noria.ops.beam
-import noria.ops.columns
 import noria.ops.bitwise
+import noria.ops.columns
 import noria.ops.compare
 import noria.ops.control
 import noria.ops.conv
