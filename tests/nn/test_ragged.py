@@ -56,10 +56,52 @@ def test_the_steps_of_rows_are_moved_about():
     assert batch.windows(2, pad=5).rows()[2].tolist() == [[[9, -1], [5, 5]]]
 
 
+def words(*lengths):
+    return Ragged.pack([np.full((n, 2), 10.0 * n) + np.arange(n)[:, None] for n in lengths])
+
+
+DOCUMENTS = (words(2, 0), words(1), words(3, 1, 0))
+
+
+def test_rows_of_rows_are_packed_and_come_back():
+    batch = Ragged.pack(DOCUMENTS)
+    assert batch.count == 3 and batch.lengths.tolist() == [2, 1, 3]
+    assert batch.values.lengths.tolist() == [2, 0, 1, 3, 1, 0]
+    for got, want in zip(batch.rows(), DOCUMENTS, strict=True):
+        assert got.values.tolist() == want.values.tolist()
+        assert got.splits.tolist() == want.splits.tolist()
+
+
+def test_three_levels():
+    shelves = Ragged.pack([Ragged.pack(DOCUMENTS[:2]), Ragged.pack(DOCUMENTS[2:])])
+    assert shelves.lengths.tolist() == [2, 1]
+    assert [d.count for shelf in shelves.rows() for d in shelf.rows()] == [2, 1, 3]
+    assert shelves.sum().values.splits.tolist() == [0, 2, 3, 6]
+
+
+def test_the_innermost_rows_are_reduced_and_moved():
+    batch = Ragged.pack(DOCUMENTS)
+    sums = batch.sum()
+    assert sums.values[:, 0].tolist() == [41, 0, 10, 93, 10, 0]
+    assert sums.splits.tolist() == [0, 2, 3, 6]
+    assert sums.sum()[:, 0].tolist() == [41, 10, 103]
+    assert batch.reverse().values.rows()[3][:, 0].tolist() == [32, 31, 30]
+    assert batch.map(lambda v: v * 2).max().values[0].tolist() == [42, 42]
+    assert batch.inner(lambda b: b.softmax()).values.sum().shape == (6, 2)
+
+
+def test_the_level_inside_is_left_out():
+    flat = Ragged.pack(DOCUMENTS).flatten()
+    assert flat.lengths.tolist() == [2, 1, 4]
+    with pytest.raises(ArgumentError, match="steps"):
+        flat.flatten()
+
+
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
         (lambda: Ragged.pack([]), ArgumentError, "told by a row"),
+        (lambda: Ragged.pack([DOCUMENTS[0], np.ones((2, 2))]), ArgumentError, "go together"),
         (lambda: Ragged.pack([np.ones((2, 3)), np.ones((2, 4))]), ShapeError, "first axis only"),
         (lambda: Ragged.pack([np.float64(1)]), ShapeError, "first axis only"),
         (lambda: Ragged(np.ones(()), np.array([0])), ShapeError, "first axis"),
