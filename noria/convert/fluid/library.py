@@ -10,6 +10,7 @@ import noria.convert.fluid.fused
 import noria.convert.fluid.index
 import noria.convert.fluid.linalg
 import noria.convert.fluid.loss
+import noria.convert.fluid.matching
 import noria.convert.fluid.math
 import noria.convert.fluid.metric
 import noria.convert.fluid.norm

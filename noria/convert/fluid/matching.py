@@ -1,0 +1,116 @@
+"""Fluid's operators that compare texts, filter and hash them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from noria.convert.fluid.handlers import Lod, Op, fluid_op
+from noria.convert.fluid.sequences import flat
+from noria.core.dtypes import as_dtype
+from noria.ir.opdef import vocabulary as o
+from noria.ops import matching, ragged
+from noria.ops.join import stack
+from noria.ops.sequence import regular_splits, sequence_lengths, sequence_splits
+
+# ---- along the steps ---------------------------------------------------------------------------
+
+
+@fluid_op("row_conv")
+def row_conv(op: Op) -> dict[str, Any]:
+    x, weight, splits = op.input("X"), op.input("Filter"), op.lod("X")
+    if splits:
+        return {"Out": Lod(matching.row_conv(x, splits[-1], weight), splits)}
+    rows, steps, size = x.shape
+    packed = o.reshape(x, shape=(rows * steps, size))
+    out = matching.row_conv(packed, regular_splits(rows, steps), weight)
+    return {"Out": o.reshape(out, shape=x.shape)}
+
+
+@fluid_op("add_position_encoding")
+def add_position_encoding(op: Op) -> dict[str, Any]:
+    x, splits = op.input("X"), op.lod("X")
+    if splits:
+        places = matching.sequence_places(splits[-1], total=x.shape[0])
+    else:
+        places = o.arange(stop=x.shape[1])
+    code = matching.position_encoding(places, size=x.shape[-1], dtype=as_dtype(x.dtype))
+    out = o.add(o.mul(x, op.attr("alpha", 1.0)), o.mul(code, op.attr("beta", 1.0)))
+    return {"Out": Lod(out, splits)}
+
+
+# ---- ragged matrices and images ----------------------------------------------------------------
+
+
+@fluid_op("match_matrix_tensor")
+def match_matrix_tensor(op: Op) -> dict[str, Any]:
+    x, y = op.need_lod("X")[-1], op.need_lod("Y")[-1]
+    names = op.symbol("height"), op.symbol("width"), op.symbol("matched")
+    values, splits, products = matching.match_matrix(
+        op.input("X"), x, op.input("Y"), y, op.input("W"), sizes=names
+    )
+    return {
+        "Out": Lod(o.unsqueeze(values, axis=1), (splits,)),
+        "Tmp": Lod(o.reshape(products, shape=(-1, 1))),
+    }
+
+
+@fluid_op("var_conv_2d")
+def var_conv_2d(op: Op) -> dict[str, Any]:
+    pixels, splits, windows = matching.ragged_conv2d(
+        flat(op.input("X")),
+        op.need_lod("ROW")[-1],
+        op.need_lod("COLUMN")[-1],
+        op.input("W"),
+        kernel=(op.attr("KernelH", 1), op.attr("KernelW", 1)),
+        stride=(op.attr("StrideH", 1), op.attr("StrideW", 1)),
+        sizes=(op.symbol("rows"), op.symbol("pixels")),
+    )
+    out = {}
+    for slot, value in {"Out": pixels, "Col": windows}.items():
+        values, rows = matching.channels_first(value, splits)
+        out[slot] = Lod(o.unsqueeze(values, axis=1), (rows,))
+    return out
+
+
+# ---- filters -----------------------------------------------------------------------------------
+
+
+@fluid_op("filter_by_instag")
+def filter_by_instag(op: Op) -> dict[str, Any]:
+    """Instances that have one of the wanted tags; one that counts nothing where there are none."""
+    x, tags = op.input("Ins"), flat(op.input("Ins_tag"))
+    dense = not op.attr("is_lod", True)
+    splits = regular_splits(x.shape[0], 1) if dense else op.need_lod("Ins")[-1]
+    wanted = o.unsqueeze(flat(op.input("Filter_tag")), axis=0)
+    hit = o.reduce_any(o.equal(o.unsqueeze(tags, axis=1), wanted), axis=1)
+    before = sequence_splits(o.cast(hit, dtype="int64"))
+    found = sequence_lengths(o.gather(before, op.need_lod("Ins_tag")[-1]))
+    chosen = flat(o.nonzero(found, size=op.symbol("chosen")))
+    starts, lengths = (
+        o.gather(v, chosen) for v in (ragged.sequence_starts(splits), sequence_lengths(splits))
+    )
+    places = ragged.ragged_range(starts, lengths, size=op.symbol("kept"))
+    none = o.cast(o.equal(before[-1:], 0), dtype="int64")
+    filler = ragged.ragged_range(np.zeros(1, np.int64), none, size=op.symbol("nothing"))
+    fill = o.fill(
+        shape=(filler.shape[0], *x.shape[1:]),
+        value=op.attr("out_val_if_empty", 0),
+        dtype=as_dtype(x.dtype),
+    )
+    return _filtered(o.concat(o.gather(x, places), fill, axis=0), starts, lengths, filler)
+
+
+def _filtered(rows: Any, starts: Any, lengths: Any, filler: Any) -> dict[str, Any]:
+    ones = o.add(o.mul(filler, 0), 1)
+    splits = sequence_splits(o.concat(lengths, ones, axis=0))
+    begins = ragged.sequence_starts(splits), o.concat(starts, ones, axis=0)
+    index = stack(*begins, sequence_lengths(splits), axis=1)
+    weight = o.concat(o.add(o.mul(starts, 0), 1), o.mul(filler, 0), axis=0)
+    each = regular_splits(weight.shape[0], 1)
+    return {
+        "Out": Lod(rows, (splits,)),
+        "IndexMap": Lod(index, (each,)),
+        "LossWeight": Lod(o.unsqueeze(o.cast(weight, dtype="float32"), axis=1), (each,)),
+    }
