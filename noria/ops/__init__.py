@@ -307,9 +307,6 @@ from noria.ops.loss import (
     softmax_cross_entropy,
     softmax_cross_entropy_grad,
 )
-from noria.ops.matrix import (
-    det,
-    inverse,
 from noria.ops.matching import (
     channels_first,
     match_matrix,
@@ -317,6 +314,10 @@ from noria.ops.matching import (
     ragged_conv2d,
     row_conv,
     sequence_places,
+)
+from noria.ops.matrix import (
+    det,
+    inverse,
 )
 from noria.ops.metric import (
     accuracy,
