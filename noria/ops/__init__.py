@@ -179,6 +179,9 @@ from noria.ops.ctc_loss import (
 )
 from noria.ops.deform import (
     deform_conv2d,
+from noria.ops.detection.average_precision import (
+    detection_map,
+    mean_iou,
 )
 from noria.ops.detection.boxes import (
     box_clip,
@@ -190,7 +193,18 @@ from noria.ops.detection.boxes import (
     rotated_box_clip,
     rotated_box_transform,
 )
+from noria.ops.detection.losses import (
+    sigmoid_focal_loss,
+    smooth_l1,
+    ssd_loss,
+)
+from noria.ops.detection.matching import (
+    bipartite_match,
+    mine_hard_examples,
+    target_assign,
+)
 from noria.ops.detection.nms import (
+    detections_or_none,
     multiclass_nms,
     nms,
     non_max_suppression,
@@ -199,6 +213,18 @@ from noria.ops.detection.priors import (
     anchor_boxes,
     density_prior_boxes,
     prior_boxes,
+)
+from noria.ops.detection.proposals import (
+    best_rows,
+    box_assign,
+    collect_proposals,
+    distribute_proposals,
+    generate_proposals,
+    heatmap_keypoints,
+    transform_rois,
+)
+from noria.ops.detection.pyramid import (
+    retinanet_detections,
 )
 from noria.ops.detection.roi import (
     roi_align,
@@ -214,6 +240,14 @@ from noria.ops.detection.roi_bins import (
     psroi_pool,
     psroi_pool_grad,
 )
+from noria.ops.detection.roi_sampled import (
+    deformable_psroi_pool,
+    deformable_psroi_pool_grad,
+    roi_align_rotated,
+    roi_align_rotated_grad,
+    roi_perspective_transform,
+    roi_perspective_transform_grad,
+)
 from noria.ops.detection.soft_nms import (
     limited_nms,
     locality_aware_nms,
@@ -221,6 +255,15 @@ from noria.ops.detection.soft_nms import (
 )
 from noria.ops.einsum import (
     einsum,
+from noria.ops.detection.targets import (
+    retinanet_target_assign,
+    rpn_target_assign,
+    sample_proposals,
+)
+from noria.ops.detection.yolo import (
+    yolo_box,
+    yolov3_loss,
+    yolov3_loss_grad,
 )
 from noria.ops.elementwise import (
     abs,
@@ -606,14 +649,17 @@ __all__ = [
     "beam_search_sentences",
     "beam_search_step",
     "bernoulli",
+    "best_rows",
     "binary_cross_entropy",
     "bitcast",
     "bitwise_and",
     "bitwise_not",
     "bitwise_or",
     "bitwise_xor",
+    "bipartite_match",
     "blackman_window",
     "bmm",
+    "box_assign",
     "box_clip",
     "box_decode",
     "box_encode",
@@ -633,6 +679,7 @@ __all__ = [
     "class_scores",
     "clip",
     "clip_by_global_norm",
+    "collect_proposals",
     "concat",
     "cond",
     "constant",
@@ -671,8 +718,16 @@ __all__ = [
     "dequantize",
     "dequantize_rows",
     "det",
+    "deformable_psroi_pool",
+    "deformable_psroi_pool_grad",
+    "density_prior_boxes",
+    "dequantize",
+    "dequantize_rows",
+    "detection_map",
+    "detections_or_none",
     "dim_value",
     "distinct_log_uniform",
+    "distribute_proposals",
     "div",
     "dot",
     "dropout",
@@ -705,6 +760,7 @@ __all__ = [
     "gather_nd",
     "gather_tree",
     "gelu",
+    "generate_proposals",
     "global_avg_pool",
     "global_lp_pool",
     "global_max_pool",
@@ -727,6 +783,7 @@ __all__ = [
     "hard_sigmoid",
     "hard_swish",
     "hard_tanh",
+    "heatmap_keypoints",
     "hinge_loss",
     "hsigmoid_loss",
     "huber_loss",
@@ -791,9 +848,11 @@ __all__ = [
     "max_unpool",
     "maximum",
     "maxout",
+    "mean_iou",
     "mean_update",
     "mel_weight_matrix",
     "merge_rows",
+    "mine_hard_examples",
     "minimum",
     "mish",
     "modified_huber_loss",
@@ -860,6 +919,8 @@ __all__ = [
     "reshape",
     "resize",
     "resize_grad",
+    "retinanet_detections",
+    "retinanet_target_assign",
     "rfft",
     "rms_norm",
     "rmsprop_update",
@@ -870,6 +931,10 @@ __all__ = [
     "roi_align",
     "roi_align_grad",
     "roi_align_max_grad",
+    "roi_align_rotated",
+    "roi_align_rotated_grad",
+    "roi_perspective_transform",
+    "roi_perspective_transform_grad",
     "roi_pool",
     "roi_pool_grad",
     "roll",
@@ -878,8 +943,10 @@ __all__ = [
     "rotated_box_transform",
     "round",
     "row_conv",
+    "rpn_target_assign",
     "rsqrt",
     "sample_logits",
+    "sample_proposals",
     "scaled_dot_product_attention",
     "scan",
     "scatter_elements",
@@ -920,6 +987,7 @@ __all__ = [
     "shift_left",
     "shift_right",
     "sigmoid",
+    "sigmoid_focal_loss",
     "sign",
     "silu",
     "similarity_focus",
@@ -927,6 +995,7 @@ __all__ = [
     "sinh",
     "size_of",
     "slice",
+    "smooth_l1",
     "smooth_l1_loss",
     "soft_shrink",
     "softmax",
@@ -939,6 +1008,7 @@ __all__ = [
     "sqrt",
     "square",
     "squeeze",
+    "ssd_loss",
     "stack",
     "std",
     "stft",
@@ -952,11 +1022,13 @@ __all__ = [
     "tan",
     "tanh",
     "tanh_shrink",
+    "target_assign",
     "teacher_student_loss",
     "thresholded_relu",
     "tile",
     "top_k_hits",
     "topk",
+    "transform_rois",
     "transpose",
     "tree_children",
     "tree_ensemble",
@@ -974,6 +1046,9 @@ __all__ = [
     "variance",
     "where",
     "while_loop",
+    "yolo_box",
+    "yolov3_loss",
+    "yolov3_loss_grad",
     "zeros_like",
 ]
 

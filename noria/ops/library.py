@@ -14,11 +14,18 @@ import noria.ops.conv
 import noria.ops.create
 import noria.ops.crf
 import noria.ops.ctc
+import noria.ops.detection.average_precision
+import noria.ops.detection.matching
 import noria.ops.detection.nms
 import noria.ops.detection.priors
+import noria.ops.detection.proposals
+import noria.ops.detection.pyramid
 import noria.ops.detection.roi
 import noria.ops.detection.roi_bins
+import noria.ops.detection.roi_sampled
 import noria.ops.detection.soft_nms
+import noria.ops.detection.targets
+import noria.ops.detection.yolo
 import noria.ops.elementwise
 import noria.ops.embedding
 import noria.ops.fourier
@@ -70,11 +77,18 @@ FAMILIES = (
     "create",
     "crf",
     "ctc",
+    "detection.average_precision",
+    "detection.matching",
     "detection.nms",
     "detection.priors",
+    "detection.proposals",
+    "detection.pyramid",
     "detection.roi",
     "detection.roi_bins",
+    "detection.roi_sampled",
     "detection.soft_nms",
+    "detection.targets",
+    "detection.yolo",
     "elementwise",
     "embedding",
     "fourier",

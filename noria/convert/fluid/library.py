@@ -6,6 +6,7 @@ import noria.convert.fluid.arrays
 import noria.convert.fluid.control
 import noria.convert.fluid.conv
 import noria.convert.fluid.create
+import noria.convert.fluid.detection
 import noria.convert.fluid.fused
 import noria.convert.fluid.index
 import noria.convert.fluid.linalg
@@ -20,6 +21,7 @@ import noria.convert.fluid.ranking
 import noria.convert.fluid.recurrent
 import noria.convert.fluid.reduce
 import noria.convert.fluid.sampling
+import noria.convert.fluid.regions
 import noria.convert.fluid.sequences
 import noria.convert.fluid.shape
 import noria.convert.fluid.structured

@@ -8,6 +8,7 @@ import noria.convert.onnx.conv
 import noria.convert.onnx.create
 import noria.convert.onnx.index
 import noria.convert.onnx.linalg
+import noria.convert.onnx.detection
 import noria.convert.onnx.loss
 import noria.convert.onnx.math
 import noria.convert.onnx.ml

@@ -244,3 +244,25 @@ def _rows(class_id: int, scores: np.ndarray, shapes: np.ndarray) -> np.ndarray:
     """Detections [K, 2 + D] of one class."""
     labels = np.full((len(scores), 1), class_id, shapes.dtype)
     return np.concatenate([labels, scores[:, None], shapes], axis=1)
+
+
+@op(outputs=("marked", "row_splits"))
+def detections_or_none(detections, row_splits, *, size, width, rows):
+    """Detections [n, D] and row_splits as they are, or if there are none [[-1]] and [0, 1].
+
+    So Fluid says that nothing was found. size, width, rows: names of new symbols for the shapes
+    [size, width] and [rows], which only the data tell.
+    """
+    need_float(detections)
+    need_rank(detections, 2, what="detections")
+    row_count(row_splits)
+    shape = new_symbol(size), new_symbol(width, "width")
+    return Spec(shape, detections.dtype), Spec((new_symbol(rows, "rows"),), "int64")
+
+
+@detections_or_none.compute
+def _(xp, detections, row_splits, size, width, rows):
+    numpy_only(xp, "detections_or_none")
+    if len(detections):
+        return detections, row_splits.astype(np.int64)
+    return np.full((1, 1), -1, detections.dtype), np.array([0, 1])
