@@ -20,8 +20,8 @@ import noria.convert.fluid.quantize
 import noria.convert.fluid.ranking
 import noria.convert.fluid.recurrent
 import noria.convert.fluid.reduce
-import noria.convert.fluid.sampling
 import noria.convert.fluid.regions
+import noria.convert.fluid.sampling
 import noria.convert.fluid.sequences
 import noria.convert.fluid.shape
 import noria.convert.fluid.structured
