@@ -179,6 +179,7 @@ from noria.ops.ctc_loss import (
 )
 from noria.ops.deform import (
     deform_conv2d,
+)
 from noria.ops.detection.average_precision import (
     detection_map,
     mean_iou,
@@ -253,8 +254,6 @@ from noria.ops.detection.soft_nms import (
     locality_aware_nms,
     matrix_nms,
 )
-from noria.ops.einsum import (
-    einsum,
 from noria.ops.detection.targets import (
     retinanet_target_assign,
     rpn_target_assign,
@@ -264,6 +263,9 @@ from noria.ops.detection.yolo import (
     yolo_box,
     yolov3_loss,
     yolov3_loss_grad,
+)
+from noria.ops.einsum import (
+    einsum,
 )
 from noria.ops.elementwise import (
     abs,
@@ -651,12 +653,12 @@ __all__ = [
     "bernoulli",
     "best_rows",
     "binary_cross_entropy",
+    "bipartite_match",
     "bitcast",
     "bitwise_and",
     "bitwise_not",
     "bitwise_or",
     "bitwise_xor",
-    "bipartite_match",
     "blackman_window",
     "bmm",
     "box_assign",
@@ -714,15 +716,12 @@ __all__ = [
     "cumsum",
     "decode_image",
     "deform_conv2d",
-    "density_prior_boxes",
-    "dequantize",
-    "dequantize_rows",
-    "det",
     "deformable_psroi_pool",
     "deformable_psroi_pool_grad",
     "density_prior_boxes",
     "dequantize",
     "dequantize_rows",
+    "det",
     "detection_map",
     "detections_or_none",
     "dim_value",

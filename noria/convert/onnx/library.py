@@ -6,9 +6,9 @@ import noria.convert.onnx.attention
 import noria.convert.onnx.control
 import noria.convert.onnx.conv
 import noria.convert.onnx.create
+import noria.convert.onnx.detection
 import noria.convert.onnx.index
 import noria.convert.onnx.linalg
-import noria.convert.onnx.detection
 import noria.convert.onnx.loss
 import noria.convert.onnx.math
 import noria.convert.onnx.ml
