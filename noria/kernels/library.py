@@ -29,6 +29,7 @@ from noria.kernels.numba import resize as _resize
 from noria.kernels.numba import row_product as _row_product
 from noria.kernels.numba import row_updates as _row_updates
 from noria.kernels.numba import rows as _rows
+from noria.kernels.numba import sampling as _sampling
 from noria.kernels.numba import sequence as _sequence
 from noria.kernels.numba import sweep as _sweep
 from noria.kernels.numba import weight_product as _weight_product
@@ -39,7 +40,7 @@ from noria.kernels.onednn import gemm as _gemm
 from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
-_modules = (_copy, _elementwise, _reduce, _loss, _norm, _pool, _random, _resize)
+_modules = (_copy, _elementwise, _reduce, _loss, _norm, _pool, _random, _resize, _sampling)
 _products = (_linear, _gemm, _linalg)
 _convolutions = (_tiled_conv, _conv_weight_grad, _depthwise, _conv)
 _updates = (_sweep,)
