@@ -63,6 +63,7 @@ ROW_BY_ROW: Mapping[str, Test] = {
     **{f"{pool}{n}_grad": _all for pool in _POOLS for n in _EACH},
     **{f"conv{n}_input_grad": _first for n in _EACH},
     **dict.fromkeys(("softmax_cross_entropy", "softmax_cross_entropy_grad"), _all),
+    **dict.fromkeys(("grid_sample_input_grad", "grid_sample_grid_grad"), _all),
     **dict.fromkeys(("self_attention", "self_attention_grad", "later"), _all),
     "unslice": lambda op, rows: 0 not in axes_of(op.attrs["axes"], op.outputs[0].ndim),
 }

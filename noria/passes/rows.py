@@ -37,6 +37,15 @@ def _not_along_rows(name: str) -> Test:
     return test
 
 
+def _resize(op: Operator, rows: list[bool]) -> bool:
+    axes = op.attrs["axes"]
+    return axes is None or 0 not in axes_of(axes, op.operands[0].ndim)
+
+
+def _every(op: Operator, rows: list[bool]) -> bool:
+    return all(rows)
+
+
 def _matmul(op: Operator, rows: list[bool]) -> bool:
     x, y = op.operands
     if not rows[1]:
@@ -62,7 +71,7 @@ _BY_AXIS = {
 _VIEWS = "reshape flatten squeeze unsqueeze broadcast_to fill"
 _X_ONLY = """conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear
 max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool2d
-adaptive_max_pool2d prelu group_norm"""
+adaptive_max_pool2d prelu group_norm fold unfold"""
 
 APART: dict[str, Test] = {
     **dict.fromkeys((*POINTWISE, "cast", "identity", "stop_gradient"), _always),
@@ -74,6 +83,8 @@ APART: dict[str, Test] = {
     "transpose": _transpose,
     "embedding": _only(1),
     "fused_bag": _only(1),
+    "grid_sample": _every,
+    **dict.fromkeys(("resize", "resize_grad"), _resize),
 }
 """op -> whether rows stay apart in it. Besides, its outputs must have their rows along axis 0."""
 

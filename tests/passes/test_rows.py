@@ -2,10 +2,13 @@ import pytest
 
 import noria.ops.adaptive_pool
 import noria.ops.batch_norm
+import noria.ops.columns
 import noria.ops.embedding
 import noria.ops.join
 import noria.ops.order
 import noria.ops.pool
+import noria.ops.resizing
+import noria.ops.sampling
 import noria.ops.slicing  # noqa: F401  (importing a family registers its ops)
 from noria.core.dims import symbol
 from noria.ir.emit import Builder
@@ -48,6 +51,9 @@ def test_the_table_names_ops(op):
         (lambda x, y: o.matmul(x, y), [(N, 3, 4), (N, 4, 2)]),
         (lambda x: o.slice(x, axes=(1,), starts=(0,), stops=(1,)), [(N, 3)]),
         (lambda x: o.mul(x, 2.0), [(N, 3)]),
+        (lambda x: o.resize(x, sizes=(8, 8)), [(N, 3, 4, 4)]),
+        (lambda x, y: o.grid_sample(x, y), [(N, 3, 4, 4), (N, 5, 2)]),
+        (lambda x: o.fold(o.unfold(x, kernel=2), sizes=(4, 4), kernel=2), [(N, 3, 4, 4)]),
     ],
 )
 def test_rows_stay_apart(fn, shapes):
@@ -57,6 +63,7 @@ def test_rows_stay_apart(fn, shapes):
 @pytest.mark.parametrize(
     ("fn", "shapes", "words"),
     [
+        (lambda x: o.resize(x, sizes=(3,), axes=(0,)), [(N, 3)], "resize"),
         (lambda x: o.softmax(x, axis=0), [(N, 3)], "rows may be mixed in softmax"),
         (lambda x: o.sub(x, o.reduce_mean(x, axis=0)), [(N, 3)], "reduce_mean"),
         (lambda x: o.matmul(x, x, transpose_y=True), [(N, 3)], "axis 0 may have the size N"),
