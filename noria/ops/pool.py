@@ -178,6 +178,11 @@ def _define_max_pick(n: int) -> OpDef:
 # ---- mean --------------------------------------------------------------------------------------
 
 
+def _check_divisor(divisor: Any) -> None:
+    if divisor is not None and (isinstance(divisor, bool) or not divisor > 0):
+        raise ArgumentError("the divisor must be a positive number", got=repr(divisor))
+
+
 def _counts(windows: Windows, sizes: Sequence[int], count_include_pad: bool) -> np.ndarray:
     """How many elements each window divides by: [windows...], 1 or more."""
     total = np.ones((), np.int64)
@@ -202,20 +207,23 @@ def _define_avg(n: int) -> OpDef:
         dilation=1,
         ceil_mode=False,
         count_include_pad=True,
+        divisor=None,
     ):
         """The mean of each window, where padding counts as zeros, or with
-        count_include_pad=False not at all."""
+        count_include_pad=False not at all; or the sum of each window over `divisor`."""
         need_float(x)
         need_rank(x, n + 2)
+        _check_divisor(divisor)
         return _pooled(x, pool_windows(x.shape[2:], kernel, stride, padding, dilation, ceil_mode))
 
     @avg_pool.compute
     @in_float32
-    def _(xp, x, count_include_pad, **how):
+    def _(xp, x, count_include_pad, divisor, **how):
         windows = pool_windows(x.shape[2:], **how)
         around = padded(xp, x, windows)
         total = functools.reduce(xp.add, [around[(..., *tap)] for tap in taps(windows)])
-        return total / xp.asarray(_counts(windows, x.shape[2:], count_include_pad), x.dtype)
+        counts = divisor or _counts(windows, x.shape[2:], count_include_pad)
+        return total / xp.asarray(counts, x.dtype)
 
     @avg_pool.work
     def _(out, kernel):
@@ -240,6 +248,7 @@ def _define_avg_grad(n: int) -> OpDef:
         dilation=1,
         ceil_mode=False,
         count_include_pad=True,
+        divisor=None,
     ):
         """Gradient of a mean-pooling of [N, C, sizes...], from that of its output."""
         need_float(grad)
@@ -250,9 +259,10 @@ def _define_avg_grad(n: int) -> OpDef:
 
     @avg_pool_grad.compute
     @in_float32
-    def _(xp, grad, sizes, count_include_pad, **how):
+    def _(xp, grad, sizes, count_include_pad, divisor, **how):
         windows = pool_windows(sizes, **how)
-        share = grad / xp.asarray(_counts(windows, sizes, count_include_pad), grad.dtype)
+        counts = divisor or _counts(windows, sizes, count_include_pad)
+        share = grad / xp.asarray(counts, grad.dtype)
         total = padded(xp, xp.zeros((*grad.shape[:2], *sizes), grad.dtype), windows)
         for tap in taps(windows):
             total = add_at(xp, total, (..., *tap), share)

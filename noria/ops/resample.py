@@ -114,8 +114,10 @@ def _positions(
         return y * n / m if scale is None else y / scale
     if coordinates == "pytorch_half_pixel" and m == 1:
         return np.zeros(1)
-    x: np.ndarray = ((y + 0.5) * n / m if scale is None else (y + 0.5) / scale) - 0.5
-    return x + n / 2 * (1 - m / length) if coordinates == "half_pixel_symmetric" else x
+    x: np.ndarray = (y + 0.5) * n / m if scale is None else (y + 0.5) / scale
+    if coordinates == "half_pixel_symmetric":
+        x = n / 2 * (1 - m / length) + x
+    return x - 0.5
 
 
 def _rounded(x: np.ndarray, rounding: str) -> np.ndarray:

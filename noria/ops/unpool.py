@@ -111,17 +111,21 @@ def lp_pool(
     padding: Padding = 0,
     dilation: int | Sequence[int] = 1,
     ceil_mode: bool = False,
+    rescale: bool = True,
 ) -> Any:
     """(the sum of |x| to the p over each window) to the 1/p.
 
-    x: [N, C, sizes...]; p > 0. A window cut short by ceil_mode counts as a whole one with the same
-    mean, as in PyTorch. Raises ArgumentError for another p.
+    x: [N, C, sizes...]; p > 0. rescale: a window cut short by ceil_mode counts as a whole one with
+    the same mean, as in PyTorch; else its sum counts. Raises ArgumentError for another p.
     """
     x = shaped(x)
     n = _spatial(x)
     elements = prod(per_axis(kernel, n, "kernel"))
     how = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
-    mean = lookup(f"avg_pool{n}d")(_powers(x, p), kernel=kernel, **how)
+    pool = lookup(f"avg_pool{n}d")
+    if ceil_mode and not rescale:
+        return _root(pool(_powers(x, p), kernel=kernel, divisor=1, **how), p)
+    mean = pool(_powers(x, p), kernel=kernel, **how)
     return _root(o.mul(mean, float(elements)), p)
 
 

@@ -240,6 +240,14 @@ CASES = [
     *avg_cases(3, (1, 2, 4, 5, 3), {"kernel": 2, "stride": (2, 1, 1)}, symbolic=ROWS),
     Case("avg_pool2d", [arr(0, 2, 4, 4)], {"kernel": 2}),
     Case(
+        "avg_pool2d",
+        [arr(2, 3, 4, 4)],
+        {"kernel": 2, "divisor": 3},
+        expect=lambda x: mean({"kernel": 2})(x) * 4 / 3,
+        symbolic=ROWS,
+        grad2=True,
+    ),
+    Case(
         "avg_pool2d", [arr(1, 1, 8, 8, dtype="float16")], {"kernel": 4}, expect=mean({"kernel": 4})
     ),
 ]
@@ -326,3 +334,8 @@ def test_bad_inputs_are_refused():
         pool.max_pool2d_grad(x, np.ones((1, 1, 3, 2)), np.ones((1, 1, 3, 2)), kernel=2)
     with pytest.raises(ShapeError, match="grad"):
         pool.avg_pool2d_grad(np.ones((1, 1, 3, 2)), sizes=(4, 4), kernel=2)
+
+
+def test_a_divisor_is_positive():
+    with pytest.raises(ArgumentError, match="divisor"):
+        pool.avg_pool2d(np.ones((1, 1, 4, 4)), kernel=2, divisor=0)

@@ -102,3 +102,10 @@ def test_a_power_is_positive():
         lp_pool(np.ones((1, 1, 2, 2)), p=0, kernel=2)
     with pytest.raises(ShapeError, match="sizes"):
         lp_pool(np.ones((1, 2)), p=2, kernel=2)
+
+
+def test_a_window_cut_short_has_its_own_sum_if_wanted():
+    x = np.arange(1.0, 6.0).reshape(1, 1, 5)
+    cut = lp_pool(x, p=1, kernel=2, ceil_mode=True, rescale=False)
+    assert cut.tolist() == [[[3, 7, 5]]]
+    assert lp_pool(x, p=1, kernel=2, ceil_mode=True).tolist() == [[[3, 7, 10]]]

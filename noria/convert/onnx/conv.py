@@ -131,7 +131,7 @@ def average_pool(node: Node, x: Any) -> Any:
 
 @onnx_op("LpPool")
 def power_pool(node: Node, x: Any) -> Any:
-    return lp_pool(x, p=node.attr("p", 2), **_pooling(node))
+    return lp_pool(x, p=node.attr("p", 2), rescale=False, **_pooling(node))
 
 
 @onnx_op("MaxPool")

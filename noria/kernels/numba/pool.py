@@ -236,6 +236,7 @@ _SOURCES = {
     "avg_pool2d": avg_forward,
     "avg_pool2d_grad": avg_backward,
 }
+_OTHERS = ("sizes", "count_include_pad", "divisor")
 MAX_TAPS = 49  # beyond, the unrolled source grows too long
 
 
@@ -247,6 +248,8 @@ class Pool(Kernel):
 
     def accepts(self, op: Operator) -> None:
         need_one(op, ("float32", "bfloat16"))
+        if op.attrs.get("divisor") is not None:
+            raise Declined("a divisor of its own")
 
     def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
         return [LAST] * len(op.inputs), [LAST]
@@ -256,7 +259,7 @@ class Pool(Kernel):
         backward = kind.endswith("grad")
         image = bound.outputs[0] if backward else bound.inputs[0]
         assert image is not None
-        how = {k: v for k, v in bound.attrs.items() if k not in ("sizes", "count_include_pad")}
+        how = {k: v for k, v in bound.attrs.items() if k not in _OTHERS}
         windows = pool_windows(image.shape[2:], **how)
         if windows.kernel[0] * windows.kernel[1] > MAX_TAPS:
             raise Declined("the window is large")
