@@ -38,6 +38,7 @@ class Filter(NamedTuple):
     cubic_a: float
     antialias: bool
     exclude_outside: bool
+    single: bool
 
 
 class Taps(NamedTuple):
@@ -65,7 +66,7 @@ class Taps(NamedTuple):
 
 def taps(n: int, m: int, scale: float | None, how: Filter, crop: tuple[float, float]) -> Taps:
     """For n elements made m. scale: m / n unless given; crop: (start, end), each a share of n."""
-    x = _positions(n, m, scale, how.coordinates, crop)
+    x = (_single if how.single else _positions)(n, m, scale, how.coordinates, crop)
     beyond = None
     if how.coordinates == "tf_crop_and_resize":
         beyond = (x < 0) | (x > n - 1)
@@ -118,6 +119,20 @@ def _positions(
     if coordinates == "half_pixel_symmetric":
         x = n / 2 * (1 - m / length) + x
     return x - 0.5
+
+
+def _single(
+    n: int, m: int, scale: float | None, coordinates: str, crop: tuple[float, float]
+) -> np.ndarray:
+    """The same where every step is in float32, and a step between elements is multiplied by."""
+    y = np.arange(m, dtype=np.float32)
+    if coordinates == "align_corners":
+        step = np.float32(0 if m == 1 else (n - 1) / (m - 1))
+        return (y * step).astype(np.float64)
+    step = np.float32(n / m if scale is None else 1 / scale)
+    if coordinates == "asymmetric":
+        return (y * step).astype(np.float64)
+    return ((y + np.float32(0.5)) * step).astype(np.float64) - 0.5
 
 
 def _rounded(x: np.ndarray, rounding: str) -> np.ndarray:

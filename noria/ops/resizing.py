@@ -58,6 +58,8 @@ def _check(
             expected=f"{wanted} numbers",
             got=repr(crop),
         )
+    if how.single and coordinates not in ("half_pixel", "asymmetric", "align_corners"):
+        raise ArgumentError("positions in float32 are not defined", got=f"for '{coordinates}'")
     if how.antialias and how.mode == "nearest":
         raise ArgumentError("antialias needs linear or cubic interpolation", got="mode='nearest'")
 
@@ -85,6 +87,7 @@ def resize(
     cubic_a=-0.75,
     antialias=False,
     exclude_outside=False,
+    single=False,
     crop=None,
     beyond=0.0,
 ):
@@ -104,6 +107,9 @@ def resize(
     cubic_a: coefficient of the cubic filter; -0.75 in PyTorch and OpenCV, -0.5 in Pillow
     antialias: an array that becomes smaller is filtered by as much, as Pillow does
     exclude_outside: what lies beyond the border has no weight
+    single:  positions are worked out in float32, as PyTorch and Paddle do: where two elements are
+             equally near, it may be the other one. For 'half_pixel', 'asymmetric' and
+             'align_corners'
     crop, beyond: for 'tf_crop_and_resize': where the part begins along each axis, and where it
              ends, as shares of n - 1; and the value of elements that lie beyond the array
 
@@ -117,7 +123,7 @@ def resize(
             hint="mode='nearest', or ops.cast(x, dtype='float32')",
         )
     at = _axes(axes, len(as_shape(sizes)), x.ndim)
-    how = Filter(mode, coordinates, rounding, cubic_a, antialias, exclude_outside)
+    how = Filter(mode, coordinates, rounding, cubic_a, antialias, exclude_outside, single)
     _check(x.ndim, at, scales, crop, coordinates, how)
     return Spec(_resized(x.shape, at, sizes), x.dtype)
 
@@ -156,12 +162,13 @@ def resize_grad(
     cubic_a=-0.75,
     antialias=False,
     exclude_outside=False,
+    single=False,
     crop=None,
 ):
     """Gradient of a resizing, from that of its result. sizes: what the resized axes had before."""
     need_float(grad)
     at = _axes(axes, len(as_shape(sizes)), grad.ndim)
-    how = Filter(mode, coordinates, rounding, cubic_a, antialias, exclude_outside)
+    how = Filter(mode, coordinates, rounding, cubic_a, antialias, exclude_outside, single)
     _check(grad.ndim, at, scales, crop, coordinates, how)
     out = list(grad.shape)
     for axis, size in zip(at, as_shape(sizes), strict=True):
@@ -256,7 +263,7 @@ def interpolate(
     else:
         exact = mode == "nearest-exact"
         how |= {"mode": "nearest", "coordinates": "half_pixel" if exact else "asymmetric"}
-        how["rounding"] = "round_prefer_ceil" if exact else "floor"
+        how |= {"rounding": "round_prefer_ceil" if exact else "floor", "single": True}
     return o.resize(x, **how)
 
 

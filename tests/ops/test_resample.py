@@ -2,7 +2,7 @@ import numpy as np
 
 from noria.ops.resample import Filter, cubic, taps
 
-LINEAR = Filter("linear", "half_pixel", "floor", -0.75, False, False)
+LINEAR = Filter("linear", "half_pixel", "floor", -0.75, False, False, False)
 
 
 def test_weights_of_every_element_sum_to_one():
@@ -32,3 +32,11 @@ def test_an_element_on_another_is_that_element():
 
 def test_the_cubic_filter_is_one_in_the_middle_and_zero_at_whole_distances():
     assert cubic(np.arange(4.0), -0.75).tolist() == [1, 0, 0, 0]
+
+
+def test_positions_in_float32_choose_what_float32_chooses():
+    how = Filter("nearest", "asymmetric", "floor", -0.75, False, False, False)
+    exact, single = (taps(14, 46, None, how._replace(single=s), (0.0, 1.0)) for s in (False, True))
+    step = np.float32(14 / 46)
+    assert single.ids[:, 0].tolist() == [int(np.float32(y) * step) for y in range(46)]
+    assert exact.ids[23, 0] == 7 != single.ids[23, 0]

@@ -84,6 +84,7 @@ def rows(
     cubic_a=-0.75,
     antialias=False,
     exclude_outside=False,
+    single=False,
     beyond=0.0,
 ):
     """The definition, axis after axis."""
@@ -139,6 +140,7 @@ CASES = [
     case((1, 1, 9, 8), sizes=(5, 5), scales=(0.6, 0.7), mode="cubic", antialias=True),
     case((1, 1, 9, 7), sizes=(4, 5), antialias=True, exclude_outside=True, id="like Pillow"),
     case((2, 3, 4, 2), sizes=(5, 3), axes=(2, 1), mode="cubic", id="other axes"),
+    case((1, 1, 4, 5), sizes=(7, 3), mode="nearest", single=True),
     *(
         case((1, 1, 4, 5), sizes=(7, 3), mode="nearest", rounding=r, coordinates=c)
         for r, c in [
@@ -214,6 +216,12 @@ def test_every_op_of_the_family_has_a_case():
         (np.ones((1, 1, 2, 2)), {"sizes": (3, 3), "scales": (0.0, 1.0)}, ArgumentError, "scales"),
         (np.ones((1, 1, 2, 2)), {"sizes": (3, 3), "crop": (0.0,) * 4}, ArgumentError, "crop"),
         (np.ones((1, 1, 0, 2)), {"sizes": (3, 3)}, ShapeError, "nothing"),
+        (
+            np.ones((1, 1, 2, 2)),
+            {"sizes": (3, 3), "single": True, "coordinates": "pytorch_half_pixel"},
+            ArgumentError,
+            "float32",
+        ),
         (np.ones((1, 1, 2, 2), int), {"sizes": (3, 3)}, DTypeError, "floats"),
         (
             np.ones((1, 1, 2, 2)),
@@ -233,6 +241,8 @@ TORCH = [
     ((2, 3, 5), {"mode": "nearest", "scale_factor": 1.7}),
     ((1, 2, 5, 6), {"mode": "nearest", "size": (3, 11)}),
     ((1, 2, 5, 6), {"mode": "nearest-exact", "size": (3, 11)}),
+    ((1, 1, 14, 4), {"mode": "nearest", "size": (46, 61)}),
+    ((1, 1, 14, 4), {"mode": "nearest-exact", "size": (23, 47)}),
     ((1, 2, 5, 6), {"mode": "bilinear", "scale_factor": (1.6, 0.7)}),
     ((1, 2, 5, 6), {"mode": "bilinear", "size": (9, 4), "align_corners": True}),
     ((1, 2, 5, 6), {"mode": "bilinear", "scale_factor": 1.3, "align_corners": True}),

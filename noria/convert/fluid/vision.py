@@ -45,7 +45,13 @@ def interp(op: Op) -> dict[str, Any]:
     axes = tuple(range(1, n + 1)) if last else tuple(range(2, n + 2))
     sizes, scales = _target(op, [x.shape[a] for a in axes])
     mode = _METHODS[op.attr("interp_method", op.type.split("_")[0])]
-    how = {"axes": axes, "sizes": tuple(sizes), "mode": mode} | _coordinates(op, mode)
+    how: dict[str, Any] = {
+        "axes": axes,
+        "sizes": tuple(sizes),
+        "mode": mode,
+        "single": mode == "nearest",
+    }
+    how |= _coordinates(op, mode)
     if how["coordinates"] != "align_corners" and scales is not None:
         how["scales"] = tuple(scales)
     if mode == "cubic" and how["coordinates"] == "half_pixel" and 1 in sizes:
