@@ -318,6 +318,8 @@ from noria.ops.fourier import (
 )
 from noria.ops.image import (
     decode_image,
+from noria.ops.hashing import (
+    xxhash,
 )
 from noria.ops.index import (
     gather,
@@ -1048,6 +1050,7 @@ __all__ = [
     "yolo_box",
     "yolov3_loss",
     "yolov3_loss_grad",
+    "xxhash",
     "zeros_like",
 ]
 

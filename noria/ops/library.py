@@ -33,6 +33,7 @@ import noria.ops.fused
 import noria.ops.fused_bag
 import noria.ops.fused_norm
 import noria.ops.image
+import noria.ops.hashing
 import noria.ops.index
 import noria.ops.join
 import noria.ops.linalg
@@ -96,6 +97,7 @@ FAMILIES = (
     "fused_bag",
     "fused_norm",
     "image",
+    "hashing",
     "index",
     "join",
     "linalg",

@@ -114,3 +114,13 @@ def _filtered(rows: Any, starts: Any, lengths: Any, filler: Any) -> dict[str, An
         "IndexMap": Lod(index, (each,)),
         "LossWeight": Lod(o.unsqueeze(o.cast(weight, dtype="float32"), axis=1), (each,)),
     }
+
+
+# ---- hashes ------------------------------------------------------------------------------------
+
+
+@fluid_op("hash")
+def hash_(op: Op) -> dict[str, Any]:
+    x, count = op.input("X"), op.attr("num_hash", 1)
+    hashes = o.xxhash(x, seeds=tuple(range(count)), mod=op.attr("mod_by", 100000))
+    return {"Out": Lod(o.unsqueeze(hashes, axis=-1), op.lod("X"))}
