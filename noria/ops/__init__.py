@@ -393,6 +393,10 @@ from noria.ops.order import (
     topk,
     unique,
 )
+from noria.ops.patches import (
+    tree_conv,
+    tree_patches,
+)
 from noria.ops.pool import (
     avg_pool1d,
     avg_pool1d_grad,
@@ -1032,7 +1036,9 @@ __all__ = [
     "transform_rois",
     "transpose",
     "tree_children",
+    "tree_conv",
     "tree_ensemble",
+    "tree_patches",
     "tree_sample",
     "tree_scores",
     "triplet_margin_loss",

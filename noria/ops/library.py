@@ -44,6 +44,7 @@ import noria.ops.matrix
 import noria.ops.metric
 import noria.ops.norm
 import noria.ops.order
+import noria.ops.patches
 import noria.ops.pool
 import noria.ops.quantize
 import noria.ops.ragged
@@ -108,6 +109,7 @@ FAMILIES = (
     "metric",
     "norm",
     "order",
+    "patches",
     "pool",
     "quantize",
     "ragged",

@@ -10,7 +10,7 @@ from noria.convert.fluid.handlers import Lod, Op, fluid_op
 from noria.convert.fluid.sequences import flat
 from noria.core.dtypes import as_dtype
 from noria.ir.opdef import vocabulary as o
-from noria.ops import matching, ragged
+from noria.ops import matching, patches, ragged
 from noria.ops.join import stack
 from noria.ops.sequence import regular_splits, sequence_lengths, sequence_splits
 
@@ -72,6 +72,14 @@ def var_conv_2d(op: Op) -> dict[str, Any]:
         values, rows = matching.channels_first(value, splits)
         out[slot] = Lod(o.unsqueeze(values, axis=1), (rows,))
     return out
+
+
+@fluid_op("tree_conv")
+def tree_conv(op: Op) -> dict[str, Any]:
+    nodes, edges = op.input("NodesVector"), op.input("EdgeSet")
+    return {
+        "Out": patches.tree_conv(nodes, edges, op.input("Filter"), depth=op.attr("max_depth", 2))
+    }
 
 
 # ---- filters -----------------------------------------------------------------------------------

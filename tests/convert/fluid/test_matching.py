@@ -35,3 +35,11 @@ def test_an_image_of_one_pixel_is_convolved(run_op):
     got = run_op("var_conv_2d", given, attrs, ("Out", "Col"))
     assert got["Out"].tolist() == [[12], [39]] and got["Col"].sum() == 3
     assert got["Out.row_splits"].tolist() == [0, 2]
+
+
+def test_a_tree_is_convolved(run_op):
+    x = np.array([[[1.0], [10.0]]], np.float32)
+    given = {"NodesVector": x, "EdgeSet": np.array([[[1, 2]]], np.int32)}
+    weight = np.array([1, 2, 4], np.float32).reshape(1, 3, 1, 1)  # left, right, top
+    got = run_op("tree_conv", given | {"Filter": weight}, {"max_depth": 2})["Out"]
+    assert np.allclose(got[0, :, 0, 0], [4 + 10 * (0.25 + 2 * 0.375 + 2), 40])
