@@ -319,6 +319,8 @@ from noria.ops.fourier import (
 from noria.ops.image import (
     decode_image,
 from noria.ops.hashing import (
+    hash_embedding,
+    ngrams,
     xxhash,
 )
 from noria.ops.index import (
@@ -789,6 +791,7 @@ __all__ = [
     "hard_swish",
     "hard_tanh",
     "heatmap_keypoints",
+    "hash_embedding",
     "hinge_loss",
     "hsigmoid_loss",
     "huber_loss",
@@ -870,6 +873,7 @@ __all__ = [
     "neg",
     "next_key",
     "ngram_counts",
+    "ngrams",
     "nll_loss",
     "nms",
     "non_max_suppression",

@@ -10,8 +10,11 @@ import numpy as np
 from noria.core.dtypes import is_float, itemsize
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import op
+from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
 from noria.ops.packed import need_numpy
+from noria.ops.ragged import ragged_range, sequence_starts
+from noria.ops.sequence import sequence_lengths, sequence_splits
 
 # xxHash by Y. Collet: the multipliers of the two widths
 _PRIMES = {
@@ -119,3 +122,56 @@ def _tail(total: Any, rest: Any, p: Sequence[Any], bits: int) -> Any:
         else:
             total = _turn(total + lane * p[4], 11, bits) * p[0]
     return total
+
+
+# ---- n-grams without a vocabulary --------------------------------------------------------------
+
+
+def ngrams(row_splits: Any, *, longest: int, size: str) -> tuple[Any, Any, Any]:
+    """(first step, how many steps, row_splits) of all runs of 2 to `longest` steps of each row.
+
+    int64 [size], the shorter ones of a row first; size: the name of a new symbol
+    """
+    if not isinstance(longest, int) or longest < 2:
+        raise ArgumentError("a run has two steps or more", got=f"{longest=}")
+    more = np.arange(1, longest)
+    lengths = o.unsqueeze(sequence_lengths(row_splits), axis=1)
+    counts = o.maximum(o.sub(lengths, more), 0)
+    starts = o.add(o.unsqueeze(sequence_starts(row_splits), axis=1), np.zeros_like(more))
+    flat = o.reshape(counts, shape=(-1,))
+    first = ragged_range(o.reshape(starts, shape=(-1,)), flat, size=size)
+    group = o.sequence_ids(sequence_splits(flat), total=first.shape[0])
+    steps = o.add(o.remainder(group, longest - 1), 2)
+    return first, steps, sequence_splits(o.reduce_sum(counts, axis=1))
+
+
+def hash_embedding(
+    ids: Any,
+    first: Any,
+    steps: Any,
+    weight: Any,
+    *,
+    longest: int,
+    size: int,
+    chunk: int,
+    space: int,
+) -> Any:
+    """A vector for each run of ids, of pieces of one vector that its hashes name: [P, size].
+
+    ids: integers [T]; first, steps: as of `ngrams`; weight: [space + chunk]; the result has
+    size / chunk pieces of `chunk` numbers, piece j begins at xxHash32(ids as float32, seed
+    j * chunk) modulo space. (Chen et al., 2015: hashed weights)
+    """
+    if chunk < 1 or size % chunk:
+        raise ArgumentError("a vector is made of whole pieces", got=f"{size=}, {chunk=}")
+    seeds = tuple(range(0, size, chunk))
+    behind = o.fill(shape=(longest,), value=0.0, dtype="float32")
+    numbers = o.concat(o.cast(ids, dtype="float32"), behind, axis=0)
+    place: Any = None
+    for count in range(2, longest + 1):
+        run = o.gather(numbers, o.add(o.unsqueeze(first, axis=1), np.arange(count)))
+        found = xxhash(run, seeds=seeds, mod=space, bits=32)
+        this = o.unsqueeze(o.equal(steps, count), axis=1)
+        place = found if place is None else o.where(this, found, place)
+    pieces = o.gather(weight, o.add(o.unsqueeze(place, axis=2), np.arange(chunk)))
+    return o.reshape(pieces, shape=(place.shape[0], size))

@@ -1,9 +1,12 @@
+import itertools
+
 import numpy as np
 import pytest
 
 from noria.core.errors import EngineError, NoriaError
+from noria.ops import hashing
 from noria.ops.hashing import xxhash
-from noria.testing.case import Case, ints
+from noria.testing.case import Case, arr, ints
 from noria.testing.check import check_case
 
 LIMIT = {32: 1 << 32, 64: 1 << 64}
@@ -104,6 +107,45 @@ def test_published_hashes():
     assert xxhash(text, seeds=(0,), mod=1 << 63)[0] == 0x44BC2CF5AD770999
 
 
+SPLITS = np.array([0, 3, 3, 4, 8])
+
+
+def runs(longest):
+    out, counts = [], []
+    for a, b in itertools.pairwise(SPLITS):
+        found = [(t, n) for n in range(2, longest + 1) for t in range(a, b - n + 1)]
+        out += found
+        counts.append(len(found))
+    return out, np.cumsum([0, *counts])
+
+
+@pytest.mark.parametrize("longest", [2, 3, 5])
+def test_runs_of_steps_stay_within_their_row(longest):
+    first, steps, splits = hashing.ngrams(SPLITS, longest=longest, size="n")
+    found, counts = runs(longest)
+    assert list(zip(first.tolist(), steps.tolist(), strict=True)) == found
+    assert splits.tolist() == counts.tolist()
+
+
+def test_a_run_is_made_of_pieces_its_hashes_name():
+    ids = np.array([5, 3, 9, 2, 7, 7, 1, 4])
+
+    def fn(weight):
+        first, steps, _ = hashing.ngrams(SPLITS, longest=3, size="n")
+        options = {"longest": 3, "size": 6, "chunk": 2, "space": 10}
+        return hashing.hash_embedding(ids, first, steps, weight, **options)
+
+    def expect(weight):
+        rows = []
+        for t, n in runs(3)[0]:
+            data = ids[t : t + n].astype(np.float32).tobytes()
+            places = [reference(data, seed, 32) % 10 for seed in (0, 2, 4)]
+            rows.append(np.concatenate([weight[p : p + 2] for p in places]))
+        return np.array(rows)
+
+    check_case(Case("pieces", [arr(12)], expect=expect, grad=[0], jax=False), fn)
+
+
 X = np.ones((2, 3), np.int64)
 WRONG = {
     "no seeds": lambda: xxhash(X, seeds=(), mod=10),
@@ -111,6 +153,10 @@ WRONG = {
     "mod 0": lambda: xxhash(X, seeds=(0,), mod=0),
     "bits of no hash": lambda: xxhash(X, seeds=(0,), mod=10, bits=16),
     "booleans": lambda: xxhash(X > 0, seeds=(0,), mod=10),
+    "runs of one step": lambda: hashing.ngrams(SPLITS, longest=1, size="n"),
+    "half a piece": lambda: hashing.hash_embedding(
+        X[0], X[0], X[0], X[0] * 1.0, longest=2, size=5, chunk=2, space=3
+    ),
     "a scalar": lambda: xxhash(X[0, 0], seeds=(0,), mod=10),
 }
 

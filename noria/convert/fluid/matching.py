@@ -9,9 +9,11 @@ import numpy as np
 from noria.convert.fluid.handlers import Lod, Op, fluid_op
 from noria.convert.fluid.sequences import flat
 from noria.core.dtypes import as_dtype
+from noria.core.errors import ProgramError
 from noria.ir.opdef import vocabulary as o
-from noria.ops import matching, patches, ragged
+from noria.ops import hashing, matching, patches, ragged
 from noria.ops.join import stack
+from noria.ops.random import bernoulli
 from noria.ops.sequence import regular_splits, sequence_lengths, sequence_splits
 
 # ---- along the steps ---------------------------------------------------------------------------
@@ -132,3 +134,54 @@ def hash_(op: Op) -> dict[str, Any]:
     x, count = op.input("X"), op.attr("num_hash", 1)
     hashes = o.xxhash(x, seeds=tuple(range(count)), mod=op.attr("mod_by", 100000))
     return {"Out": Lod(o.unsqueeze(hashes, axis=-1), op.lod("X"))}
+
+
+@fluid_op("pyramid_hash")
+def pyramid_hash(op: Op) -> dict[str, Any]:
+    """Runs of ids as vectors; a row without any gives zeros. At test time all are scaled."""
+    lists = op.attr("white_list_len", 0) or op.attr("black_list_len", 0)
+    if lists and op.attr("use_filter", True):
+        raise ProgramError("pyramid_hash with Bloom filters is not supported", where=op.where)
+    first, steps, runs, kept = _kept_runs(op, op.need_lod("X")[-1])
+    size = op.need_attr("num_emb")
+    vectors = hashing.hash_embedding(
+        flat(op.input("X")),
+        first,
+        steps,
+        flat(op.input("W")),
+        longest=op.attr("pyramid_layer", 2),
+        size=size,
+        chunk=op.need_attr("rand_len"),
+        space=op.need_attr("space_len"),
+    )
+    if not op.attr("is_training", 0):
+        vectors = o.mul(vectors, float(op.attr("drop_out_percent", 0.0)))
+    out, splits = _or_zeros(op, vectors, runs)
+    return {
+        "Out": Lod(out, (splits,)),
+        "DropPos": Lod(o.unsqueeze(kept, axis=1), (runs,)),
+        "X_Temp_Out": Lod(o.cast(op.input("X"), dtype="float32"), op.lod("X")),
+    }
+
+
+def _kept_runs(op: Op, splits: Any) -> tuple[Any, Any, Any, Any]:
+    """(first, steps, row_splits) of the runs that are kept, and int32 which of all they are."""
+    longest, rate = op.attr("pyramid_layer", 2), float(op.attr("drop_out_percent", 0.0))
+    first, steps, runs = hashing.ngrams(splits, longest=longest, size=op.symbol("runs"))
+    if not (op.attr("is_training", 0) and rate):
+        return first, steps, runs, o.fill(shape=first.shape, value=1, dtype="int32")
+    kept = bernoulli(shape=first.shape, p=1.0 - rate, dtype="int32")
+    both = stack(first, steps, axis=1)
+    wanted = o.not_equal(kept, 0)
+    both, runs = ragged.sequence_filter(both, runs, wanted, size=op.symbol("kept"))
+    return both[:, 0], both[:, 1], runs, kept
+
+
+def _or_zeros(op: Op, vectors: Any, runs: Any) -> tuple[Any, Any]:
+    """The rows, with one vector of zeros where there is none: (vectors, row_splits)."""
+    zero = o.fill(shape=(1, vectors.shape[1]), value=0.0, dtype=as_dtype(vectors.dtype))
+    counts, behind = sequence_lengths(runs), o.dim_value(dim=vectors.shape[0])
+    starts = o.where(o.equal(counts, 0), behind, ragged.sequence_starts(runs))
+    counts = o.maximum(counts, 1)
+    places = ragged.ragged_range(starts, counts, size=op.symbol("steps"))
+    return o.gather(o.concat(vectors, zero, axis=0), places), sequence_splits(counts)

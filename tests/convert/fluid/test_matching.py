@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 
 from noria.convert.fluid.handlers import Lod
+from noria.core.errors import ProgramError
 
 
 def test_steps_look_ahead_in_dense_rows_too(run_op):
@@ -43,3 +45,25 @@ def test_a_tree_is_convolved(run_op):
     weight = np.array([1, 2, 4], np.float32).reshape(1, 3, 1, 1)  # left, right, top
     got = run_op("tree_conv", given | {"Filter": weight}, {"max_depth": 2})["Out"]
     assert np.allclose(got[0, :, 0, 0], [4 + 10 * (0.25 + 2 * 0.375 + 2), 40])
+
+
+@pytest.mark.parametrize("training", [0, 1])
+def test_runs_of_ids_have_vectors(run_op, training):
+    x = Lod(np.array([[5], [3], [9], [2]], np.int32), (np.array([0, 3, 4]),))
+    weight = np.arange(12, dtype=np.float32)[:, None] + 1
+    attrs = {"num_emb": 4, "rand_len": 2, "space_len": 10, "pyramid_layer": 3}
+    attrs |= {"is_training": training, "drop_out_percent": 0.5, "use_filter": False}
+    got = run_op("pyramid_hash", {"X": x, "W": weight}, attrs, ("Out", "DropPos"))
+    kept = int(got["DropPos"].sum())
+    splits = got["Out.row_splits"].tolist()
+    assert got["Out"].shape == (splits[-1], 4) and splits == [0, max(kept, 1), max(kept, 1) + 1]
+    assert (got["Out"][-1] == 0).all()
+    if not training:
+        assert kept == 3 and (got["Out"][:3, 1::2] - got["Out"][:3, ::2] == 0.5).all()
+
+
+def test_bloom_filters_are_told_to_be_missing(run_op):
+    given = {"X": Lod(np.ones((2, 1), np.int32), (np.array([0, 2]),)), "W": np.ones((4, 1), "f4")}
+    attrs = {"num_emb": 2, "rand_len": 2, "space_len": 2, "white_list_len": 5}
+    with pytest.raises(ProgramError, match="Bloom"):
+        run_op("pyramid_hash", given, attrs)
