@@ -316,12 +316,13 @@ from noria.ops.fourier import (
     rfft,
     stft,
 )
-from noria.ops.image import (
-    decode_image,
 from noria.ops.hashing import (
     hash_embedding,
     ngrams,
     xxhash,
+)
+from noria.ops.image import (
+    decode_image,
 )
 from noria.ops.index import (
     gather,
@@ -792,6 +793,7 @@ __all__ = [
     "hard_tanh",
     "heatmap_keypoints",
     "hash_embedding",
+    "heatmap_keypoints",
     "hinge_loss",
     "hsigmoid_loss",
     "huber_loss",
@@ -1061,6 +1063,9 @@ __all__ = [
     "yolov3_loss",
     "yolov3_loss_grad",
     "xxhash",
+    "yolo_box",
+    "yolov3_loss",
+    "yolov3_loss_grad",
     "zeros_like",
 ]
 

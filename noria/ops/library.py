@@ -32,8 +32,8 @@ import noria.ops.fourier
 import noria.ops.fused
 import noria.ops.fused_bag
 import noria.ops.fused_norm
-import noria.ops.image
 import noria.ops.hashing
+import noria.ops.image
 import noria.ops.index
 import noria.ops.join
 import noria.ops.linalg
@@ -97,8 +97,8 @@ FAMILIES = (
     "fused",
     "fused_bag",
     "fused_norm",
-    "image",
     "hashing",
+    "image",
     "index",
     "join",
     "linalg",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from noria.convert.fluid.handlers import Lod, fluid_op
+from noria.convert.fluid.handlers import Lod, Op, fluid_op
 from noria.core.errors import ArgumentError
 from noria.ir.opdef import vocabulary as o
 from noria.ops import ragged, sequence, sequence_window
@@ -30,7 +30,7 @@ def flat(x: Any) -> Any:
 
 
 @fluid_op("lod_reset")
-def lod_reset(op):
+def lod_reset(op: Op) -> dict[str, Any]:
     x, y = op.input("X"), op.get("Y")
     if op.lod("Y"):
         return {"Out": Lod(x, op.lod("Y"))}
@@ -43,20 +43,20 @@ def lod_reset(op):
 
 
 @fluid_op("sequence_reshape")
-def sequence_reshape(op):
+def sequence_reshape(op: Op) -> dict[str, Any]:
     splits = op.need_lod("X")[-1]
     values, splits = ragged.sequence_reshape(op.input("X"), splits, width=op.attr("new_dim"))
     return {"Out": Lod(values, (splits,))}
 
 
 @fluid_op("sequence_softmax")
-def sequence_softmax(op):
+def sequence_softmax(op: Op) -> dict[str, Any]:
     splits = op.need_lod("X")
     return {"Out": Lod(sequence.sequence_softmax(op.input("X"), splits[-1]), splits)}
 
 
 @fluid_op("sequence_reverse")
-def sequence_reverse(op):
+def sequence_reverse(op: Op) -> dict[str, Any]:
     splits = op.need_lod("X")
     return {"Y": Lod(ragged.sequence_reverse(op.input("X"), splits[-1]), splits)}
 
@@ -65,7 +65,7 @@ def sequence_reverse(op):
 
 
 @fluid_op("sequence_concat")
-def sequence_concat(op):
+def sequence_concat(op: Op) -> dict[str, Any]:
     values = op.inputs("X")
     splits = [op.lod("X", i)[-1] for i in range(len(values))]
     joined, rows = ragged.sequence_concat(*zip(values, splits, strict=True))
@@ -73,7 +73,7 @@ def sequence_concat(op):
 
 
 @fluid_op("sequence_expand")
-def sequence_expand(op):
+def sequence_expand(op: Op) -> dict[str, Any]:
     x, inner, outer = op.input("X"), op.lod("X"), op.need_lod("Y")
     level = op.attr("ref_level", -1) % len(outer)
     copies = outer[level]
@@ -87,14 +87,14 @@ def sequence_expand(op):
 
 
 @fluid_op("sequence_expand_as")
-def sequence_expand_as(op):
+def sequence_expand_as(op: Op) -> dict[str, Any]:
     splits = op.need_lod("Y")
     expanded = o.sequence_expand(op.input("X"), splits[0], total=op.input("Y").shape[0])
     return {"Out": Lod(expanded, splits)}
 
 
 @fluid_op("sequence_slice")
-def sequence_slice(op):
+def sequence_slice(op: Op) -> dict[str, Any]:
     cut = flat(op.input("Offset")), flat(op.input("Length"))
     splits = op.need_lod("X")[-1]
     values, rows = ragged.sequence_slice(op.input("X"), splits, *cut, size=op.symbol("kept"))
@@ -102,7 +102,7 @@ def sequence_slice(op):
 
 
 @fluid_op("sequence_erase")
-def sequence_erase(op):
+def sequence_erase(op: Op) -> dict[str, Any]:
     x, splits = op.input("X"), op.need_lod("X")
     tokens = np.array(op.attr("tokens", ()), np.int64)
     found = o.reduce_any(o.equal(o.reshape(x, shape=(-1, 1)), tokens), axis=1)
@@ -112,7 +112,7 @@ def sequence_erase(op):
 
 
 @fluid_op("sequence_scatter")
-def sequence_scatter(op):
+def sequence_scatter(op: Op) -> dict[str, Any]:
     ids, splits = flat(op.input("Ids")), op.need_lod("Ids")[-1]
     row = o.sequence_ids(splits, total=ids.shape[0])
     places = stack(row, o.cast(ids, dtype="int64"), axis=1)
@@ -124,7 +124,7 @@ def sequence_scatter(op):
 
 
 @fluid_op("sequence_mask")
-def sequence_mask(op):
+def sequence_mask(op: Op) -> dict[str, Any]:
     limit, size = op.get("MaxLenTensor"), op.attr("maxlen", -1)
     if limit is not None:
         size = ragged.places_below(limit, size=op.symbol("longest")).shape[0]
@@ -134,7 +134,7 @@ def sequence_mask(op):
 
 
 @fluid_op("sequence_pad")
-def sequence_pad(op):
+def sequence_pad(op: Op) -> dict[str, Any]:
     x, splits = op.input("X"), absolute(op.need_lod("X"))
     size = op.attr("padded_length", -1)
     size = op.symbol("longest") if size < 0 else size
@@ -143,7 +143,7 @@ def sequence_pad(op):
 
 
 @fluid_op("sequence_unpad")
-def sequence_unpad(op):
+def sequence_unpad(op: Op) -> dict[str, Any]:
     x, lengths = op.input("X"), flat(op.input("Length"))
     values, splits = ragged.sequence_unpad(x, lengths, size=op.symbol("packed"))
     values = o.unsqueeze(values, axis=1) if len(x.shape) == 2 else values
@@ -154,7 +154,7 @@ def sequence_unpad(op):
 
 
 @fluid_op("sequence_pool")
-def sequence_pool(op):
+def sequence_pool(op: Op) -> dict[str, Any]:
     x, splits = op.input("X"), op.need_lod("X")
     kind, pad = op.attr("pooltype", "AVERAGE").upper(), op.attr("pad_value", 0.0)
     pooled = _pooled(x, splits[-1], kind)
@@ -193,7 +193,7 @@ def _first_largest(x: Any, splits: Any) -> Any:
 
 
 @fluid_op("sequence_conv")
-def sequence_conv(op):
+def sequence_conv(op: Op) -> dict[str, Any]:
     x, weight, splits = op.input("X"), op.input("Filter"), op.need_lod("X")
     length, start = op.attr("contextLength"), op.attr("contextStart", 0)
     if op.attr("contextStride", 1) != 1:
@@ -209,7 +209,7 @@ def sequence_conv(op):
 
 
 @fluid_op("sequence_enumerate")
-def sequence_enumerate(op):
+def sequence_enumerate(op: Op) -> dict[str, Any]:
     x, splits = op.input("X"), op.need_lod("X")
     length, pad = op.attr("win_size"), op.attr("pad_value", 0)
     windows = sequence_window.sequence_windows(flat(x), splits[-1], length=length, pad=pad)
@@ -217,7 +217,7 @@ def sequence_enumerate(op):
 
 
 @fluid_op("sequence_topk_avg_pooling")
-def sequence_topk_avg_pooling(op):
+def sequence_topk_avg_pooling(op: Op) -> dict[str, Any]:
     rows, columns = op.need_lod("ROW"), op.need_lod("COLUMN")
     means, places = sequence_window.sequence_topk_mean(
         flat(op.input("X")),

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from noria.convert.fluid.handlers import Lod, fluid_op
+from noria.convert.fluid.arrays import TensorArray
+from noria.convert.fluid.handlers import Lod, Op, fluid_op
 from noria.convert.fluid.sequences import absolute, flat
 from noria.core.dims import Size
+from noria.core.errors import ProgramError
 from noria.ir.opdef import vocabulary as o
 from noria.ops import alignment, ragged, sequence
 
 
-def packed(op: Any, slot: str, lengths: str) -> tuple[Any, Any, bool]:
+def packed(op: Op, slot: str, lengths: str) -> tuple[Any, Any, bool]:
     """(rows one after another, their splits, whether they were padded) of an input.
 
     Padded rows [N, L, ...] come with the input `lengths`.
@@ -34,7 +36,7 @@ def padded(x: Any, splits: Any, size: Size, fill: Any = 0) -> Any:
 
 
 @fluid_op("linear_chain_crf")
-def linear_chain_crf(op):
+def linear_chain_crf(op: Op) -> dict[str, Any]:
     whole, transition = op.input("Emission"), op.input("Transition")
     emission, splits, dense = packed(op, "Emission", "Length")
     label = op.input("Label")
@@ -53,7 +55,7 @@ def linear_chain_crf(op):
 
 
 @fluid_op("crf_decoding")
-def crf_decoding(op):
+def crf_decoding(op: Op) -> dict[str, Any]:
     emission, splits, dense = packed(op, "Emission", "Length")
     path = o.crf_decode(emission, op.input("Transition"), splits)[0]
     if dense:
@@ -76,7 +78,7 @@ def crf_decoding(op):
 
 
 @fluid_op("warpctc")
-def warpctc(op):
+def warpctc(op: Op) -> dict[str, Any]:
     blank = op.attr("blank", 0)
     if op.get("LogitsLength") is not None:
         losses = _padded_ctc(op, blank)
@@ -86,7 +88,7 @@ def warpctc(op):
     return {"Loss": Lod(o.unsqueeze(losses, axis=1))}
 
 
-def _padded_ctc(op: Any, blank: int) -> Any:
+def _padded_ctc(op: Op, blank: int) -> Any:
     logits, label = op.input("Logits"), op.input("Label")
     steps, count, classes = logits.shape
     rows = o.reshape(logits, shape=(steps * count, classes))
@@ -98,7 +100,7 @@ def _padded_ctc(op: Any, blank: int) -> Any:
     )[0]
 
 
-def _ragged_ctc(op: Any, blank: int) -> Any:
+def _ragged_ctc(op: Op, blank: int) -> Any:
     splits, label_splits = absolute(op.need_lod("Logits")), absolute(op.need_lod("Label"))
     width = op.symbol("labels")
     label = ragged.sequence_pad(flat(op.input("Label")), label_splits, size=width)
@@ -116,7 +118,7 @@ def _ragged_ctc(op: Any, blank: int) -> Any:
 
 
 @fluid_op("ctc_align")
-def ctc_align(op):
+def ctc_align(op: Op) -> dict[str, Any]:
     x, lengths = op.input("Input"), op.get("InputLength")
     options = {"blank": op.attr("blank", 0), "merge": op.attr("merge_repeated", True)}
     tokens, splits, dense = packed(op, "Input", "InputLength")
@@ -129,7 +131,7 @@ def ctc_align(op):
     return {"Output": Lod(padded(kept, rows, x.shape[1], fill)), "OutputLength": Lod(found)}
 
 
-def _nothing(op: Any, splits: Any, dtype: str) -> Any:
+def _nothing(op: Op, splits: Any, dtype: str) -> Any:
     """What Fluid gives where there is nothing in any row: one -1."""
     empty = o.cast(o.equal(splits[-1:], 0), dtype="int64")
     places = ragged.ragged_range(np.zeros(1, np.int64), empty, size=op.symbol("nothing"))
@@ -140,7 +142,7 @@ def _nothing(op: Any, splits: Any, dtype: str) -> Any:
 
 
 @fluid_op("edit_distance")
-def edit_distance(op):
+def edit_distance(op: Op) -> dict[str, Any]:
     ours, our_splits, _ = packed(op, "Hyps", "HypsLength")
     theirs, their_splits, _ = packed(op, "Refs", "RefsLength")
     distance = o.edit_distance(
@@ -151,7 +153,7 @@ def edit_distance(op):
 
 
 @fluid_op("chunk_eval")
-def chunk_eval(op):
+def chunk_eval(op: Op) -> dict[str, Any]:
     predicted, splits, dense = packed(op, "Inference", "SeqLength")
     label = op.input("Label")
     if dense:
@@ -189,7 +191,7 @@ def _ratio(part: Any, whole: Any) -> Any:
 
 
 @fluid_op("beam_search")
-def beam_search(op):
+def beam_search(op: Op) -> dict[str, Any]:
     scores, ids = op.input("scores"), op.get("ids")
     levels = op.need_lod("scores", op.attr("level", 0) + 1)[op.attr("level", 0) :]
     sources = absolute(levels)
@@ -213,5 +215,43 @@ def beam_search(op):
 
 
 @fluid_op("gather_tree")
-def gather_tree(op):
+def gather_tree(op: Op) -> dict[str, Any]:
     return {"Out": o.gather_tree(op.input("Ids"), op.input("Parents"))}
+
+
+@fluid_op("beam_search_decode")
+def beam_search_decode(op: Op) -> dict[str, Any]:
+    """The sentences of a search whose steps were written to arrays, the best of a source first."""
+    ids, scores = (_steps(op, slot) for slot in ("Ids", "Scores"))
+    if len(ids) != len(scores):
+        raise ProgramError(
+            "a search has scores for all its ids",
+            expected=f"{len(ids)} steps",
+            got=str(len(scores)),
+        )
+    steps = [
+        v
+        for i, s in zip(ids, scores, strict=True)
+        for v in (flat(i.values), flat(s.values), *i.splits)
+    ]
+    found, values, outer, inner = o.beam_search_sentences(
+        *steps, end_id=op.attr("end_id"), size=op.symbol("words"), sentences=op.symbol("sentences")
+    )
+    levels = (outer, inner)
+    return {"SentenceIds": Lod(found, levels), "SentenceScores": Lod(values, levels)}
+
+
+def _steps(op: Op, slot: str) -> list[Lod]:
+    """The values of an array, which must have the two levels that `beam_search` gives."""
+    array = op.held(slot)[0]
+    if not isinstance(array, TensorArray):
+        raise ProgramError(
+            f"{op.type} reads an array of known length",
+            where=op.where,
+            got=type(array).__name__,
+            hint="a search in a loop: beams of a fixed number, and gather_tree",
+        )
+    steps = [item for item in array.items if item is not None]
+    if len(steps) < len(array.items) or any(len(s.splits) != 2 for s in steps):
+        raise ProgramError(f"a step of '{slot}' has no beams of sentences", where=op.where)
+    return steps

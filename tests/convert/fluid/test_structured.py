@@ -1,6 +1,11 @@
-import numpy as np
+from types import SimpleNamespace
 
-from noria.convert.fluid.handlers import Lod
+import numpy as np
+import pytest
+
+from noria.convert.fluid.arrays import TensorArray
+from noria.convert.fluid.handlers import Lod, Op, fluid_op
+from noria.core.errors import ProgramError
 
 EMISSION = np.array([[1, 0], [0, 3], [2, 0], [0, 1]], np.float32)
 TRANSITION = np.array([[0, 0], [0, 0], [1, 0], [0, 1]], np.float32)  # staying is better
@@ -75,3 +80,37 @@ def test_beams_are_followed_back(run_op):
     ids, parents = np.array([[[2, 3]], [[4, 5]]]), np.array([[[0, 0]], [[1, 0]]])
     got = run_op("gather_tree", {"Ids": ids, "Parents": parents})["Out"]
     assert got.tolist() == [[[3, 2]], [[4, 5]]]
+
+
+def level(*lengths):
+    return np.cumsum([0, *lengths])
+
+
+def decoded(ids, scores, **attrs):
+    counts = iter(range(9))
+    frame = SimpleNamespace(symbol=lambda base: f"{base}{next(counts)}")
+    held = {"Ids": [("ids", ids)], "Scores": [("scores", scores)]}
+    slots = {"SentenceIds": ["a"], "SentenceScores": ["b"]}
+    op = Op("beam_search_decode", held, slots, {"end_id": 0, "beam_size": 2} | attrs, frame)
+    return fluid_op.find(op.type)(op)
+
+
+def test_a_search_is_read_from_its_end():
+    first, second = (level(1, 1), level(2, 1)), (level(2, 1), level(1, 0, 1))
+    ids = np.array([[5], [6], [7]]), np.array([[0], [8]])
+    scores = np.array([[-1.0], [-2.0], [-3.0]]), np.array([[-1.5], [-3.5]])
+    arrays = [TensorArray((Lod(v[0], first), Lod(v[1], second))) for v in (ids, scores)]
+    got = decoded(*arrays)["SentenceIds"]
+    assert got.values.tolist() == [5, 0, 7, 8]
+    assert [s.tolist() for s in got.splits] == [[0, 1, 2], [0, 2, 4]]
+
+
+def test_what_is_no_search_is_refused():
+    step = Lod(np.array([[1]]), (level(1), level(1)))
+    scored = Lod(np.array([[1.0]]), (level(1), level(1)))
+    with pytest.raises(ProgramError, match="array"):
+        decoded(step, scored)
+    with pytest.raises(ProgramError, match="beams"):
+        decoded(TensorArray((Lod(np.array([[1]])),)), TensorArray((scored,)))
+    with pytest.raises(ProgramError, match="scores"):
+        decoded(TensorArray((step,)), TensorArray((scored, scored)))
