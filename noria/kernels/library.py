@@ -21,6 +21,7 @@ from noria.kernels.numba import metric as _metric
 from noria.kernels.numba import norm as _norm
 from noria.kernels.numba import packed_linear as _packed_linear
 from noria.kernels.numba import pool as _pool
+from noria.kernels.numba import ragged as _ragged
 from noria.kernels.numba import random as _random
 from noria.kernels.numba import recurrent as _recurrent
 from noria.kernels.numba import recurrent_stack as _recurrent_stack
@@ -45,6 +46,6 @@ _products = (_linear, _gemm, _linalg)
 _convolutions = (_tiled_conv, _conv_weight_grad, _depthwise, _conv)
 _updates = (_sweep,)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
-_sequences = (_crf, _crf_loss, _ctc, _recurrent, _recurrent_stack, _sequence)
+_sequences = (_crf, _crf_loss, _ctc, _ragged, _recurrent, _recurrent_stack, _sequence)
 _winograds = (_winograd, _winograd_grad)
 _transformers = (_attention, _layer_norm, _packed_linear, _row_product, _weight_product)

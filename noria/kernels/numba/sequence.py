@@ -84,6 +84,10 @@ _MAX_GRAD = """
                     same = where(load_float32(row, c) == load_float32(top, c), ONE, ZERO)
                     store_float32(to, c, same * load_float32(share, c))
 """
+_IDS = """
+            for p in range(begin, end):
+                store_int64(out, p, int64(n))
+"""
 _EXPAND = """
             for p in range(begin, end):
                 copy_bytes(out + p * nbytes, x + n * nbytes, nbytes)
@@ -203,6 +207,13 @@ class SequenceMaxGrad(_Rows):
     counts = True
 
 
+class SequenceIds(_Rows):
+    name = "numba:sequence_ids"
+    ops = ("sequence_ids",)
+    inputs = ("splits",)
+    does = _IDS
+
+
 class SequenceExpand(_Rows):
     name = "numba:sequence_expand"
     ops = ("sequence_expand",)
@@ -233,6 +244,7 @@ for _kernel in (
     SequenceSum(),
     SequenceMax(),
     SequenceMaxGrad(),
+    SequenceIds(),
     SequenceExpand(),
     SequenceEnd(),
     SequencePlace(),

@@ -22,6 +22,7 @@ def cases(splits, *shape):
         ("sequence_sum", [steps, splits], {}),
         ("sequence_max", [steps, splits], {"empty": -3.5}),
         ("sequence_max_grad", [steps, rows, splits, rows], {}),
+        ("sequence_ids", [splits], whole),
         ("sequence_expand", [rows, splits], whole),
         ("sequence_end", [steps, splits], {}),
         ("sequence_end", [steps, splits, rows], {"first": True}),
