@@ -16,12 +16,14 @@ import pytest
 
 import noria
 from noria.ir.opdef import OpDef, registry
+from noria.testing import pages
 from noria.testing.table import of_source_tree
 
 ROOT = Path(__file__).parent.parent
 FRONTS = ["noria", "noria.convert.onnx", "noria.data", "noria.nn", "noria.ops", "noria.optim"]
 GOLDEN = Path(__file__).parent / "public_names.txt"
 COVERAGE = ROOT / "docs" / "coverage.md"
+PAGES = ROOT / "docs" / "ops"
 UPDATE = bool(os.environ.get("NORIA_UPDATE_DOCS"))
 
 # Modules of noria/ops that define no function for users: what several families share, how ops are
@@ -141,6 +143,16 @@ def test_exceptions_to_the_list_are_real() -> None:
 def test_every_op_is_documented(name: str) -> None:
     op = registry[name]
     assert op.infer_fn.__doc__ and op.infer_fn.__doc__.strip()
+
+
+def test_pages_of_operators_are_current() -> None:
+    now = pages.of_source_tree()
+    if UPDATE:
+        pages.write(PAGES, now)
+    written = {p.name: p.read_text() for p in PAGES.glob("*.md")}
+    assert set(written) == set(now), "make docs"
+    for name, text in now.items():
+        assert written[name] == text, f"docs/ops/{name} is not current: make docs"
 
 
 def test_coverage_page_is_current() -> None:

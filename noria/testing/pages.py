@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import inspect
 import io
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,10 +25,11 @@ from noria.core.errors import NoriaError
 from noria.core.files import atomic_write
 from noria.ir.opdef import OpDef
 from noria.testing.case import Case
+from noria.testing.examples import EXAMPLES, SETUP
 from noria.testing.record import as_list
 from noria.testing.table import collect_cases, kernel_columns
 
-FEW, MOST = 4, 40  # elements of inputs and results that a reader looks at
+FEW, MOST = 4, 100  # elements of inputs and results that a reader looks at
 WIDTH = 96  # characters of a line of an example
 
 OPS: Any = importlib.import_module("noria.ops")  # what users see, so what pages are about
@@ -89,7 +91,7 @@ def page(
         parts.append(_schema(thing, kernels))
     else:
         parts.append("Composed of other operators: its gradient and its kernels are theirs.")
-    shown = example(name, cases)
+    shown = written(name) or example(name, cases)
     if shown:
         parts.append(f"## Example\n\n{shown}")
     path = home.__module__.replace(".", "/")
@@ -139,6 +141,27 @@ def example(name: str, cases: Sequence[Case]) -> str | None:
     return None
 
 
+def written(name: str) -> str | None:
+    """The example of `examples.py`, with the arrays it names; None if there is none."""
+    call = EXAMPLES.get(name)
+    if call is None:
+        return None
+    arrays = [f"{n} = {value}" for n, value in SETUP.items() if re.search(rf"\b{n}\b", call)]
+    lines = ["import numpy as np", "from noria import ops", "", *arrays, f"result = {call}"]
+    space: dict[str, Any] = {}
+    exec("\n".join(lines), space)
+    return _with_output(lines, as_list(space["result"]))
+
+
+def _with_output(lines: list[str], results: Sequence[Any]) -> str:
+    if len(results) == 1:
+        lines.append("print(np.round(result, 4))" if _numeric(results[0]) else "print(result)")
+    else:
+        lines += ["for part in result:", "    print(np.round(part, 4))"]
+    code = "\n".join(lines)
+    return f"```python\n{code}\n```\n\n```text\n{printed(code)}```"
+
+
 def _size(case: Case) -> int:
     return sum(int(np.prod(getattr(x, "shape", ()))) for x in case.inputs)
 
@@ -162,13 +185,7 @@ def _shown(name: str, case: Case) -> str | None:
         names.append(label if i >= 0 else "")
     call = ", ".join([*names, *(f"{k}={v!r}" for k, v in attrs.items())])
     lines.append(f"result = ops.{name}({call})")
-    if len(results) == 1:
-        lines.append("print(np.round(result, 4))" if _numeric(results[0]) else "print(result)")
-    else:
-        lines.append("for part in result:")
-        lines.append("    print(np.round(part, 4))")
-    code = "\n".join(lines)
-    return f"```python\n{code}\n```\n\n```text\n{printed(code)}```"
+    return _with_output(lines, results)
 
 
 def printed(code: str) -> str:
