@@ -14,6 +14,7 @@ import inspect
 import io
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,9 @@ def example(name: str, cases: Sequence[Case]) -> str | None:
     for case in sorted(cases, key=lambda c: (_size(c) < FEW, _size(c))):
         if _size(case) > MOST:
             continue
-        with contextlib.suppress(NoriaError, ValueError, TypeError, KeyError):
+        unfit = (NoriaError, ValueError, TypeError, KeyError, RuntimeWarning)
+        with contextlib.suppress(*unfit), warnings.catch_warnings():
+            warnings.simplefilter("error")  # numbers out of range are no good example
             shown = _shown(name, case)
             if shown is not None:
                 return shown
