@@ -199,6 +199,9 @@ from noria.ops.detection.losses import (
     smooth_l1,
     ssd_loss,
 )
+from noria.ops.detection.masks import (
+    mask_targets,
+)
 from noria.ops.detection.matching import (
     bipartite_match,
     mine_hard_examples,
@@ -841,6 +844,7 @@ __all__ = [
     "map_",
     "margin_ranking_loss",
     "match_matrix",
+    "mask_targets",
     "matmul",
     "matmul_integer",
     "matrix_nms",

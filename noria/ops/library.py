@@ -15,6 +15,7 @@ import noria.ops.create
 import noria.ops.crf
 import noria.ops.ctc
 import noria.ops.detection.average_precision
+import noria.ops.detection.masks
 import noria.ops.detection.matching
 import noria.ops.detection.nms
 import noria.ops.detection.priors
@@ -80,6 +81,7 @@ FAMILIES = (
     "crf",
     "ctc",
     "detection.average_precision",
+    "detection.masks",
     "detection.matching",
     "detection.nms",
     "detection.priors",

@@ -502,6 +502,31 @@ def generate_proposal_labels(op: Op) -> dict[str, Any]:
     return {slot: Lod(value, (splits,)) for slot, value in found.items()}
 
 
+@fluid_op("generate_mask_labels")
+def generate_mask_labels(op: Op) -> dict[str, Any]:
+    objects, polygons, points = op.need_lod("GtSegms", 3)
+    rois, index, masks, splits = o.mask_targets(
+        op.input("ImInfo"),
+        _flat(op.input("GtClasses")),
+        _flat(op.input("IsCrowd")),
+        objects,
+        op.input("GtSegms"),
+        polygons,
+        points,
+        op.input("Rois"),
+        _flat(op.input("LabelsInt32")),
+        op.need_lod("Rois")[-1],
+        size=op.symbol("masks"),
+        class_count=op.need_attr("num_classes"),
+        resolution=op.need_attr("resolution"),
+    )
+    return {
+        "MaskRois": Lod(rois, (splits,)),
+        "RoiHasMaskInt32": Lod(_column(index, "int32"), (splits,)),
+        "MaskInt32": Lod(masks, (splits,)),
+    }
+
+
 # ---- metrics -----------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
 from noria.ops.common import need_float, need_integer, need_rank, require_equal
-from noria.ops.detection.geometry import box_overlap, numpy_only
+from noria.ops.detection.geometry import BoxOverlap, numpy_only
 from noria.ops.detection.suppression import joined, new_symbol, splits_of
 from noria.ops.numeric import spec_of
 from noria.ops.packed import checked_splits, row_count
@@ -128,7 +128,7 @@ def _judged(found: np.ndarray, objects: np.ndarray, easy: np.ndarray, overlap: f
         misses = np.ones(len(found))
         return np.column_stack([found[:, 1], np.zeros(len(found)), misses])
     found = found[np.argsort(-found[:, 1], kind="stable")]
-    iou, taken, rows = box_overlap(True), np.zeros(len(objects), bool), []
+    iou, taken, rows = BoxOverlap(True), np.zeros(len(objects), bool), []
     for row in found:
         overlaps = iou(np.clip(row[2:], 0, 1), objects)
         best = int(np.argmax(overlaps))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,23 +55,34 @@ def iou_matrix(a: np.ndarray, b: np.ndarray, normalized: bool) -> np.ndarray:
     return common / np.where(common == 0, common.dtype.type(1), union)
 
 
-def box_overlap(normalized: bool, touching: bool = True) -> Overlap:
-    """IoU of one box with many, as suppression asks for it.
+@dataclass(frozen=True)
+class BoxOverlap:
+    """IoU of one box [4] with many [M, 4], as suppression asks for it.
 
     touching: whether pixel boxes that end one pixel before the other begins have anything in
-    common by the pixel that is added to each side (Detectron has it so, Fluid has not).
+    common by the pixel that is added to each side (Detectron has it so, Fluid has not). If so,
+    boxes without an area overlap nothing, else those that lie in one place give NaN.
     """
 
-    def overlap(one: np.ndarray, many: np.ndarray) -> np.ndarray:
-        common = common_area(one, many, normalized)
-        area = box_areas(many, normalized) + box_areas(one, normalized)
-        iou = common / (area - common)
-        if touching:
-            return iou
-        apart = (many[:, :2] > one[2:]).any(1) | (many[:, 2:] < one[:2]).any(1)
-        return np.where(apart, iou.dtype.type(0), iou)
+    normalized: bool
+    touching: bool = True
 
-    return overlap
+    def __call__(self, one: np.ndarray, many: np.ndarray) -> np.ndarray:
+        return self.of_columns(one, many.T, box_areas(many, self.normalized))
+
+    def of_columns(self, one: np.ndarray, many: np.ndarray, areas: np.ndarray) -> np.ndarray:
+        """The same of boxes given as columns [4, M], and their areas."""
+        extra = 0 if self.normalized else 1
+        x1, y1, x2, y2 = many
+        wide = np.minimum(x2, one[2]) - np.maximum(x1, one[0]) + extra
+        tall = np.minimum(y2, one[3]) - np.maximum(y1, one[1]) + extra
+        common = np.maximum(wide, 0) * np.maximum(tall, 0)
+        with np.errstate(invalid="ignore"):
+            iou: np.ndarray = common / (areas + box_areas(one, self.normalized) - common)
+        if self.touching:
+            return np.where(common > 0, iou, common.dtype.type(0))
+        apart = (x1 > one[2]) | (y1 > one[3]) | (x2 < one[0]) | (y2 < one[1])
+        return np.where(apart, common.dtype.type(0), iou)
 
 
 # ---- polygons ----------------------------------------------------------------------------------

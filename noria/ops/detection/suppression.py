@@ -9,8 +9,15 @@ import numpy as np
 
 from noria.core.dims import symbol
 from noria.core.errors import ArgumentError
-from noria.ops.detection.geometry import Overlap, box_overlap, polygon_overlap, rotated_overlap
+from noria.ops.detection.geometry import (
+    BoxOverlap,
+    Overlap,
+    box_areas,
+    polygon_overlap,
+    rotated_overlap,
+)
 
+PACKED = 8  # boxes kept, after which those that are out are thrown away
 POLYGONS = (8, 16, 24, 32)  # coordinates of those that may be suppressed
 
 
@@ -36,7 +43,7 @@ def best_of_all(
 def overlap_of(width: int, normalized: bool, touching: bool = False) -> Overlap:
     """How shapes of so many numbers overlap: boxes of 4, rotated ones of 5, polygons of 2 K."""
     if width == 4:
-        return box_overlap(normalized, touching)
+        return BoxOverlap(normalized, touching)
     return rotated_overlap if width == 5 else polygon_overlap
 
 
@@ -54,8 +61,10 @@ def greedy(
     eta: below 1, the threshold is multiplied by it whenever a shape is kept, while above 0.5.
     limit: how many are kept at most, -1 for all.
     """
-    kept: list[int] = []
     bound = shapes.dtype.type(threshold)
+    if isinstance(overlap, BoxOverlap) and eta >= 1:
+        return order[_greedy_boxes(shapes[order], bound, overlap, limit)]
+    kept: list[int] = []
     worst = np.zeros(len(order), shapes.dtype)  # the largest overlap with one that is kept
     while len(order) and len(kept) != limit:
         kept.append(int(order[0]))
@@ -66,6 +75,26 @@ def greedy(
         worst = np.maximum(worst[1:], found)
         alive = worst <= bound  # the threshold never rises: who is out stays out
         order, worst = rest[alive], worst[alive]
+    return np.array(kept, np.int64)
+
+
+def _greedy_boxes(boxes: np.ndarray, bound: Any, overlap: BoxOverlap, limit: int) -> np.ndarray:
+    """`greedy` of boxes in their order, fast for tens of thousands: ids of those that stay."""
+    columns, areas = np.ascontiguousarray(boxes.T), box_areas(boxes, overlap.normalized)
+    ids, alive = np.arange(len(boxes)), np.ones(len(boxes), bool)
+    kept: list[int] = []
+    place = 0
+    while place < len(ids) and len(kept) != limit:
+        kept.append(int(ids[place]))
+        place += 1
+        rest = alive[place:]
+        rest &= overlap.of_columns(boxes[kept[-1]], columns[:, place:], areas[place:]) <= bound
+        if len(kept) % PACKED == 0:  # the others need not be looked at again
+            left = np.flatnonzero(rest) + place
+            ids, columns, areas = ids[left], np.ascontiguousarray(columns[:, left]), areas[left]
+            alive, place = np.ones(len(ids), bool), 0
+        else:
+            place += int(rest.argmax()) if rest.any() else len(rest)
     return np.array(kept, np.int64)
 
 

@@ -137,3 +137,22 @@ def test_mean_iou_adds_to_what_came_before(run_op):
     got = run_op("mean_iou", inputs, {"num_classes": 2}, outputs=slots)
     assert got["OutWrong"].tolist() == [2, 1] and got["OutCorrect"].tolist() == [1, 3]
     assert got["OutMeanIou"][0] == pytest.approx(0.5 + (1 / 3 + 3 / 4) / 2)
+
+
+def test_masks_are_drawn_for_regions_with_a_label(run_op):
+    square = np.array([[2, 2], [10, 2], [10, 10], [2, 10]], np.float32)
+    one = np.array([0, 1])
+    inputs = {
+        "ImInfo": np.array([[20, 20, 1.0]], np.float32),
+        "GtClasses": Lod(np.array([[1]], np.int32), (one,)),
+        "IsCrowd": Lod(np.array([[0]], np.int32), (one,)),
+        "GtSegms": Lod(square, (one, one, np.array([0, 4]))),
+        "Rois": Lod(np.array([[0, 0, 8, 8], [2, 2, 18, 18]], np.float32), (np.array([0, 2]),)),
+        "LabelsInt32": Lod(np.array([[0], [1]], np.int32), (np.array([0, 2]),)),
+    }
+    slots = ("MaskRois", "RoiHasMaskInt32", "MaskInt32")
+    attrs = {"num_classes": 2, "resolution": 4}
+    got = run_op("generate_mask_labels", inputs, attrs, outputs=slots)
+    assert got["RoiHasMaskInt32"].tolist() == [[1]] and got["MaskInt32"].shape == (1, 32)
+    mask = got["MaskInt32"].reshape(2, 4, 4)
+    assert (mask[0] == -1).all() and mask[1].tolist() == [[1, 1, 0, 0]] * 2 + [[0] * 4] * 2

@@ -62,9 +62,9 @@ def test_rotation_is_counter_clockwise_with_y_down():
 
 def test_pixels_that_touch_overlap_by_the_added_pixel_or_not():
     one, many = np.array([0, 0, 4, 4.0]), np.array([[4.5, 0, 8.5, 4.0], [0, 0, 4, 4], [9, 9, 3, 3]])
-    touching = geometry.box_overlap(False)(one, many)
+    touching = geometry.BoxOverlap(False)(one, many)
     np.testing.assert_allclose(touching[:2], [0.5 * 5 / (50 - 2.5), 1])
-    assert geometry.box_overlap(False, touching=False)(one, many)[0] == 0
+    assert geometry.BoxOverlap(False, touching=False)(one, many)[0] == 0
     assert geometry.box_areas(many, True)[2] == 0
 
 

@@ -7,7 +7,7 @@ import pytest
 import noria
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ops.detection import nms as family
-from noria.ops.detection.geometry import box_overlap
+from noria.ops.detection.geometry import BoxOverlap
 from noria.testing.case import Case
 from noria.testing.check import check_case
 
@@ -204,7 +204,6 @@ def test_thousands_of_boxes_take_a_moment():
     kept = family.nms(boxes, scores, size="K")
     assert time.perf_counter() - began < 5  # about 0.3 s alone on a core
     worst = [
-        box_overlap(True)(boxes[k], boxes[kept[:i]]).max(initial=0)
-        for i, k in enumerate(kept[:200])
+        BoxOverlap(True)(boxes[k], boxes[kept[:i]]).max(initial=0) for i, k in enumerate(kept[:200])
     ]
     assert max(worst) <= 0.5

@@ -5,7 +5,7 @@ import pytest
 
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ops.detection import soft_nms as family
-from noria.ops.detection.geometry import box_overlap
+from noria.ops.detection.geometry import BoxOverlap
 from noria.ops.detection.suppression import decayed, soft
 from noria.testing.case import Case
 from noria.testing.check import check_case
@@ -22,7 +22,7 @@ def matrix(boxes, scores):
         found = []
         for c in (1, 2):
             chosen = [i for i in np.argsort(-scores[n, c]) if scores[n, c, i] > 0.1][:8]
-            new = decayed(boxes[n][chosen], scores[n, c][chosen], box_overlap(True, False), None)
+            new = decayed(boxes[n][chosen], scores[n, c][chosen], BoxOverlap(True, False), None)
             found += [(s, c, i) for s, i in zip(new, chosen, strict=True) if s > 0.2]
         for s, c, i in sorted(found, key=lambda f: -f[0])[:5]:
             rows.append([c, s, *boxes[n, i]])
@@ -33,7 +33,7 @@ def matrix(boxes, scores):
 
 def limited(method):
     def apply(scores, boxes, splits):
-        overlap, out = box_overlap(False), [[], [], [], [0], [], []]
+        overlap, out = BoxOverlap(False), [[], [], [], [0], [], []]
         shapes = boxes.reshape(len(boxes), 3, 4)
         for a, b in pairwise(splits):
             found = []

@@ -3,7 +3,7 @@ import pytest
 
 from noria.core.errors import ArgumentError
 from noria.ops.detection import suppression
-from noria.ops.detection.geometry import box_overlap
+from noria.ops.detection.geometry import BoxOverlap
 
 
 def some_boxes(count, seed=0):
@@ -31,7 +31,7 @@ def one_by_one(boxes, order, threshold, overlap, eta=1.0, limit=-1):
 def test_greedy_suppression_is_that_of_a_naive_loop(threshold, how):
     boxes, scores = some_boxes(120)
     order = suppression.best_first(scores, np.arange(120))
-    overlap = box_overlap(True)
+    overlap = BoxOverlap(True)
     found = suppression.greedy(boxes, order, threshold, overlap, **how)
     assert found.tolist() == one_by_one(boxes, order, threshold, overlap, **how)
 
@@ -49,7 +49,7 @@ def slowly(boxes, scores, threshold, method, sigma, least):
         kept.append(best)
         pending.remove(best)
         for i in list(pending):
-            iou = float(box_overlap(True)(boxes[best], boxes[i : i + 1])[0])
+            iou = float(BoxOverlap(True)(boxes[best], boxes[i : i + 1])[0])
             if method == "gaussian":
                 scores[i] *= np.exp(-iou * iou / sigma)
             elif iou > threshold:
@@ -64,7 +64,7 @@ def test_soft_suppression_lowers_scores(method):
     boxes, scores = some_boxes(30, 1)
     how = {"threshold": 0.3, "method": method, "sigma": 0.5}
     kept, new = suppression.soft(
-        boxes, scores, np.arange(30), box_overlap(True), score_threshold=0.05, **how
+        boxes, scores, np.arange(30), BoxOverlap(True), score_threshold=0.05, **how
     )
     expected, slow = slowly(boxes, scores, 0.3, method, 0.5, 0.05)
     assert kept.tolist() == expected
@@ -76,7 +76,7 @@ def test_matrix_suppression_multiplies_by_the_worst_decay(sigma):
     boxes, scores = some_boxes(12, 2)
     boxes = boxes[np.argsort(-scores)]
     scores = np.sort(scores)[::-1]
-    iou = np.stack([box_overlap(True)(b, boxes) for b in boxes]).astype(float)
+    iou = np.stack([BoxOverlap(True)(b, boxes) for b in boxes]).astype(float)
     expected = []
     for i in range(12):
         decay = [1.0]
@@ -87,7 +87,7 @@ def test_matrix_suppression_multiplies_by_the_worst_decay(sigma):
             else:
                 decay.append(np.exp((most**2 - iou[i, j] ** 2) * sigma))
         expected.append(scores[i] * min(decay))
-    found = suppression.decayed(boxes, scores, box_overlap(True), sigma)
+    found = suppression.decayed(boxes, scores, BoxOverlap(True), sigma)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
