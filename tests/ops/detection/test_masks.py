@@ -69,6 +69,7 @@ def test_masks_of_any_polygon_are_those_of_middles_of_pixels_but_for_its_edge():
         assert np.sum(drawn != want) <= 12 and want.sum() > 20
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_masks_are_those_of_pycocotools():
     coco = pytest.importorskip("pycocotools.mask")
     rng = np.random.default_rng(1)
