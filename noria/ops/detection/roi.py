@@ -223,18 +223,20 @@ def _pool_region(
     argmax: np.ndarray,
 ) -> None:
     """Bins of one region of x [C, H, W], first along rows of pixels, then down."""
+    above = tops.min()
+    seen = x[:, above : bottoms.max()]
     for q, (left, right) in enumerate(zip(lefts, rights, strict=True)):
         if left >= right:
             continue
-        places = x[:, :, left:right].argmax(2)
-        line = np.take_along_axis(x, (places + left)[..., None], axis=2)[..., 0]  # [C, H]
-        for p, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
+        places = seen[:, :, left:right].argmax(2)
+        line = np.take_along_axis(seen, (places + left)[..., None], axis=2)[..., 0]  # [C, rows]
+        for p, (top, bottom) in enumerate(zip(tops - above, bottoms - above, strict=True)):
             if top >= bottom:
                 continue
             row = line[:, top:bottom].argmax(1)[:, None] + top
             out[:, p, q] = np.take_along_axis(line, row, axis=1)[:, 0]
             column = np.take_along_axis(places, row, axis=1)[:, 0] + left
-            argmax[:, p, q] = row[:, 0] * x.shape[2] + column
+            argmax[:, p, q] = (row[:, 0] + above) * x.shape[2] + column
 
 
 @roi_pool.grad
