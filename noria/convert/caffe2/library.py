@@ -3,6 +3,7 @@
 from noria.convert.caffe2 import (
     activation,
     conv,
+    detection,
     encode,
     fills,
     linear,
@@ -20,6 +21,7 @@ from noria.convert.caffe2 import (
 FAMILIES = (
     activation,
     conv,
+    detection,
     encode,
     fills,
     linear,

@@ -131,18 +131,20 @@ def box_transform(
     weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
     clip: float = LARGEST_GROWTH,
     legacy: bool = False,
+    normalized: bool = False,
 ) -> Any:
-    """Pixel boxes [..., 4] after deltas [..., 4] were applied, as Detectron does it.
+    """Boxes [..., 4] after deltas [..., 4] were applied, as Detectron does it.
 
     weights: the deltas are divided by them; clip: the most a logarithm of growth may be.
-    legacy: x2 and y2 are one pixel larger than they should be (Caffe2's default).
+    legacy: x2 and y2 are one pixel larger than they should be (the first Caffe2); normalized: boxes
+    are not of pixels, see `noria.ops.detection`.
     """
-    x, y, width, height = _centers(boxes, False)
+    x, y, width, height = _centers(boxes, normalized)
     dx, dy, dw, dh = _columns(o.div(deltas, _constant(weights, deltas)), 4)
     x, y = o.add(o.mul(dx, width), x), o.add(o.mul(dy, height), y)
     width = o.mul(o.exp(o.minimum(dw, clip)), width)
     height = o.mul(o.exp(o.minimum(dh, clip)), height)
-    return _corners(x, y, width, height, 0.0 if legacy else 1.0)
+    return _corners(x, y, width, height, 0.0 if legacy or normalized else 1.0)
 
 
 def rotated_box_transform(

@@ -57,16 +57,19 @@ def generate_proposals(
     legacy=False,
     at_least_one=False,
     normalized=False,
+    bounds=(-90.0, 90.0),
+    within=1.0,
 ):
     """Regions [size, D], scores [size] and row_splits [N + 1] that a network proposes, best first.
 
     scores: [N, A, H, W]; deltas: [N, A D, H, W], D 4 or, of rotated boxes, 5; image_info: [N, 3];
     anchors: [H, W, A, D], or [A, D] that are moved by `stride` from position to position;
     variances: of the shape of anchors, which deltas are multiplied by.
-    The pre_limit best (0: all) become boxes, as in `box_transform` (legacy: too), clipped to the
-    image. Those stay whose sides are not below min_size: at the scale of the image, or, with
-    scaled_sizes, of the original, and then 1 at least. Then suppression as in `nms` (none if
-    iou_threshold is 0 or less), and the post_limit best (0: all).
+    The pre_limit best (0: all) become boxes, as in `box_transform` (legacy, normalized: too) or
+    `rotated_box_transform` (bounds), clipped to the image, as in `rotated_box_clip` (within).
+    Those stay whose sides are not below min_size: at the scale of the image, or, with scaled_sizes,
+    of the original, and then 1 at least. Then suppression as in `nms` (none if iou_threshold is 0
+    or less), and the post_limit best (0: all).
     at_least_one: an image without any has one of zeros.
     """
     need_float(scores, deltas, image_info, anchors, variances)
@@ -102,18 +105,20 @@ def _all_anchors(anchors: np.ndarray, height: int, width: int, stride: float | N
 def _regions(anchors: Any, deltas: Any, info: Any, how: Any) -> tuple[np.ndarray, np.ndarray]:
     """(regions clipped to the image, which of them are large enough and inside)."""
     height, width, scale = (info.dtype.type(v) for v in info)
-    right, bottom = width - 1, height - 1
+    extra = info.dtype.type(0 if how["normalized"] else 1)
+    right, bottom = width - extra, height - extra
     least = max(how["min_size"], 1.0) if how["scaled_sizes"] else how["min_size"] * scale
     if anchors.shape[1] == 5:
-        boxes = rotated_box_clip(rotated_box_transform(anchors, deltas), right, bottom)
+        moved = rotated_box_transform(anchors, deltas, bounds=how["bounds"])
+        boxes = rotated_box_clip(moved, right, bottom, within=how["within"])
         center, sides = boxes[:, :2], boxes[:, 2:4]
     else:
-        moved = box_transform(anchors, deltas, legacy=how["legacy"])
+        moved = box_transform(anchors, deltas, legacy=how["legacy"], normalized=how["normalized"])
         boxes = box_clip(moved, right, bottom)
-        sides = boxes[:, 2:] - boxes[:, :2] + 1
+        sides = boxes[:, 2:] - boxes[:, :2] + extra
         center = boxes[:, :2] + sides / 2
         if how["scaled_sizes"]:
-            sides = (boxes[:, 2:] - boxes[:, :2]) / scale + 1
+            sides = (boxes[:, 2:] - boxes[:, :2]) / scale + extra
     fits = (sides >= least).all(1) & (center[:, 0] < width) & (center[:, 1] < height)
     return boxes, fits
 
@@ -161,7 +166,8 @@ def transform_rois(
     *,
     weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
     apply_scale: bool = True,
-    legacy: bool = True,
+    legacy: bool = False,
+    normalized: bool = False,
     rotated: bool = False,
     bounds: tuple[float, float] | None = (-90.0, 90.0),
     within: float = 1.0,
@@ -170,8 +176,8 @@ def transform_rois(
 
     rois: [R, D] of one image, or [R, 1 + D] with the number of the image first; D is 4 or, with
     `rotated`, 5; image_info: [N, 3]. Regions are brought to the original size first, boxes are
-    clipped to the original image, and, with apply_scale, brought back. weights and legacy: as in
-    `box_transform`; bounds: as in `rotated_box_transform`; within: as in `rotated_box_clip`.
+    clipped to the original image, and, with apply_scale, brought back. weights, legacy and
+    normalized: as in `box_transform`; bounds: as in `rotated_box_transform`; within: as in `rotated_box_clip`.
     """
     width = 5 if rotated else 4
     need_rank(spec_of(rois), 2, what="rois")
@@ -199,13 +205,15 @@ def transform_rois(
         corners = o.concat(corners, angle, axis=1)
     boxes = o.unsqueeze(corners, axis=(1,))  # [R, 1, D]
     moves = o.reshape(deltas, shape=(count, total // width, width))
-    right = o.sub(o.floor(o.add(o.div(across, scale), 0.5)), 1.0)
-    bottom = o.sub(o.floor(o.add(o.div(height, scale), 0.5)), 1.0)
+    extra = 0.0 if normalized else 1.0
+    right = o.sub(o.floor(o.add(o.div(across, scale), 0.5)), extra)
+    bottom = o.sub(o.floor(o.add(o.div(height, scale), 0.5)), extra)
     if rotated:
         moved = rotated_box_transform(boxes, moves, weights=weights, bounds=bounds)
         out = rotated_box_clip(moved, right, bottom, within=within)
     else:
-        out = box_clip(box_transform(boxes, moves, weights=weights, legacy=legacy), right, bottom)
+        how = {"weights": weights, "legacy": legacy, "normalized": normalized}
+        out = box_clip(box_transform(boxes, moves, **how), right, bottom)
     if apply_scale:
         factors = [scale] * 4
         if rotated:

@@ -211,6 +211,7 @@ def limited_nms(
     soft_threshold=0.001,
     shared_boxes=False,
     background_first=True,
+    normalized=False,
 ):
     """Suppression in each class, then the best `limit` of each image over all (0: no limit).
 
@@ -270,10 +271,11 @@ def _(
     soft_threshold,
     shared_boxes,
     background_first,
+    normalized,
 ):
     numpy_only(xp, "limited_nms")
     classes, width = _class_layout(all_scores, all_boxes, shared_boxes, background_first)
-    overlap = overlap_of(width, False, touching=True)
+    overlap = overlap_of(width, normalized, touching=True)
     most = limit if limit > 0 else -1
     shapes = all_boxes.reshape(len(all_boxes), -1, width)
     splits = np.array([0, len(all_scores)]) if image_splits is None else image_splits
