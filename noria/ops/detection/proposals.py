@@ -177,7 +177,8 @@ def transform_rois(
     rois: [R, D] of one image, or [R, 1 + D] with the number of the image first; D is 4 or, with
     `rotated`, 5; image_info: [N, 3]. Regions are brought to the original size first, boxes are
     clipped to the original image, and, with apply_scale, brought back. weights, legacy and
-    normalized: as in `box_transform`; bounds: as in `rotated_box_transform`; within: as in `rotated_box_clip`.
+    normalized: as in `box_transform`; bounds: as in `rotated_box_transform`; within: as in
+    `rotated_box_clip`.
     """
     width = 5 if rotated else 4
     need_rank(spec_of(rois), 2, what="rois")
