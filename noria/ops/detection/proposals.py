@@ -213,7 +213,7 @@ def transform_rois(
         moved = rotated_box_transform(boxes, moves, weights=weights, bounds=bounds)
         out = rotated_box_clip(moved, right, bottom, within=within)
     else:
-        how = {"weights": weights, "legacy": legacy, "normalized": normalized}
+        how: dict[str, Any] = {"weights": weights, "legacy": legacy, "normalized": normalized}
         out = box_clip(box_transform(boxes, moves, **how), right, bottom)
     if apply_scale:
         factors = [scale] * 4
