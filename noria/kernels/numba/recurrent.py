@@ -19,6 +19,7 @@ from noria.kernels.numba.recurrent_source import (
     arrays_of,
     private_bytes,
     source,
+    sweeps_of,
     tile_columns,
     units_of,
 )
@@ -122,11 +123,12 @@ class Layer:
             raise Declined("rows or steps need more than 31 bits")
         self.units = units_of(cell)
         self.blocks = -(-self.size // self.units)
-        self.work = 2 * self.total * cell.gates * self.size**2
+        gates = cell.gates + (cell.second.gates if cell.second else 0)
+        self.work = 2 * self.total * gates * self.size**2
         self.threads = threads if parallel.worthwhile(ops=self.work) and not solo else 1
-        self.block_bytes = 4 * cell.gates * self.units * self.size
+        self.block_bytes = 4 * gates * self.units * self.size
         self.grid = choose_grid(self.rows, self.blocks, self.block_bytes, self.threads)
-        self.sweep = cell.backward if backward else cell.forward
+        self.sweeps = sweeps_of(cell, backward)
         self._place()
 
     def _place(self) -> None:
@@ -135,7 +137,7 @@ class Layer:
         slots, team = room * self.grid.groups, self.grid.groups * self.grid.slices
         gates, slices = self.cell.gates * self.size, self.grid.slices
         parts = 8 * slots * slices * padded if self.backward and slices > 1 else 0
-        self.private = private_bytes(self.cell, self.sweep)
+        self.private = private_bytes(self.cell, *self.sweeps)
         sizes = {
             "keys": 8 * self.rows,
             "counters": LINE * self.grid.groups,
@@ -153,26 +155,43 @@ class Layer:
             at += -(-nbytes // LINE) * LINE
         self.scratch = at
 
-    def pack(self) -> Pack:
-        """The weight as the product reads it."""
-        gates, grid = self.cell.gates, self.grid
+    def packs(self) -> list[Pack]:
+        """The weight as the products read it: of each phase its rows."""
         if self.backward:
-            entry, text, key = (
-                "pack_backward",
-                _PACK_BACKWARD,
-                ("backward", self.units, grid.slices),
-            )
-            rest = [self.size, gates, self.units, grid.slices]
-            nbytes = gemm.packed_bytes(gates * self.size, self.size)
-        else:
-            entry, text, key = "pack", _PACK, ("forward", self.units, gates)
-            tile = tile_columns(self.cell)
-            rest = [self.size, gates, self.units, tile]
-            nbytes = self.blocks * tile * self.size * 4
+            return [self._pack_backward()]
+        second = self.cell.second
+        found = [self._pack(self.cell, 0)]
+        return found if second is None else [*found, self._pack(second, self.cell.gates)]
+
+    def _pack(self, cell: Cell, gate: int) -> Pack:
+        """gate: the first of those in the weight that belong to the cell."""
+        tile, skipped = tile_columns(cell), 4 * gate * self.size**2
+        rest = [self.size, cell.gates, self.units, tile]
+        nbytes = self.blocks * tile * self.size * 4
+        key = ("forward", self.units, cell.gates, gate)
+        return self._packing("pack", _PACK, key, rest, nbytes, skipped)
+
+    def _pack_backward(self) -> Pack:
+        gates, slices = self.cell.gates, self.grid.slices
+        rest = [self.size, gates, self.units, slices]
+        nbytes = gemm.packed_bytes(gates * self.size, self.size)
+        key = ("backward", self.units, slices)
+        return self._packing("pack_backward", _PACK_BACKWARD, key, rest, nbytes)
+
+    def _packing(
+        self,
+        entry: str,
+        text: str,
+        key: tuple[str | int, ...],
+        rest: list[int],
+        nbytes: int,
+        skipped: int = 0,
+    ) -> Pack:
+        """skipped: bytes in front of what is packed."""
         text = text.replace("PANEL", str(PANEL)).replace("WIDTH", str(WIDTH))
 
         def emit(address: int, copy: int) -> list[Call]:
-            table, name = [address, copy, *rest], f"numba:{entry}"
+            table, name = [address + skipped, copy, *rest], f"numba:{entry}"
             return [launch(name, text, entry, table, threads=self.threads, bytes=2 * nbytes)]
 
         return Pack(self.weight, ("recurrent", *key), nbytes, emit)
@@ -204,7 +223,7 @@ class Layer:
     @property
     def fields(self) -> list[str]:
         """Names of the numbers in the kernel's table, in order."""
-        return [*arrays_of(self.sweep), *NUMBERS]
+        return [*arrays_of(*self.sweeps), *NUMBERS]
 
     def call(self, addresses: Mapping[str, int], scratch: int, reverse: bool, name: str) -> Call:
         """The row that runs the layer on the team."""
@@ -254,14 +273,14 @@ class _Recurrent(Kernel):
             known = dict(zip(self.inputs, ins, strict=False))
             addresses = {n: known[n] for n in given}
             addresses |= dict(zip(self.outputs, outs, strict=True))
-            addresses["weight"] = packs[0]
+            addresses |= zip(("weight", "second_weight"), packs, strict=False)
             return [layer.call(addresses, scratch, reverse, self.name)]
 
         grid = layer.grid
         return Prepared(
             emit,
             layer.scratch,
-            [layer.pack()],
+            layer.packs(),
             self.in_place,
             float(layer.work),
             f"{grid.groups} groups of rows x {grid.slices} slices of units",
@@ -312,6 +331,17 @@ class GruGrad(_Recurrent):
         return cells.gru()
 
 
+class GruResetBefore(_Recurrent):
+    name = "numba:gru_reset_before"
+    ops = ("gru_reset_before",)
+    inputs = ("x", "weight", "splits", "first")
+    outputs = ("out", "gates")
+    in_place = ((1, 0),)
+
+    def cell(self, bound: BoundOp) -> Cell:
+        return cells.gru_reset_before()
+
+
 class Rnn(_Recurrent):
     name = "numba:rnn"
     ops = ("rnn",)
@@ -335,5 +365,5 @@ class RnnGrad(_Recurrent):
         return cells.rnn(bound.attrs["activation"])
 
 
-for _kernel in (Lstm(), LstmGrad(), Gru(), GruGrad(), Rnn(), RnnGrad()):
+for _kernel in (Lstm(), LstmGrad(), Gru(), GruGrad(), GruResetBefore(), Rnn(), RnnGrad()):
     register(_kernel)

@@ -49,6 +49,9 @@ class Cell:
     gates: blocks of the recurrent product
     product: the array that holds the gradient of that product
     adds: whether the backward product is added to what the lines left as the gradient of h
+    second: the cell of a second phase: what a step does, with a product of its own, when the first
+    has been done for all units (`next` of the first is what is multiplied in the second)
+    phased: whether it is one of two phases
     """
 
     gates: int
@@ -56,6 +59,8 @@ class Cell:
     backward: Sweep
     product: str = "dx"
     adds: bool = False
+    second: Cell | None = None
+    phased: bool = False
 
 
 def _blocks(name: str, array: str, count: int, total: int) -> tuple[Slot, ...]:
@@ -176,6 +181,37 @@ OUT(2, dn * r)
 """,
     )
     return Cell(3, forward, backward, product="da", adds=True)
+
+
+@cache
+def gru_reset_before() -> Cell:
+    """Two phases: the gates, with what the reset leaves of h; then the candidate. Forward only."""
+    nothing = Sweep((), (), "")
+    gates = Sweep(
+        _blocks("x", "x", 2, 3),
+        _blocks("gate", "gates", 2, 3),
+        """
+r = gate(LOAD(x0) + GATE(0))
+z = gate(LOAD(x1) + GATE(1))
+STORE(next, r * LOAD(h))
+STORE(gate0, r)
+STORE(gate1, z)
+""",
+    )
+    candidate = Sweep(
+        (Slot("x2", "x", 3, 2), Slot("z", "gates", 3, 1)),
+        (Slot("out", "out"), Slot("gate2", "gates", 3, 2)),
+        """
+z = LOAD(z)
+n = tanh(LOAD(x2) + GATE(0))
+h = (float32(1) - z) * n + z * LOAD(h)
+STORE(next, h)
+STORE(out, h)
+STORE(gate2, n)
+""",
+    )
+    second = Cell(1, candidate, nothing, phased=True)
+    return Cell(2, gates, nothing, second=second, phased=True)
 
 
 @cache

@@ -9,21 +9,33 @@ Units are worked on in blocks of UNITS lanes. Where the size of the layer cuts a
 pass through a stage of whole vectors, so that the arithmetic is vectors everywhere.
 
 Arrays of the kernel's own, for each row of each group: `h` and `h_other`, read and written by a
-step in turn, and `state`, all padded to whole blocks. The backward kernel has `dz`, the gradients
-of each member's gates. They never leave it: a member multiplies them with its rows of the weight,
-and of what this makes of the gradient of h, for all units, the members meet to take their own
-(`parts`, two in turn). That is a quarter of the memory between cores, if there are four gates.
+step in turn, and `state`, all padded to whole blocks. A cell of two phases makes of `h` first
+`h_other`, then of that `h` in place, and meets in between. The backward kernel has `dz`, the
+gradients of each member's gates. They never leave it: a member multiplies them with its rows of the
+weight, and of what this makes of the gradient of h, for all units, the members meet to take their
+own (`parts`, two in turn). That is a quarter of the memory between cores, if there are four gates.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from textwrap import indent
 
 from noria.kernels.numba import gemm
 from noria.kernels.numba.recurrent_cells import Cell, Slot, Sweep
+from noria.kernels.numba.recurrent_texts import (
+    BACKWARD,
+    CHECK,
+    DEAL,
+    FORWARD,
+    MEET,
+    PHASE,
+    SORT,
+    SUM,
+    SWAP,
+)
 from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
 
 CHUNK = 8 * ROWS  # rows whose product is in the tile buffer at a time
@@ -32,7 +44,7 @@ LINE = 64
 
 # Numbers in the kernel's table besides the arrays of the cell.
 NUMBERS = [
-    *("weight", "splits", "first", "first_state", "last", "last_state"),
+    *("weight", "second_weight", "splits", "first", "first_state", "last", "last_state"),
     *("total", "rows", "size", "padded", "reverse", "groups", "slices"),
     *("keys", "counters", "lists", "h", "h_other", "state", "dz", "parts"),
     *("private", "private_size", "product", "begin_step", "end_step"),
@@ -41,7 +53,7 @@ NUMBERS = [
 
 def units_of(cell: Cell) -> int:
     """Hidden units of a block: with all gates a panel of the product, or some panels."""
-    return WIDTH * max(1, VECTORS // cell.gates)
+    return WIDTH * max(1, VECTORS // (1 if cell.phased else cell.gates))
 
 
 def tile_columns(cell: Cell) -> int:
@@ -49,14 +61,22 @@ def tile_columns(cell: Cell) -> int:
     return -(-cell.gates * units_of(cell) // PANEL) * PANEL
 
 
-def arrays_of(sweep: Sweep) -> list[str]:
+def sweeps_of(cell: Cell, backward: bool) -> list[Sweep]:
+    """All sweeps of a direction."""
+    if backward:
+        return [cell.backward]
+    return [cell.forward] if cell.second is None else [cell.forward, cell.second.forward]
+
+
+def arrays_of(*sweeps: Sweep) -> list[str]:
     """The arrays whose addresses come first in the kernel's table."""
-    return list(dict.fromkeys(s.array for s in (*sweep.loads, *sweep.stores)))
+    slots = [slot for sweep in sweeps for slot in (*sweep.loads, *sweep.stores)]
+    return list(dict.fromkeys(s.array for s in slots))
 
 
-def private_bytes(cell: Cell, sweep: Sweep) -> int:
+def private_bytes(cell: Cell, *sweeps: Sweep) -> int:
     """Scratch memory of one thread: zeros, stages, the table of a product, the tile buffer."""
-    stages = 1 + len(sweep.loads) + len(sweep.stores) + cell.gates
+    stages = 1 + max(len(s.loads) + len(s.stores) for s in sweeps) + cell.gates
     nbytes = stages * units_of(cell) * 4 + 8 * gemm.FIELDS + CHUNK * tile_columns(cell) * 4
     return -(-nbytes // LINE) * LINE + LINE
 
@@ -68,23 +88,18 @@ def source(cell: Cell, backward: bool, splits: str, solo: bool = False) -> str:
     splits: dtype of row_splits; solo: called by one thread of a team, for itself. A forward kernel
     goes on where it stopped if begin_step is not 0, and is even.
     """
-    sweep = cell.backward if backward else cell.forward
-    known = [*arrays_of(sweep), *NUMBERS]
+    known = [*arrays_of(*sweeps_of(cell, backward)), *NUMBERS]
     table = "".join(f"    {name} = load_int64(args, {i})\n" for i, name in enumerate(known))
-    lanes = _Lanes(cell, sweep, backward)
-    body = _BACKWARD if backward else _FORWARD
-    body = re.sub("^( *)WHOLE_LANES$", lambda m: lanes.text(m[1], False), body, flags=re.MULTILINE)
-    body = re.sub("^( *)CUT_LANES$", lambda m: lanes.text(m[1], True), body, flags=re.MULTILINE)
-    text = f"def recurrent(args):\n{table}{_CHECK}{_SORT}{_DEAL}{body}"
-    text = text.replace("MEET", _MEET).replace("SPLITS", splits)
-    text = re.sub("^( *)SUM$", lambda m: indent(_SUM.strip(), m[1]), text, flags=re.MULTILINE)
+    body, stages = _backward(cell) if backward else _forward(cell)
+    text = f"def recurrent(args):\n{table}{CHECK}{SORT}{DEAL}{body}"
+    text = text.replace("MEET", MEET).replace("SPLITS", splits)
+    text = re.sub("^( *)SUM$", lambda m: indent(SUM.strip(), m[1]), text, flags=re.MULTILINE)
     if solo:
         text = text.replace("thread_id()", "0").replace("team_size()", "1")
         text = text.replace("    barrier()\n", "")
     numbers = {
         "UNITS": units_of(cell),
-        "STAGES": lanes.stages,
-        "TILE": tile_columns(cell),
+        "STAGES": stages,
         "GATES": cell.gates,
         "ADDS": int(cell.adds),
         "PANEL": PANEL,
@@ -100,254 +115,46 @@ def source(cell: Cell, backward: bool, splits: str, solo: bool = False) -> str:
     return text
 
 
+def _forward(cell: Cell) -> tuple[str, int]:
+    """(the text of the steps, stages it needs)."""
+    if cell.second is None:
+        text, stages = _phase(cell, "h", "weight", "h_other")
+        return FORWARD.replace("PHASES\n", text + SWAP.lstrip("\n")), stages
+    one, stages = _phase(cell, "h", "weight", "h_other")
+    two, more = _phase(cell.second, "h_other", "second_weight", "h")
+    return FORWARD.replace("PHASES\n", f"{one}        MEET\n{two}"), max(stages, more)
+
+
+def _phase(cell: Cell, given: str, matrix: str, to: str) -> tuple[str, int]:
+    lanes = _Lanes(cell, cell.forward, False)
+    text = _with_lanes(PHASE.lstrip("\n"), lanes)
+    names = {"GIVEN": given, "MATRIX": matrix, "NEXT": to, "TILE": str(tile_columns(cell))}
+    names["COLUMNS"] = str(cell.gates * units_of(cell))
+    for name, value in names.items():
+        text = re.sub(rf"\b{name}\b", value, text)
+    return text, lanes.stages
+
+
+def _backward(cell: Cell) -> tuple[str, int]:
+    lanes = _Lanes(cell, cell.backward, True)
+    return _with_lanes(BACKWARD, lanes), lanes.stages
+
+
+def _with_lanes(text: str, lanes: _Lanes) -> str:
+    for name, staged in (("WHOLE_LANES", False), ("CUT_LANES", True)):
+        put = partial(_indented, lanes, staged)
+        text = re.sub(f"^( *){name}$", put, text, flags=re.MULTILINE)
+    return text
+
+
+def _indented(lanes: _Lanes, staged: bool, found: re.Match[str]) -> str:
+    return lanes.text(found[1], staged)
+
+
 _PRODUCT = (
     *("A", "B", "B_PANEL", "C", "M", "N", "A_ROW", "A_STEP", "B_ROW", "C_ROW", "K"),
     "ACCUMULATE",
 )
-
-_CHECK = """
-    if load_SPLITS(splits, 0) != 0 or load_SPLITS(splits, rows) != total:
-        return 1
-    for n in range(rows):
-        if load_SPLITS(splits, n + 1) < load_SPLITS(splits, n):
-            return 1
-"""
-
-# Longest first, by Shell's method (1959) with Knuth's gaps; the keys are lengths, then rows.
-_SORT = """
-    me = thread_id()
-    if me == 0:
-        for n in range(rows):
-            length = int64(load_SPLITS(splits, n + 1)) - int64(load_SPLITS(splits, n))
-            store_int64(keys, n, (length << 32) | n)
-        gap = 1
-        while gap < rows // 3:
-            gap = 3 * gap + 1
-        while gap > 0:
-            for n in range(gap, rows):
-                key = load_int64(keys, n)
-                at = n
-                while at >= gap and load_int64(keys, at - gap) < key:
-                    store_int64(keys, at, load_int64(keys, at - gap))
-                    at -= gap
-                store_int64(keys, at, key)
-            gap //= 3
-        fill_bytes(counters, 0, groups * LINE)
-    barrier()
-"""
-
-# The list of a group: row, length, position of its first step. Dealt to and fro, so that the groups
-# have as many steps to do as each other. A team smaller than the grid leaves all to one thread.
-_DEAL = """
-    alone = team_size() < groups * slices
-    if me >= groups * slices or (alone and me > 0):
-        return 0
-    room = rows // groups + 1
-    group = me % groups
-    first_slice = me // groups
-    last_slice = first_slice + 1
-    all_groups = groups
-    if alone:
-        groups = 1
-        last_slice = slices
-    blocks = padded // UNITS
-    first_block = blocks * first_slice // slices
-    last_block = blocks * last_slice // slices
-    first_unit = first_block * UNITS
-    units = min(last_block * UNITS, size) - first_unit
-    lists += me * room * 24
-    count = 0
-    for i in range(rows // groups + 1):
-        at = i * groups + (group if i % 2 == 0 else groups - 1 - group)
-        if at < rows:
-            key = load_int64(keys, at)
-            n = key & 0xFFFFFFFF
-            edge = int64(load_SPLITS(splits, n))
-            if reverse != 0:
-                edge = int64(load_SPLITS(splits, n + 1)) - 1
-            store_int64(lists, 3 * i, n)
-            store_int64(lists, 3 * i + 1, key >> 32)
-            store_int64(lists, 3 * i + 2, edge)
-            count = i + 1
-    steps = 0
-    if count > 0:
-        steps = min(load_int64(lists, 1), end_step)
-    towards = 1
-    if reverse != 0:
-        towards = -1
-    h += group * room * padded * 4
-    h_other += group * room * padded * 4
-    state += group * room * padded * 4
-    dz += group * room * (size * GATES + slices * (LINE // 4)) * 4
-    zeros = private + me * private_size
-    stage = zeros + UNITS * 4
-    table = stage + STAGES * UNITS * 4
-    tile = table + FIELDS * 8
-    fill_bytes(zeros, 0, tile - zeros)
-    store_int64(table, AT_A_STEP, 4)
-    store_int64(table, AT_B_ROW, PANEL * 4)
-    counters += group * LINE
-    met = 0
-    goal = 0
-    if slices > 1 and not alone:
-        goal = slices
-    for i in range(count if begin_step == 0 else 0):
-        n = load_int64(lists, 3 * i)
-        at = (i * padded + first_unit) * 4
-        fill_bytes(h + at, 0, (last_block - first_block) * UNITS * 4)
-        fill_bytes(state + at, 0, (last_block - first_block) * UNITS * 4)
-"""
-
-# The members of a group wait for each other, at a counter that only grows.
-_MEET = """if goal > 0:
-            atomic_add(counters, 1)
-            met += goal
-            turns = 0
-            while load_shared(counters) < met:
-                turns += 1
-                if turns % 64 == 0:
-                    yield_thread()
-                pause()
-"""
-
-_FORWARD = """
-        if first != 0:
-            copy_bytes(h + at, first + (n * size + first_unit) * 4, units * 4)
-        if first_state != 0:
-            copy_bytes(state + at, first_state + (n * size + first_unit) * 4, units * 4)
-    store_int64(table, AT_B_PANEL, size * PANEL * 4)
-    store_int64(table, AT_C, tile)
-    store_int64(table, AT_N, GATES * UNITS)
-    store_int64(table, AT_A_ROW, padded * 4)
-    store_int64(table, AT_C_ROW, TILE * 4)
-    active = count
-    for t in range(begin_step, steps):
-        MEET
-        while active > 0 and load_int64(lists, 3 * active - 2) <= t:
-            active -= 1
-        for block in range(first_block, last_block):
-            u = block * UNITS
-            lanes = min(UNITS, size - u)
-            panel = weight + block * size * TILE * 4
-            for begin in range(0, active, CHUNK):
-                end = min(begin + CHUNK, active)
-                store_int64(table, AT_M, end - begin)
-                depth = DEPTH if end - begin > ROWS else size
-                for k in range(0, size, depth):
-                    store_int64(table, AT_A, h + (begin * padded + k) * 4)
-                    store_int64(table, AT_B, panel + k * PANEL * 4)
-                    store_int64(table, AT_K, min(depth, size - k))
-                    store_int64(table, AT_ACCUMULATE, min(k, 1))
-                    call1(product, table)
-                for r in range(begin, end if lanes == UNITS else begin):
-                    place = load_int64(lists, 3 * r + 2) + towards * t
-                    p_tile = tile + (r - begin) * TILE * 4
-                    at = (r * padded + u) * 4
-                    p_h = h + at
-                    p_next = h_other + at
-                    p_state = state + at
-                    WHOLE_LANES
-                for r in range(end if lanes == UNITS else begin, end):
-                    place = load_int64(lists, 3 * r + 2) + towards * t
-                    p_tile = tile + (r - begin) * TILE * 4
-                    at = (r * padded + u) * 4
-                    p_h = h + at
-                    p_next = h_other + at
-                    p_state = state + at
-                    CUT_LANES
-        swap = h
-        h = h_other
-        h_other = swap
-    return 0
-"""
-
-_BACKWARD = """
-    store_int64(table, AT_B_PANEL, 0)
-    store_int64(table, AT_C_ROW, padded * 4)
-    columns = (size + PANEL - 1) // PANEL * PANEL
-    parts += group * slices * room * padded * 4
-    half = all_groups * slices * room * padded * 4
-    active = count
-    for t in range(begin_step, steps):
-        if t > begin_step:
-            SUM
-        while active > 0 and load_int64(lists, 3 * active - 2) <= t:
-            active -= 1
-        for slice in range(first_slice, last_slice):
-            begin = blocks * slice // slices * UNITS
-            width = min(blocks * (slice + 1) // slices * UNITS, size) - begin
-            lanes = width % UNITS  # of the last block, if it is cut
-            line = (width * GATES + LINE // 4) * 4
-            handed = dz + (begin * GATES + slice * (LINE // 4)) * room * 4
-            for r in range(active):
-                place = load_int64(lists, 3 * r + 2) + towards * t
-                ends = load_int64(lists, 3 * r + 1) == t + 1
-                for u in range(begin, begin + width - lanes, UNITS):
-                    at = (r * padded + u) * 4
-                    p_dh = h + at
-                    p_state = state + at
-                    WHOLE_LANES
-            for r in range(active if lanes > 0 else 0):
-                place = load_int64(lists, 3 * r + 2) + towards * t
-                ends = load_int64(lists, 3 * r + 1) == t + 1
-                u = begin + width - lanes
-                at = (r * padded + u) * 4
-                p_dh = h + at
-                p_state = state + at
-                CUT_LANES
-        to = h
-        if goal > 0:
-            to = parts + t % 2 * half + first_slice * room * padded * 4
-        store_int64(table, AT_M, active)
-        for slice in range(first_slice, last_slice):
-            begin = blocks * slice // slices * UNITS
-            width = min(blocks * (slice + 1) // slices * UNITS, size) - begin
-            handed = dz + (begin * GATES + slice * (LINE // 4)) * room * 4
-            panel = weight + begin * GATES * columns * 4
-            adds = 0
-            if goal == 0:
-                adds = max(ADDS, slice - first_slice)
-            depth = DEPTH if active > ROWS else width * GATES
-            store_int64(table, AT_A_ROW, (width * GATES + LINE // 4) * 4)
-            for u in range(0, size, PANEL):
-                store_int64(table, AT_C, to + u * 4)
-                store_int64(table, AT_N, min(PANEL, size - u))
-                for k in range(0, width * GATES, depth):
-                    store_int64(table, AT_A, handed + k * 4)
-                    store_int64(table, AT_B, panel + k * PANEL * 4)
-                    store_int64(table, AT_K, min(depth, width * GATES - k))
-                    store_int64(table, AT_ACCUMULATE, min(adds + k, 1))
-                    call1(product, table)
-                panel += width * GATES * PANEL * 4
-        MEET
-    t = steps
-    if steps > begin_step:
-        SUM
-    for i in range(count):
-        to = (load_int64(lists, 3 * i) * size + first_unit) * 4
-        at = (i * padded + first_unit) * 4
-        copy_bytes(last + to, h + at, units * 4)
-        if last_state != 0:
-            copy_bytes(last_state + to, state + at, units * 4)
-    return 0
-"""
-
-# The gradient of h, of a member's units: the sum of what the members of its group found from the
-# gates of theirs, in the step before, which `active` rows had.
-_SUM = """
-for slice in range(slices if goal > 0 else 0):
-    found = parts + (t - 1) % 2 * half + slice * room * padded * 4
-    for r in range(active):
-        at = (r * padded + first_unit) * 4
-        p_dh = h + at
-        p_found = found + at
-        for l in range(units if slice == 0 and ADDS == 0 else 0):
-            independent()
-            store_float32(p_dh, l, load_float32(p_found, l))
-        for l in range(0 if slice == 0 and ADDS == 0 else units):
-            independent()
-            store_float32(p_dh, l, load_float32(p_dh, l) + load_float32(p_found, l))
-"""
 
 
 class _Lanes:

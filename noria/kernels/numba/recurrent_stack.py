@@ -263,7 +263,7 @@ class _Stack:
 
     def packs(self) -> list[Pack]:
         """Each recurrent weight, and each weight between two layers."""
-        found = [layer.pack() for layer in self.layers]
+        found = [pack for layer in self.layers for pack in layer.packs()]
         for member, size in zip(self.members, self.sizes, strict=True):
             if member.below is not None:
                 below = self.sizes[self.members.index(member) - 1]

@@ -71,6 +71,27 @@ def test_absent_states_biases_and_gradients():
     check_kernel("lstm_grad", inputs, attrs, kernel="numba:lstm_grad")
 
 
+def check_reset_before(reverse, size, splits=SPLITS):
+    total, rows = int(splits[-1]), len(splits) - 1
+    inputs = [arr(total, 3 * size), weight(3 * size, size), splits, arr(rows, size)]
+    attrs, kernel = {"reverse": reverse}, "numba:gru_reset_before"
+    check_kernel("gru_reset_before", inputs, attrs, kernel=kernel)
+    check_kernel("gru_reset_before", inputs[:3], attrs, kernel=kernel)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("size", [1, 7, 16, 64, 70, 130])
+def test_a_gru_of_two_phases(size, reverse):
+    check_reset_before(reverse, size)
+
+
+@pytest.mark.parametrize("grid", [Grid(1, 2), Grid(2, 1), Grid(1, 3)], ids=str)
+def test_two_phases_in_any_grid(grid, monkeypatch):
+    monkeypatch.setattr("noria.kernels.numba.recurrent.choose_grid", lambda *sizes: grid)
+    check_reset_before(True, 200, np.array([0, 2, 2, 9, 11, 30, 31]))
+    check_reset_before(False, 5, np.cumsum(np.arange(60) % 3))
+
+
 @pytest.mark.parametrize("size", [3, 70])
 def test_peepholes(size):
     (_, x, how), (_, given, _) = cases(SPLITS, size, True)[:2]

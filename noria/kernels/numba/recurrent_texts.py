@@ -1,0 +1,255 @@
+"""Texts of the kernels that run a recurrent layer, which `recurrent_source.py` puts together."""
+
+CHECK = """
+    if load_SPLITS(splits, 0) != 0 or load_SPLITS(splits, rows) != total:
+        return 1
+    for n in range(rows):
+        if load_SPLITS(splits, n + 1) < load_SPLITS(splits, n):
+            return 1
+"""
+
+# Longest first, by Shell's method (1959) with Knuth's gaps; the keys are lengths, then rows.
+SORT = """
+    me = thread_id()
+    if me == 0:
+        for n in range(rows):
+            length = int64(load_SPLITS(splits, n + 1)) - int64(load_SPLITS(splits, n))
+            store_int64(keys, n, (length << 32) | n)
+        gap = 1
+        while gap < rows // 3:
+            gap = 3 * gap + 1
+        while gap > 0:
+            for n in range(gap, rows):
+                key = load_int64(keys, n)
+                at = n
+                while at >= gap and load_int64(keys, at - gap) < key:
+                    store_int64(keys, at, load_int64(keys, at - gap))
+                    at -= gap
+                store_int64(keys, at, key)
+            gap //= 3
+        fill_bytes(counters, 0, groups * LINE)
+    barrier()
+"""
+
+# The list of a group: row, length, position of its first step. Dealt to and fro, so that the groups
+# have as many steps to do as each other. A team smaller than the grid leaves all to one thread.
+DEAL = """
+    alone = team_size() < groups * slices
+    if me >= groups * slices or (alone and me > 0):
+        return 0
+    room = rows // groups + 1
+    group = me % groups
+    first_slice = me // groups
+    last_slice = first_slice + 1
+    all_groups = groups
+    if alone:
+        groups = 1
+        last_slice = slices
+    blocks = padded // UNITS
+    first_block = blocks * first_slice // slices
+    last_block = blocks * last_slice // slices
+    first_unit = first_block * UNITS
+    units = min(last_block * UNITS, size) - first_unit
+    lists += me * room * 24
+    count = 0
+    for i in range(rows // groups + 1):
+        at = i * groups + (group if i % 2 == 0 else groups - 1 - group)
+        if at < rows:
+            key = load_int64(keys, at)
+            n = key & 0xFFFFFFFF
+            edge = int64(load_SPLITS(splits, n))
+            if reverse != 0:
+                edge = int64(load_SPLITS(splits, n + 1)) - 1
+            store_int64(lists, 3 * i, n)
+            store_int64(lists, 3 * i + 1, key >> 32)
+            store_int64(lists, 3 * i + 2, edge)
+            count = i + 1
+    steps = 0
+    if count > 0:
+        steps = min(load_int64(lists, 1), end_step)
+    towards = 1
+    if reverse != 0:
+        towards = -1
+    h += group * room * padded * 4
+    h_other += group * room * padded * 4
+    state += group * room * padded * 4
+    dz += group * room * (size * GATES + slices * (LINE // 4)) * 4
+    zeros = private + me * private_size
+    stage = zeros + UNITS * 4
+    table = stage + STAGES * UNITS * 4
+    tile = table + FIELDS * 8
+    fill_bytes(zeros, 0, tile - zeros)
+    store_int64(table, AT_A_STEP, 4)
+    store_int64(table, AT_B_ROW, PANEL * 4)
+    counters += group * LINE
+    met = 0
+    goal = 0
+    if slices > 1 and not alone:
+        goal = slices
+    for i in range(count if begin_step == 0 else 0):
+        n = load_int64(lists, 3 * i)
+        at = (i * padded + first_unit) * 4
+        fill_bytes(h + at, 0, (last_block - first_block) * UNITS * 4)
+        fill_bytes(state + at, 0, (last_block - first_block) * UNITS * 4)
+"""
+
+# The members of a group wait for each other, at a counter that only grows.
+MEET = """if goal > 0:
+            atomic_add(counters, 1)
+            met += goal
+            turns = 0
+            while load_shared(counters) < met:
+                turns += 1
+                if turns % 64 == 0:
+                    yield_thread()
+                pause()
+"""
+
+FORWARD = """
+        if first != 0:
+            copy_bytes(h + at, first + (n * size + first_unit) * 4, units * 4)
+        if first_state != 0:
+            copy_bytes(state + at, first_state + (n * size + first_unit) * 4, units * 4)
+    store_int64(table, AT_B_PANEL, size * PANEL * 4)
+    store_int64(table, AT_C, tile)
+    store_int64(table, AT_A_ROW, padded * 4)
+    active = count
+    for t in range(begin_step, steps):
+        MEET
+        while active > 0 and load_int64(lists, 3 * active - 2) <= t:
+            active -= 1
+PHASES
+    return 0
+"""
+
+# One product of a step and what is made of it. GIVEN: the array that is multiplied; MATRIX: the
+# packed weight; NEXT: where `next` goes; COLUMNS: of the product; TILE: of a row of the buffer.
+PHASE = """
+        store_int64(table, AT_N, COLUMNS)
+        store_int64(table, AT_C_ROW, TILE * 4)
+        for block in range(first_block, last_block):
+            u = block * UNITS
+            lanes = min(UNITS, size - u)
+            panel = MATRIX + block * size * TILE * 4
+            for begin in range(0, active, CHUNK):
+                end = min(begin + CHUNK, active)
+                store_int64(table, AT_M, end - begin)
+                depth = DEPTH if end - begin > ROWS else size
+                for k in range(0, size, depth):
+                    store_int64(table, AT_A, GIVEN + (begin * padded + k) * 4)
+                    store_int64(table, AT_B, panel + k * PANEL * 4)
+                    store_int64(table, AT_K, min(depth, size - k))
+                    store_int64(table, AT_ACCUMULATE, min(k, 1))
+                    call1(product, table)
+                for r in range(begin, end if lanes == UNITS else begin):
+                    place = load_int64(lists, 3 * r + 2) + towards * t
+                    p_tile = tile + (r - begin) * TILE * 4
+                    at = (r * padded + u) * 4
+                    p_h = h + at
+                    p_next = NEXT + at
+                    p_state = state + at
+                    WHOLE_LANES
+                for r in range(end if lanes == UNITS else begin, end):
+                    place = load_int64(lists, 3 * r + 2) + towards * t
+                    p_tile = tile + (r - begin) * TILE * 4
+                    at = (r * padded + u) * 4
+                    p_h = h + at
+                    p_next = NEXT + at
+                    p_state = state + at
+                    CUT_LANES
+"""
+
+# After a step of one phase what it made is what the next step reads.
+SWAP = """
+        swap = h
+        h = h_other
+        h_other = swap
+"""
+
+BACKWARD = """
+    store_int64(table, AT_B_PANEL, 0)
+    store_int64(table, AT_C_ROW, padded * 4)
+    columns = (size + PANEL - 1) // PANEL * PANEL
+    parts += group * slices * room * padded * 4
+    half = all_groups * slices * room * padded * 4
+    active = count
+    for t in range(begin_step, steps):
+        if t > begin_step:
+            SUM
+        while active > 0 and load_int64(lists, 3 * active - 2) <= t:
+            active -= 1
+        for slice in range(first_slice, last_slice):
+            begin = blocks * slice // slices * UNITS
+            width = min(blocks * (slice + 1) // slices * UNITS, size) - begin
+            lanes = width % UNITS  # of the last block, if it is cut
+            line = (width * GATES + LINE // 4) * 4
+            handed = dz + (begin * GATES + slice * (LINE // 4)) * room * 4
+            for r in range(active):
+                place = load_int64(lists, 3 * r + 2) + towards * t
+                ends = load_int64(lists, 3 * r + 1) == t + 1
+                for u in range(begin, begin + width - lanes, UNITS):
+                    at = (r * padded + u) * 4
+                    p_dh = h + at
+                    p_state = state + at
+                    WHOLE_LANES
+            for r in range(active if lanes > 0 else 0):
+                place = load_int64(lists, 3 * r + 2) + towards * t
+                ends = load_int64(lists, 3 * r + 1) == t + 1
+                u = begin + width - lanes
+                at = (r * padded + u) * 4
+                p_dh = h + at
+                p_state = state + at
+                CUT_LANES
+        to = h
+        if goal > 0:
+            to = parts + t % 2 * half + first_slice * room * padded * 4
+        store_int64(table, AT_M, active)
+        for slice in range(first_slice, last_slice):
+            begin = blocks * slice // slices * UNITS
+            width = min(blocks * (slice + 1) // slices * UNITS, size) - begin
+            handed = dz + (begin * GATES + slice * (LINE // 4)) * room * 4
+            panel = weight + begin * GATES * columns * 4
+            adds = 0
+            if goal == 0:
+                adds = max(ADDS, slice - first_slice)
+            depth = DEPTH if active > ROWS else width * GATES
+            store_int64(table, AT_A_ROW, (width * GATES + LINE // 4) * 4)
+            for u in range(0, size, PANEL):
+                store_int64(table, AT_C, to + u * 4)
+                store_int64(table, AT_N, min(PANEL, size - u))
+                for k in range(0, width * GATES, depth):
+                    store_int64(table, AT_A, handed + k * 4)
+                    store_int64(table, AT_B, panel + k * PANEL * 4)
+                    store_int64(table, AT_K, min(depth, width * GATES - k))
+                    store_int64(table, AT_ACCUMULATE, min(adds + k, 1))
+                    call1(product, table)
+                panel += width * GATES * PANEL * 4
+        MEET
+    t = steps
+    if steps > begin_step:
+        SUM
+    for i in range(count):
+        to = (load_int64(lists, 3 * i) * size + first_unit) * 4
+        at = (i * padded + first_unit) * 4
+        copy_bytes(last + to, h + at, units * 4)
+        if last_state != 0:
+            copy_bytes(last_state + to, state + at, units * 4)
+    return 0
+"""
+
+# The gradient of h, of a member's units: the sum of what the members of its group found from the
+# gates of theirs, in the step before, which `active` rows had.
+SUM = """
+for slice in range(slices if goal > 0 else 0):
+    found = parts + (t - 1) % 2 * half + slice * room * padded * 4
+    for r in range(active):
+        at = (r * padded + first_unit) * 4
+        p_dh = h + at
+        p_found = found + at
+        for l in range(units if slice == 0 and ADDS == 0 else 0):
+            independent()
+            store_float32(p_dh, l, load_float32(p_found, l))
+        for l in range(0 if slice == 0 and ADDS == 0 else units):
+            independent()
+            store_float32(p_dh, l, load_float32(p_dh, l) + load_float32(p_found, l))
+"""
