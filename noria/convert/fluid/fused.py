@@ -9,6 +9,7 @@ from noria.convert.fluid.handlers import Lod, Op, fluid_op
 from noria.core.errors import ArgumentError
 from noria.ir.opdef import vocabulary as o
 from noria.ops.sequence import sequence_lengths
+from noria.ops.sequence_window import sequence_windows
 
 # ---- products ----------------------------------------------------------------------------------
 
@@ -167,26 +168,11 @@ def fusion_seqexpand_concat_fc(op: Op) -> dict[str, Any]:
 def fusion_seqconv_eltadd_relu(op: Op) -> dict[str, Any]:
     """The steps around each step of its row side by side, zeros beyond its ends; a dense layer."""
     splits, x = op.need_lod("X"), op.input("X")
-    columns = context_columns(
-        x, splits[-1], op.attr("contextStart", 0), op.need_attr("contextLength")
-    )
+    length = op.need_attr("contextLength")
+    windows = sequence_windows(x, splits[-1], length=length, start=op.attr("contextStart", 0))
+    columns = o.reshape(windows, shape=(x.shape[0], length * x.shape[1]))
     out = _dense(columns, op.input("Filter"), op.input("Bias"), "relu")
     return {"Out": Lod(out, splits), "ColMat": columns}
-
-
-def context_columns(x: Any, row_splits: Any, start: int, length: int) -> Any:
-    """[T, length * D]: for each step those at start, start + 1 ... from it, zeros outside."""
-    total = x.shape[0]
-    ids = o.sequence_ids(row_splits, total=total)
-    low = o.gather(row_splits, ids, axis=0)
-    high = o.gather(row_splits, o.add(ids, 1), axis=0)
-    columns = []
-    for offset in range(start, start + length):
-        place = o.add(o.arange(stop=total), offset)
-        inside = o.logical_and(o.greater_equal(place, low), o.less(place, high))
-        taken = o.gather(x, o.where(inside, place, low), axis=0)
-        columns.append(o.where(o.unsqueeze(inside, axis=1), taken, 0.0))
-    return o.concat(*columns, axis=1)
 
 
 @fluid_op("fused_embedding_seq_pool")

@@ -14,7 +14,7 @@ from noria.ir.opdef import vocabulary as o
 from noria.ops.join import stack
 from noria.ops.packed import row_count
 from noria.ops.random import dropout
-from noria.ops.recurrent_forms import gru_form, lstm_form
+from noria.ops.recurrent_forms import Activation, gru_form, lstm_form
 from noria.ops.sequence import regular_splits, sequence_lengths
 from noria.ops.steps import scan_steps, state_value
 
@@ -76,9 +76,28 @@ def _batched(op: Op, values: dict[str, Any], splits: Any, reverse: bool) -> dict
 # ---- LSTM --------------------------------------------------------------------------------------
 
 
-def _lstm_activations(op: Op) -> tuple[str, str, str]:
-    gate, cell = op.attr("gate_activation", "sigmoid"), op.attr("cell_activation", "tanh")
-    return gate, op.attr("candidate_activation", "tanh"), cell
+def _lstm_activations(op: Op, x: Any) -> tuple[Activation, ...]:
+    names = ("gate_activation", "candidate_activation", "cell_activation")
+    return tuple(
+        _activation(op.attr(name, default), x)
+        for name, default in zip(names, ("sigmoid", "tanh", "tanh"), strict=True)
+    )
+
+
+def _activation(name: str, x: Any) -> Activation:
+    """Fluid bounds what goes into a sigmoid, and so never gives 1: 2e-6 less, which only numbers
+    of double precision are asked to show."""
+    if name != "sigmoid" or str(x.dtype) != "float64":
+        return name
+    return _bounded_sigmoid
+
+
+def _bounded_sigmoid(x: Any) -> Any:
+    return o.sigmoid(o.clip(x, low=-40.0, high=13.0))
+
+
+def _function(activation: Activation) -> Callable[[Any], Any]:
+    return getattr(o, activation) if isinstance(activation, str) else activation
 
 
 def _run_lstm(
@@ -98,7 +117,7 @@ def _run_lstm(
         h0,
         c0,
         peepholes=peepholes,
-        activations=_lstm_activations(op),
+        activations=_lstm_activations(op, x),
         reverse=op.attr("is_reverse", False),
         **form,
     )
@@ -180,7 +199,7 @@ def _reset_first(x: Any, axis: int, keeps: bool) -> Any:
 
 def _run_gru(op: Op, x: Any, weight: Any, splits: Any) -> Any:
     """h of x [T, 3H], bias included, in Fluid's order."""
-    activations = op.attr("gate_activation", "sigmoid"), op.attr("activation", "tanh")
+    activations = _gru_activations(op, x)
     origin = op.attr("origin_mode", False)
     turns = not origin and activations == ("sigmoid", "tanh")  # 1 - sigmoid(u) is sigmoid(-u)
     rows = o.transpose(o.concat(*_gru_weights(weight), axis=1), perm=(1, 0))
@@ -197,12 +216,19 @@ def _run_gru(op: Op, x: Any, weight: Any, splits: Any) -> Any:
     )
 
 
+def _gru_activations(op: Op, x: Any) -> tuple[Activation, Activation]:
+    gate, new = op.attr("gate_activation", "sigmoid"), op.attr("activation", "tanh")
+    return _activation(gate, x), _activation(new, x)
+
+
 def _with_bias(op: Op, x: Any) -> Any:
     bias = op.get("Bias")
     return x if bias is None else o.add(x, _flat(bias))
 
 
-def _gru_gates(x: Any, before: Any, weight: Any, activations: tuple[Any, Any]) -> tuple[Any, Any]:
+def _gru_gates(
+    x: Any, before: Any, weight: Any, activations: Sequence[Callable[[Any], Any]]
+) -> tuple[Any, Any]:
     """(update, reset and candidate [T, 3H], what is left of h after the reset [T, H])."""
     of_gates, of_new = _gru_weights(weight)
     size = weight.shape[0]
@@ -218,11 +244,11 @@ def gru(op: Op) -> dict[str, Any]:
     splits, weight = op.need_lod("Input"), op.input("Weight")
     x = _with_bias(op, op.input("Input"))
     h, reverse = _run_gru(op, x, weight, splits[-1]), op.attr("is_reverse", False)
-    names = op.attr("gate_activation", "sigmoid"), op.attr("activation", "tanh")
+    activations = [_function(a) for a in _gru_activations(op, x)]
 
     def gates() -> tuple[Any, Any]:
         before = o.sequence_shift(h, splits[-1], op.get("H0"), reverse=reverse)
-        return _gru_gates(x, before, weight, (getattr(o, names[0]), getattr(o, names[1])))
+        return _gru_gates(x, before, weight, activations)
 
     kept = {
         "BatchGate": lambda: gates()[0],
@@ -239,15 +265,10 @@ def fusion_gru(op: Op) -> dict[str, Any]:
     return {"Hidden": Lod(_run_gru(op, x, op.input("WeightH"), splits[-1]), splits)}
 
 
-_BY_NUMBER: tuple[Callable[[Any], Any], ...] = (
-    lambda x: x,
-    lambda x: o.sigmoid(x),
-    lambda x: o.tanh(x),
-    lambda x: o.relu(x),
-)
+_BY_NUMBER = ("identity", "sigmoid", "tanh", "relu")
 
 
-def _by_number(number: int) -> Callable[[Any], Any]:
+def _by_number(number: int) -> str:
     if not 0 <= number < len(_BY_NUMBER):
         raise ArgumentError("no such activation", expected="0, 1, 2 or 3", got=str(number))
     return _BY_NUMBER[number]
@@ -255,8 +276,9 @@ def _by_number(number: int) -> Callable[[Any], Any]:
 
 @fluid_op("gru_unit")
 def gru_unit(op: Op) -> dict[str, Any]:
-    activations = _by_number(op.attr("gate_activation", 1)), _by_number(op.attr("activation", 2))
     x, h = _with_bias(op, op.input("Input")), op.input("HiddenPrev")
+    numbers = op.attr("gate_activation", 1), op.attr("activation", 2)
+    activations = [_function(_activation(_by_number(n), x)) for n in numbers]
     gates, left = _gru_gates(x, h, op.input("Weight"), activations)
     u, _, c = o.split(gates, num=3, axis=1)
     old, new = (h, c) if op.attr("origin_mode", False) else (c, h)
@@ -279,7 +301,7 @@ def attention_lstm(op: Op) -> dict[str, Any]:
     scores = o.matmul(x, of_x)
     if op.get("AttentionBias") is not None:
         scores = o.add(scores, _flat(op.input("AttentionBias")))
-    gate, candidate, cell = (getattr(o, name) for name in _lstm_activations(op))
+    gate, candidate, cell = map(_function, _lstm_activations(op, x))
     ids = o.sequence_ids(row_splits, total=total)
 
     def step(mine: Any, h: Any, c: Any) -> Any:

@@ -34,12 +34,15 @@ def lstm(
     splits: str,
     h0: str | None = None,
     c0: str | None = None,
+    peepholes: str | None = None,
 ) -> Any:
     _, c, gates = op.outputs
     if not _plain(op) or g.used(gates) or not _only_ends(g, op, c):
         return None
     layer = _Layer(g, op, "LSTM", LSTM_GATES)
     states = [layer.state(h0), layer.state(c0)]
+    if peepholes is not None:
+        states.append(layer.peepholes(peepholes))
     out, _, last = layer.run(x, weight, None, states, outputs=3)
     return layer.packed(out), _at_ends(layer, last, c), ""
 
@@ -58,6 +61,17 @@ def gru(
         return None
     layer = _Layer(g, op, "GRU", GRU_GATES)
     out, _ = layer.run(x, weight, bias, [layer.state(h0)], outputs=2, linear_before_reset=1)
+    return layer.packed(out), ""
+
+
+@emitter("gru_reset_before")
+def gru_reset_before(
+    g: Graph, op: Operator, x: str, weight: str, splits: str, h0: str | None = None
+) -> Any:
+    if not _plain(op) or g.used(op.outputs[1]):
+        return None
+    layer = _Layer(g, op, "GRU", GRU_GATES)
+    out, _ = layer.run(x, weight, None, [layer.state(h0)], outputs=2, linear_before_reset=0)
     return layer.packed(out), ""
 
 
@@ -137,6 +151,11 @@ class _Layer:
         one = self.g.constant(np.zeros((1, self.hidden), np.float32))
         more = self.g.node("Concat", name, one, axis=0)
         return self.g.node("Unsqueeze", more, self.g.ints(0))
+
+    def peepholes(self, name: str) -> str:
+        """[3, H] of i, f, o as ONNX has them: [1, 3H] of i, o, f."""
+        ordered = self.g.node("Gather", name, self.g.ints(0, 2, 1), axis=0)
+        return self.g.node("Reshape", ordered, self.g.ints(1, 3 * self.hidden))
 
     def run(
         self,

@@ -5,16 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from noria.convert.fluid.fused import context_columns, pooled, with_click_rate
+from noria.convert.fluid.fused import pooled, with_click_rate
 from noria.core.errors import ArgumentError
 
 SPLITS = np.array([0, 2, 2, 5])
 X = np.arange(10.0).reshape(5, 2) + 1
-
-
-def test_columns_of_a_context_stay_in_their_row():
-    got = context_columns(X[:, :1], SPLITS, -1, 3)
-    assert got.tolist() == [[0, 1, 3], [1, 3, 0], [0, 5, 7], [5, 7, 9], [7, 9, 0]]
 
 
 @pytest.mark.parametrize(("kind", "divisor"), [("SUM", 1), ("AVERAGE", 3), ("SQRT", 3**0.5)])

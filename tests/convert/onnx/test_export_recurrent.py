@@ -54,6 +54,19 @@ def test_first_states(same_in_onnx):
     same_in_onnx(fn, {"x": ("T", 8), "splits": ("B+1",)}, splits=np.array([0, 2, 5]), **arrays)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_peepholes_and_a_reset_before_the_product(reverse, same_in_onnx):
+    def fn(x, splits, w, h, c, p):
+        lstm = ops.lstm(x, w, splits, h, c, p, reverse=reverse)[0]
+        gru = ops.gru_reset_before(x[:, :6], w[:6], splits, h, reverse=reverse)[0]
+        return {"y": lstm, "z": gru}
+
+    rng = np.random.default_rng(0)
+    arrays = {k: rng.normal(size=s).astype(np.float32) for k, s in STATES.items()}
+    arrays["p"] = rng.normal(size=(3, 2)).astype(np.float32)
+    same_in_onnx(fn, {"x": ("T", 8), "splits": ("B+1",)}, splits=np.array([0, 2, 5]), **arrays)
+
+
 STATES = {"x": (5, 8), "w": (8, 2), "h": (2, 2), "c": (2, 2)}
 
 
