@@ -15,6 +15,7 @@ from noria.ir.program import Spec
 from noria.ops.common import axis_of, need_float, shaped
 from noria.ops.numeric import in_float32
 
+MAX_WEIGHTS = 1 << 27  # of mel bands
 NORMS = ("backward", "ortho", "forward")
 
 
@@ -283,7 +284,8 @@ def mel_weight_matrix(
     (Stevens, Volkmann & Newman, 1937; Davis & Mermelstein, 1980)
     Raises ArgumentError for edges that do not lie in 0 <= low < high <= sample_rate / 2.
     """
-    if not 0 <= low < high <= sample_rate / 2 or bands < 1 or dft_length < 1:
+    fits = 0 < bands <= MAX_WEIGHTS // max(dft_length, 1)
+    if not 0 <= low < high <= sample_rate / 2 or not fits or dft_length < 1:
         raise ArgumentError(
             "the edges must lie in the spectrum",
             expected=f"0 <= low < high <= {sample_rate / 2}",

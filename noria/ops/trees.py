@@ -10,9 +10,11 @@ import numpy as np
 
 from noria.core.errors import ArgumentError
 from noria.ir.opdef import vocabulary as o
+from noria.ops.loops import scan
 
 MODES = ("<=", "<", ">=", ">", "==", "!=", "in")
 AGGREGATES = ("sum", "mean", "min", "max")
+UNROLLED = 16  # deeper trees are a loop
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,19 @@ def _leaves(x: Any, trees: Trees) -> Any:
     """The leaf of each tree, as Trees names it: int64 [N, trees]."""
     first = o.reshape(trees.roots.astype(np.int64), shape=(1, len(trees.roots)))
     at = o.broadcast_to(first, shape=(x.shape[0], len(trees.roots)))
+    if trees.depth > UNROLLED:
+        return scan(lambda at, _: (_below(x, trees, at), None), at, length=trees.depth)[0]
     for _ in range(trees.depth):
-        node = o.maximum(at, 0)
-        yes = _compared(x, trees, node)
-        below = o.where(yes, *(o.gather(v.astype(np.int64), node) for v in (trees.yes, trees.no)))
-        at = o.where(o.less(at, 0), at, below)
+        at = _below(x, trees, at)
     return at
+
+
+def _below(x: Any, trees: Trees, at: Any) -> Any:
+    """Where each tree leads a row to next; leaves stay."""
+    node = o.maximum(at, 0)
+    yes = _compared(x, trees, node)
+    below = o.where(yes, *(o.gather(v.astype(np.int64), node) for v in (trees.yes, trees.no)))
+    return o.where(o.less(at, 0), at, below)
 
 
 def _compared(x: Any, trees: Trees, node: Any) -> Any:

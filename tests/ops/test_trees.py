@@ -58,6 +58,21 @@ def test_each_row_gets_what_its_leaves_say(aggregate):
         np.testing.assert_allclose(tree_ensemble(X, trees, aggregate=aggregate), want)
 
 
+def test_a_tree_as_deep_as_a_list_is_a_loop():
+    n = 40
+    trees = Trees(
+        roots=np.array([0]),
+        feature=np.zeros(n, int),
+        threshold=np.arange(n) / 10,
+        mode=np.zeros(n, int),
+        yes=-1 - np.arange(n),
+        no=np.append(np.arange(1, n), -1 - n),
+        weights=np.arange(n + 1.0)[:, None],
+    )
+    x = np.array([[-1.0], [0.05], [3.85], [9.0]])
+    assert tree_ensemble(x, trees)[:, 0].tolist() == [0, 1, 39, 40]
+
+
 def test_trees_that_are_none_are_told():
     with pytest.raises(ArgumentError, match="below itself"):
         made(yes=np.array([0, -1, -3]))

@@ -15,6 +15,7 @@ from noria.ops.trees import Trees, tree_ensemble
 AGGREGATES = {"SUM": "sum", "AVERAGE": "mean", "MIN": "min", "MAX": "max"}
 NAMES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
 LEAF = "LEAF"
+MAX_VOTES = 1 << 27  # numbers in the table of leaves and targets
 
 
 def _ints(node: Node, name: str) -> np.ndarray:
@@ -39,7 +40,7 @@ def tree_ensemble_5(node: Node, x: Any) -> Any:
     ids = _ints(node, "leaf_targetids")
     if len(ids) != len(leaf_weights) or (len(ids) and not 0 <= ids.min() <= ids.max() < targets):
         raise FormatError("leaf_targetids do not fit", where=str(node), got=f"{len(ids)} leaves")
-    weights = np.full((len(ids), targets), np.nan, leaf_weights.dtype)
+    weights = _silent(node, len(ids), targets, leaf_weights.dtype)
     weights[np.arange(len(ids)), ids] = leaf_weights
     mode = np.asarray(node.need("nodes_modes")).reshape(-1).astype(np.int64)
     missing = _ints(node, "nodes_missing_value_tracks_true")
@@ -59,6 +60,15 @@ def tree_ensemble_5(node: Node, x: Any) -> Any:
     if not 0 <= number < len(names):
         raise FormatError("no such aggregate_function", where=str(node), got=repr(number))
     return transformed(node, tree_ensemble(x, trees, aggregate=AGGREGATES[names[number]]))
+
+
+def _silent(node: Node, leaves: int, targets: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """Leaves that say nothing of any target yet."""
+    if not 0 < targets <= MAX_VOTES // max(leaves, 1):
+        raise FormatError(
+            "the number of targets does not fit", where=str(node), got=f"{targets}, {leaves} leaves"
+        )
+    return np.full((leaves, targets), np.nan, dtype)
 
 
 def _link(node: Node, way: str) -> np.ndarray:
@@ -127,7 +137,7 @@ def _votes(
 ) -> np.ndarray:
     values = _numbers(node, f"{prefix}_weights")
     lists = [_ints(node, f"{prefix}_{name}") for name in ("treeids", "nodeids", "ids")]
-    found = np.full((leaves, targets), np.nan, values.dtype)
+    found = _silent(node, leaves, targets, values.dtype)
     if any(len(v) != len(values) for v in lists):
         raise FormatError("votes have lists of different lengths", where=str(node))
     for tree, key, target, value in zip(*map(np.ndarray.tolist, (*lists, values)), strict=True):

@@ -14,6 +14,8 @@ from noria.core.errors import FormatError
 from noria.ir.opdef import vocabulary as o
 from noria.ops.lookup import ngram_counts
 
+MAX_SIZE = 1 << 27  # elements of a result whose size a model file tells
+
 # ---- n-grams -----------------------------------------------------------------------------------
 
 
@@ -26,6 +28,8 @@ def tfidf_vectorizer(node: Node, x: Any) -> Any:
     pool, x = _tokens(node, x)
     rows = o.reshape(x, shape=(1, x.shape[0])) if len(x.shape) == 1 else x
     size = int(places.max()) + 1 if len(places) else 0
+    if len(places) and not 0 <= places.min() <= places.max() < MAX_SIZE:
+        raise FormatError("ngram_indexes are out of range", where=str(node), got=f"up to {size}")
     counts: Any = o.fill(shape=(rows.shape[0], size), value=0.0)
     shortest, longest = int(node.need("min_gram_length")), int(node.need("max_gram_length"))
     first = 0
@@ -90,12 +94,35 @@ def string_concat(node: Node, x: Any, y: Any) -> Any:
     return _each(lambda a, b: a + b, _strings(node, x), _strings(node, y))
 
 
+_REPEATS = re.compile(r"[*+]|\{\d+,\d*\}")
+_PLAIN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]")  # escapes and sets, which repeat nothing
+
+
+def _pattern(node: Node, text: str) -> re.Pattern[str]:
+    """A compiled pattern. What may take Python ages, which RE2 does not know, is refused: a group
+    that is repeated and repeats or chooses inside. Raises FormatError."""
+    bare, opened = _PLAIN.sub("x", text).replace("(?:", "("), []
+    for i, letter in enumerate(bare):
+        if letter == "(":
+            opened.append(i)
+        elif letter == ")" and opened:
+            inside = bare[opened.pop() + 1 : i]
+            repeated = _REPEATS.match(bare, i + 1)
+            if repeated and (_REPEATS.search(inside) or "|" in inside or "?" in inside):
+                raise FormatError(
+                    "a repeated group of a pattern repeats or chooses inside, which may never end",
+                    where=str(node),
+                    got=text[:80],
+                )
+    try:
+        return re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise FormatError("no regular expression", where=str(node), got=str(error)) from None
+
+
 @onnx_op("RegexFullMatch", since=20)
 def regex_full_match(node: Node, x: Any) -> Any:
-    try:
-        pattern = re.compile(node.need("pattern"))
-    except re.error as error:
-        raise FormatError("no regular expression", where=str(node), got=str(error)) from None
+    pattern = _pattern(node, node.need("pattern"))
     return _each(lambda a: pattern.fullmatch(a) is not None, _strings(node, x)).astype(bool)
 
 
@@ -133,6 +160,8 @@ def string_split(node: Node, x: Any) -> tuple[Any, Any]:
     parts = [word.split(delimiter, -1 if limit is None else int(limit)) for word in x.reshape(-1)]
     counts = np.array([len(p) for p in parts], np.int64).reshape(x.shape)
     width = max((len(p) for p in parts), default=0)
+    if width * len(parts) > MAX_SIZE:
+        raise FormatError("the parts of strings are too many", where=str(node), got=str(width))
     out = np.full((len(parts), width), "", object)
     for row, found in zip(out, parts, strict=True):
         row[: len(found)] = found

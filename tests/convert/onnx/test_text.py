@@ -48,8 +48,9 @@ def test_a_pool_that_does_not_fit_is_told(build: Any) -> None:
         load(build([node], {"x": ("i8", [3])}, ["y"]).SerializeToString())
 
 
-def test_a_pattern_that_is_none_is_told(build: Any) -> None:
-    node = helper.make_node("RegexFullMatch", ["x"], ["y"], pattern="(")
-    weights = {"x": np.array(["a"], object)}
-    with pytest.raises(FormatError, match="regular"):
+@pytest.mark.parametrize("pattern", ["(", "(a+)+b", "(a|a)*b", "((a{1,9})x)+"])
+def test_a_pattern_that_is_none_or_may_never_end_is_told(build: Any, pattern: str) -> None:
+    node = helper.make_node("RegexFullMatch", ["x"], ["y"], pattern=pattern)
+    weights = {"x": np.array(["a" * 99], object)}
+    with pytest.raises(FormatError, match=r"regular|never end"):
         load(build([node], {}, ["y"], weights, opset=20).SerializeToString())
