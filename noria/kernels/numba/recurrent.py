@@ -12,7 +12,7 @@ from noria.kernels.numba import recurrent_cells as cells
 from noria.kernels.numba.jit import NativeFunction
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.recurrent_cells import Cell
-from noria.kernels.numba.recurrent_grid import choose_grid
+from noria.kernels.numba.recurrent_grid import Grid, choose_grid
 from noria.kernels.numba.recurrent_source import (
     LINE,
     NUMBERS,
@@ -128,6 +128,8 @@ class Layer:
         self.threads = threads if parallel.worthwhile(ops=self.work) and not solo else 1
         self.block_bytes = 4 * gates * self.units * self.size
         self.grid = choose_grid(self.rows, self.blocks, self.block_bytes, self.threads)
+        if backward and cell.second is not None:
+            self.grid = Grid(self.grid.groups, 1)
         self.sweeps = sweeps_of(cell, backward)
         self._place()
 
@@ -157,26 +159,23 @@ class Layer:
 
     def packs(self) -> list[Pack]:
         """The weight as the products read it: of each phase its rows."""
-        if self.backward:
-            return [self._pack_backward()]
-        second = self.cell.second
-        found = [self._pack(self.cell, 0)]
-        return found if second is None else [*found, self._pack(second, self.cell.gates)]
+        second, make = self.cell.second, self._pack_backward if self.backward else self._pack
+        found = [make(self.cell, 0)]
+        return found if second is None else [*found, make(second, self.cell.gates)]
 
     def _pack(self, cell: Cell, gate: int) -> Pack:
         """gate: the first of those in the weight that belong to the cell."""
-        tile, skipped = tile_columns(cell), 4 * gate * self.size**2
+        tile = tile_columns(cell)
         rest = [self.size, cell.gates, self.units, tile]
         nbytes = self.blocks * tile * self.size * 4
         key = ("forward", self.units, cell.gates, gate)
-        return self._packing("pack", _PACK, key, rest, nbytes, skipped)
+        return self._packing("pack", _PACK, key, rest, nbytes, gate)
 
-    def _pack_backward(self) -> Pack:
-        gates, slices = self.cell.gates, self.grid.slices
-        rest = [self.size, gates, self.units, slices]
-        nbytes = gemm.packed_bytes(gates * self.size, self.size)
-        key = ("backward", self.units, slices)
-        return self._packing("pack_backward", _PACK_BACKWARD, key, rest, nbytes)
+    def _pack_backward(self, cell: Cell, gate: int) -> Pack:
+        rest = [self.size, cell.gates, self.units, self.grid.slices]
+        nbytes = gemm.packed_bytes(cell.gates * self.size, self.size)
+        key = ("backward", self.units, self.grid.slices, cell.gates, gate)
+        return self._packing("pack_backward", _PACK_BACKWARD, key, rest, nbytes, gate)
 
     def _packing(
         self,
@@ -185,9 +184,9 @@ class Layer:
         key: tuple[str | int, ...],
         rest: list[int],
         nbytes: int,
-        skipped: int = 0,
+        gate: int,
     ) -> Pack:
-        """skipped: bytes in front of what is packed."""
+        skipped = 4 * gate * self.size**2
         text = text.replace("PANEL", str(PANEL)).replace("WIDTH", str(WIDTH))
 
         def emit(address: int, copy: int) -> list[Call]:
@@ -342,6 +341,18 @@ class GruResetBefore(_Recurrent):
         return cells.gru_reset_before()
 
 
+class GruResetBeforeGrad(_Recurrent):
+    name = "numba:gru_reset_before_grad"
+    ops = ("gru_reset_before_grad",)
+    inputs = ("gates", "hidden", "weight", "splits", "grad", "first")
+    outputs = ("dx", "last")
+    in_place = ((0, 0),)
+    backward = True
+
+    def cell(self, bound: BoundOp) -> Cell:
+        return cells.gru_reset_before()
+
+
 class Rnn(_Recurrent):
     name = "numba:rnn"
     ops = ("rnn",)
@@ -365,5 +376,6 @@ class RnnGrad(_Recurrent):
         return cells.rnn(bound.attrs["activation"])
 
 
-for _kernel in (Lstm(), LstmGrad(), Gru(), GruGrad(), GruResetBefore(), Rnn(), RnnGrad()):
+_LAYERS = (Lstm(), LstmGrad(), Gru(), GruGrad(), GruResetBefore(), GruResetBeforeGrad())
+for _kernel in (*_LAYERS, Rnn(), RnnGrad()):
     register(_kernel)

@@ -185,8 +185,8 @@ OUT(2, dn * r)
 
 @cache
 def gru_reset_before() -> Cell:
-    """Two phases: the gates, with what the reset leaves of h; then the candidate. Forward only."""
-    nothing = Sweep((), (), "")
+    """Two phases: the gates, with what the reset leaves of h; then the candidate. Backwards the
+    candidate comes first, and `state` is the gradient of what the reset leaves."""
     gates = Sweep(
         _blocks("x", "x", 2, 3),
         _blocks("gate", "gates", 2, 3),
@@ -210,8 +210,32 @@ STORE(out, h)
 STORE(gate2, n)
 """,
     )
-    second = Cell(1, candidate, nothing, phased=True)
-    return Cell(2, gates, nothing, second=second, phased=True)
+    before, grad = Slot("before", "hidden", at="before"), Slot("grad", "grad")
+    gates_back = Sweep(
+        (Slot("gate0", "gates", 3, 0), Slot("dz", "dx", 3, 1), before),
+        _blocks("dx", "dx", 2, 3),
+        """
+r = LOAD(gate0)
+d = LOAD(state)
+STORE(dh, LOAD(dh) + d * r)
+OUT(0, d * LOAD(before) * r * (float32(1) - r))
+OUT(1, LOAD(dz))
+""",
+    )
+    candidate_back = Sweep(
+        (Slot("gate1", "gates", 3, 1), Slot("gate2", "gates", 3, 2), before, grad),
+        (Slot("dz", "dx", 3, 1), Slot("dn0", "dx", 3, 2)),
+        """
+z = LOAD(gate1)
+n = LOAD(gate2)
+dh = LOAD(dh) + LOAD(grad)
+STORE(dz, dh * (LOAD(before) - n) * z * (float32(1) - z))
+STORE(dh, dh * z)
+OUT(0, dh * (float32(1) - z) * (float32(1) - n * n))
+""",
+    )
+    second = Cell(1, candidate, candidate_back, product="dn", phased=True)
+    return Cell(2, gates, gates_back, adds=True, second=second, phased=True)
 
 
 @cache

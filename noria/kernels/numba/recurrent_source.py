@@ -10,7 +10,8 @@ pass through a stage of whole vectors, so that the arithmetic is vectors everywh
 
 Arrays of the kernel's own, for each row of each group: `h` and `h_other`, read and written by a
 step in turn, and `state`, all padded to whole blocks. A cell of two phases makes of `h` first
-`h_other`, then of that `h` in place, and meets in between. The backward kernel has `dz`, the
+`h_other`, then of that `h` in place, and meets in between; backwards its rows have one thread each.
+The backward kernel has `dz`, the
 gradients of each member's gates. They never leave it: a member multiplies them with its rows of the
 weight, and of what this makes of the gradient of h, for all units, the members meet to take their
 own (`parts`, two in turn). That is a quarter of the memory between cores, if there are four gates.
@@ -27,11 +28,13 @@ from noria.kernels.numba import gemm
 from noria.kernels.numba.recurrent_cells import Cell, Slot, Sweep
 from noria.kernels.numba.recurrent_texts import (
     BACKWARD,
+    BACKWARD_PHASED,
     CHECK,
     DEAL,
     FORWARD,
     MEET,
     PHASE,
+    PHASE_BACKWARD,
     SORT,
     SUM,
     SWAP,
@@ -63,9 +66,8 @@ def tile_columns(cell: Cell) -> int:
 
 def sweeps_of(cell: Cell, backward: bool) -> list[Sweep]:
     """All sweeps of a direction."""
-    if backward:
-        return [cell.backward]
-    return [cell.forward] if cell.second is None else [cell.forward, cell.second.forward]
+    cells = [cell] if cell.second is None else [cell, cell.second]
+    return [c.backward if backward else c.forward for c in cells]
 
 
 def arrays_of(*sweeps: Sweep) -> list[str]:
@@ -136,8 +138,22 @@ def _phase(cell: Cell, given: str, matrix: str, to: str) -> tuple[str, int]:
 
 
 def _backward(cell: Cell) -> tuple[str, int]:
+    if cell.second is None:
+        lanes = _Lanes(cell, cell.backward, True)
+        return _with_lanes(BACKWARD, lanes), lanes.stages
+    two, stages = _phase_backward(cell.second, "second_weight", "state")
+    one, more = _phase_backward(cell, "weight", "h")
+    return BACKWARD_PHASED.replace("PHASES\n", two + one), max(stages, more)
+
+
+def _phase_backward(cell: Cell, matrix: str, result: str) -> tuple[str, int]:
     lanes = _Lanes(cell, cell.backward, True)
-    return _with_lanes(BACKWARD, lanes), lanes.stages
+    text = _with_lanes(PHASE_BACKWARD.lstrip("\n"), lanes)
+    names = {"COLUMNS": f"size * {cell.gates}", "MATRIX": matrix, "RESULT": result}
+    names["ADDS"] = str(int(cell.adds))
+    for name, value in names.items():
+        text = re.sub(rf"\b{name}\b", value, text)
+    return text, lanes.stages
 
 
 def _with_lanes(text: str, lanes: _Lanes) -> str:

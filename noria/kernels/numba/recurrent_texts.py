@@ -237,6 +237,60 @@ BACKWARD = """
     return 0
 """
 
+# A cell of two phases backwards, each row by one thread: nobody meets.
+BACKWARD_PHASED = """
+    store_int64(table, AT_B_PANEL, 0)
+    store_int64(table, AT_C_ROW, padded * 4)
+    lanes = size % UNITS  # of the last block, if it is cut
+    begin = 0
+    width = size
+    active = count
+    for t in range(begin_step, steps):
+        while active > 0 and load_int64(lists, 3 * active - 2) <= t:
+            active -= 1
+PHASES
+    for i in range(count):
+        copy_bytes(last + load_int64(lists, 3 * i) * size * 4, h + i * padded * 4, size * 4)
+    return 0
+"""
+
+# What is made of the gradients that have come so far, and one product of that. COLUMNS: what is
+# handed to it; MATRIX: its packed weight; RESULT: where it goes; ADDS: whether it is added there.
+PHASE_BACKWARD = """
+        line = (COLUMNS + LINE // 4) * 4
+        handed = dz
+        for r in range(active):
+            place = load_int64(lists, 3 * r + 2) + towards * t
+            ends = load_int64(lists, 3 * r + 1) == t + 1
+            for u in range(0, size - lanes, UNITS):
+                at = (r * padded + u) * 4
+                p_dh = h + at
+                p_state = state + at
+                WHOLE_LANES
+        for r in range(active if lanes > 0 else 0):
+            place = load_int64(lists, 3 * r + 2) + towards * t
+            ends = load_int64(lists, 3 * r + 1) == t + 1
+            u = size - lanes
+            at = (r * padded + u) * 4
+            p_dh = h + at
+            p_state = state + at
+            CUT_LANES
+        panel = MATRIX
+        depth = DEPTH if active > ROWS else COLUMNS
+        store_int64(table, AT_M, active)
+        store_int64(table, AT_A_ROW, line)
+        for u in range(0, size, PANEL):
+            store_int64(table, AT_C, RESULT + u * 4)
+            store_int64(table, AT_N, min(PANEL, size - u))
+            for k in range(0, COLUMNS, depth):
+                store_int64(table, AT_A, handed + k * 4)
+                store_int64(table, AT_B, panel + k * PANEL * 4)
+                store_int64(table, AT_K, min(depth, COLUMNS - k))
+                store_int64(table, AT_ACCUMULATE, min(ADDS + k, 1))
+                call1(product, table)
+            panel += COLUMNS * PANEL * 4
+"""
+
 # The gradient of h, of a member's units: the sum of what the members of its group found from the
 # gates of theirs, in the step before, which `active` rows had.
 SUM = """

@@ -77,6 +77,10 @@ def check_reset_before(reverse, size, splits=SPLITS):
     attrs, kernel = {"reverse": reverse}, "numba:gru_reset_before"
     check_kernel("gru_reset_before", inputs, attrs, kernel=kernel)
     check_kernel("gru_reset_before", inputs[:3], attrs, kernel=kernel)
+    steps = arr(total, size)
+    inputs = [gates(total, 3 * size), steps, inputs[1], splits, steps, inputs[3]]
+    check_kernel("gru_reset_before_grad", inputs, attrs, kernel=f"{kernel}_grad")
+    check_kernel("gru_reset_before_grad", inputs[:5], attrs, kernel=f"{kernel}_grad")
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -14,6 +14,8 @@ OWN = {
     "PHASE": {"GIVEN", "MATRIX", "NEXT", "COLUMNS", "TILE", "WHOLE_LANES", "CUT_LANES"},
     "SWAP": set(),
     "BACKWARD": {"WHOLE_LANES", "CUT_LANES", "SUM", "ADDS"},
+    "BACKWARD_PHASED": {"PHASES"},
+    "PHASE_BACKWARD": {"COLUMNS", "MATRIX", "RESULT", "WHOLE_LANES", "CUT_LANES", "ADDS"},
     "SUM": {"ADDS"},
 }
 
