@@ -89,7 +89,7 @@ def test_a_gru_of_two_phases(size, reverse):
     check_reset_before(reverse, size)
 
 
-@pytest.mark.parametrize("grid", [Grid(1, 2), Grid(2, 1), Grid(1, 3)], ids=str)
+@pytest.mark.parametrize("grid", [Grid(1, 3), Grid(2, 1)], ids=str)
 def test_two_phases_in_any_grid(grid, monkeypatch):
     monkeypatch.setattr("noria.kernels.numba.recurrent.choose_grid", lambda *sizes: grid)
     check_reset_before(True, 200, np.array([0, 2, 2, 9, 11, 30, 31]))
