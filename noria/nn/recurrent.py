@@ -73,8 +73,11 @@ class _Lstm(_Weights):
 
 class _Gru(_Weights):
     gates = 3
+    reset_after = True
 
     def _run(self, x: Any, splits: Any, state: State, suffix: str, reverse: bool) -> State:
+        if not self.reset_after:
+            return (self._run_before(x, splits, state, suffix, reverse),)
         names = ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
         weight, bias, weight_hh, bias_hh = (self._get(name, suffix) for name in names)
         projected = o.linear(x, weight, bias)
@@ -82,6 +85,11 @@ class _Gru(_Weights):
         h, gates = o.gru(projected, weight_hh, splits, bias_hh, *state, **how)
         self._leave(projected, gates)
         return (h,)
+
+    def _run_before(self, x: Any, splits: Any, state: State, suffix: str, reverse: bool) -> Any:
+        projected = o.linear(x, self._get("weight_ih", suffix), self._both_biases(suffix))
+        weight = self._get("weight_hh", suffix)
+        return o.gru_reset_before(projected, weight, splits, *state, reverse=reverse)[0]
 
 
 class _Rnn(_Weights):
@@ -202,7 +210,25 @@ class LSTM(_Layers, _Lstm):
 
 
 class GRU(_Layers, _Gru):
-    """Gated recurrent units.  (Cho et al., 2014)   gru(x, h0) -> out, h; as `LSTM`."""
+    """Gated recurrent units.  (Cho et al., 2014)   gru(x, h0) -> out, h; as `LSTM`.
+
+    reset_after: the reset gate acts on the product of h, as in PyTorch; else on h itself, as first
+    published, in PaddlePaddle and in Keras where its flag of this name is off.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        reset_after: bool = True,
+        **how: Any,
+    ) -> None:
+        super().__init__(input_size, hidden_size, num_layers, **how)
+        if self.recompute and not reset_after:
+            raise ArgumentError("gates that reset before the product are not computed again")
+        self.reset_after = reset_after
 
 
 class RNN(_Layers, _Rnn):
@@ -249,6 +275,12 @@ class LSTMCell(_Cell, _Lstm):
 
 class GRUCell(_Cell, _Gru):
     """One step of `GRU`.  cell(x [N, in], h) -> h [N, hidden_size]."""
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, bias: bool = True, reset_after: bool = True
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias=bias)
+        self.reset_after = reset_after
 
     def __call__(self, x: Any, state: Any = None) -> Any:
         return self._step(x, None if state is None else [state])[0]

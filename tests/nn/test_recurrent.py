@@ -206,3 +206,22 @@ def test_gates_computed_again_give_the_same_gradients(kind, options):
 def test_gates_computed_again_need_less_memory(kind):
     much, little = (trained(kind, num_layers=5, recompute=how)[1] for how in (False, True))
     assert little < 0.9 * much
+
+
+def test_a_gru_that_resets_before_its_product():
+    layer, cell = nn.GRU(4, 3, reset_after=False), nn.GRUCell(4, 3, reset_after=False)
+    state = layer.state()
+    cell.load({name.removesuffix("_l0"): a for name, a in state.items()})
+    x, h = normal(5, 2, 4), normal(2, 3)
+    out, last = layer(x, h[None])
+    w, u = state["weight_ih_l0"], state["weight_hh_l0"]
+    bias = state["bias_ih_l0"] + state["bias_hh_l0"]
+    for t in range(5):
+        r, z, n = np.split(x[t] @ w.T + bias, 3, axis=1)
+        np.testing.assert_allclose(cell(x[t], h), out[t], atol=1e-6)
+        r, z = (1 / (1 + np.exp(-(a + h @ m.T))) for a, m in ((r, u[:3]), (z, u[3:6])))
+        h = (1 - z) * np.tanh(n + (r * h) @ u[6:].T) + z * h
+        np.testing.assert_allclose(out[t], h, atol=1e-6)
+    np.testing.assert_allclose(last[0], h, atol=1e-6)
+    with pytest.raises(ArgumentError, match="computed again"):
+        nn.GRU(4, 3, reset_after=False, recompute=True)
