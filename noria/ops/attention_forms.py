@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 from noria.core.dims import Size
@@ -71,17 +72,17 @@ def position_mask(
     offset: position of the first query among the keys: a size, or integers [N]
     causal: at no key behind its own position; left, right: at so many keys before and behind it
     """
-    place = o.add(o.arange(stop=queries), _number(offset))
-    place = o.unsqueeze(place, axis=-1)
-    key = o.arange(stop=keys)
-    found = o.less(key, keys) if isinstance(keys, int) else o.equal(key, key)
+    place = o.unsqueeze(o.add(o.arange(stop=queries), _number(offset)), axis=-1)
+    key, conditions = o.arange(stop=keys), []
     if causal:
-        found = o.less_equal(key, place)
+        conditions.append(o.less_equal(key, place))
     if left is not None:
-        found = o.logical_and(found, o.greater_equal(key, o.sub(place, left)))
+        conditions.append(o.greater_equal(key, o.sub(place, left)))
     if right is not None:
-        found = o.logical_and(found, o.less_equal(key, o.add(place, right)))
-    return found
+        conditions.append(o.less_equal(key, o.add(place, right)))
+    if not conditions:
+        return o.fill(shape=(queries, keys), value=True, dtype="bool")
+    return reduce(o.logical_and, conditions)
 
 
 def _number(offset: Any) -> Any:

@@ -46,23 +46,27 @@ def attention(
     if past_key is not None:
         before = past_key.shape[2]
         k, v = o.concat(past_key, k, axis=2), o.concat(past_value, v, axis=2)
+    out, looked_at = _attended(node, q, k, v, mask, before, lengths)
+    return merge_heads(out) if merged else out, k, v, looked_at
+
+
+def _attended(
+    node: Node, q: Any, k: Any, v: Any, mask: Any, before: Any, lengths: Any
+) -> tuple[Any, Any]:
+    """(result, what is looked at of the scores or None).  before: keys in front of the first."""
+    k, v = share_heads(k, q.shape[1]), share_heads(v, q.shape[1])
     scale, softcap = node.attr("scale"), node.attr("softcap", 0.0)
-    of_k, of_v = (share_heads(x, q.shape[1]) for x in (k, v))
     mask, simple = _mask(node, q.shape[2], k.shape[2], mask, before, lengths)
     if simple and not (softcap or node.wants(3) or node.attr("softmax_precision")):
-        out, looked_at = (
-            o.attention(q, of_k, of_v, mask, causal=_causal(node), scale=scale)[0],
-            None,
-        )
-    else:
-        if simple and _causal(node):
-            mask = both_masks(mask, position_mask(q.shape[2], k.shape[2], causal=True))
-        dtype = _softmax_dtype(node)
-        out, scores = spelled_attention(
-            q, of_k, of_v, mask, scale=scale, softcap=softcap, dtype=dtype
-        )
-        looked_at = getattr(scores, MODES[node.attr("qk_matmul_output_mode", 0)])
-    return merge_heads(out) if merged else out, k, v, looked_at
+        return o.attention(q, k, v, mask, causal=_causal(node), scale=scale)[0], None
+    if simple and _causal(node):
+        mask = both_masks(mask, position_mask(q.shape[2], k.shape[2], causal=True))
+    dtype = _softmax_dtype(node)
+    out, scores = spelled_attention(q, k, v, mask, scale=scale, softcap=softcap, dtype=dtype)
+    mode = node.attr("qk_matmul_output_mode", 0)
+    if not 0 <= mode < len(MODES):
+        raise FormatError("no such qk_matmul_output_mode", where=str(node), got=repr(mode))
+    return out, getattr(scores, MODES[mode])
 
 
 def _softmax_dtype(node: Node) -> str | None:
@@ -119,12 +123,9 @@ def _wide_enough(mask: Any, keys: Any) -> Any:
 
 @onnx_op("FlexAttention", domain="ai.onnx.preview")
 def flex_attention(node: Node, q: Any, k: Any, v: Any) -> Any:
-    code = node.attr("softmax_precision")
-    dtype = (
-        program_dtype(DTYPES[code])
-        if code
-        else ("float64" if str(q.dtype) == "float64" else "float32")
-    )
+    dtype = _softmax_dtype(node)
+    if dtype is None:
+        dtype = "float64" if str(q.dtype) == "float64" else "float32"
     k, v = (share_heads(x, q.shape[1]) for x in (k, v))
     return spelled_attention(
         q,
