@@ -25,6 +25,12 @@ onnx_op = Handlers("ONNX")
 Body = Callable[..., list[Any]]
 
 
+class Lookup(Protocol):
+    """The values of a graph by name."""
+
+    def __getitem__(self, name: str) -> Any: ...
+
+
 class Frame(Protocol):
     """What a node may ask of the conversion it is part of (`reader.Conversion`)."""
 
@@ -43,7 +49,6 @@ class Node:
     op_type, domain, name: as in the file; opset: version of its domain
     inputs, outputs: names, "" where there is nothing or nobody asks
     graphs: attribute -> function that runs a nested graph: `graph(*inputs) -> list of outputs`
-    types: attribute -> TypeProto, for those that hold a type
     """
 
     def __init__(
@@ -58,11 +63,12 @@ class Node:
         outputs: Sequence[str] = (),
         attrs: Mapping[str, Any] | None = None,
         graphs: Mapping[str, Body] | None = None,
+        values: Lookup | None = None,
     ) -> None:
         self.op_type, self.domain, self.opset, self.name = op_type, domain, opset, name
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.attrs, self.graphs = dict(attrs or {}), dict(graphs or {})
-        self.frame = frame
+        self.frame, self._values = frame, values
 
     def __str__(self) -> str:
         kind = f"{self.domain}.{self.op_type}" if self.domain else self.op_type
@@ -87,6 +93,12 @@ class Node:
         if name not in self.graphs:
             raise FormatError(f"the graph '{name}' is missing", where=str(self))
         return self.graphs[name]
+
+    def named(self, name: str) -> Any:
+        """A value that an attribute names, of the graph the node is in. Raises FormatError."""
+        if self._values is None:
+            raise FormatError(f"'{name}' is not defined", where=str(self))
+        return self._values[name]
 
     def wants(self, index: int) -> bool:
         """Whether anybody asks for this output."""

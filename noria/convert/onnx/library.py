@@ -7,6 +7,7 @@ import noria.convert.onnx.control
 import noria.convert.onnx.conv
 import noria.convert.onnx.create
 import noria.convert.onnx.detection
+import noria.convert.onnx.gradient
 import noria.convert.onnx.index
 import noria.convert.onnx.linalg
 import noria.convert.onnx.loss

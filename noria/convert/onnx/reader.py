@@ -257,6 +257,7 @@ class Conversion:
             outputs=proto.output,
             attrs=attrs,
             graphs=graphs,
+            values=scope,
         )
         return self._listed(node, self._apply(node, args))
 
