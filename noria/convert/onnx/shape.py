@@ -9,7 +9,7 @@ import numpy as np
 from noria.convert.onnx.handlers import Node, onnx_op, scalar
 from noria.convert.onnx.math import dtype_name
 from noria.convert.onnx.sizes import tensor
-from noria.core.dims import Dim, Size, dim_max, known_ge, product
+from noria.core.dims import Dim, Size, ceil_div, dim_max, known_ge, product
 from noria.core.errors import FormatError
 from noria.ir.opdef import vocabulary as o
 from noria.ops.common import axis_of, shaped
@@ -132,14 +132,16 @@ def split(node: Node, x: Any, parts: Any = None) -> Any:
     listed = node.attr("split") if parts is None else node.sizes(parts, "the parts")
     total, count = sizes_of(x)[axis], node.attr("num_outputs") or len(node.outputs)
     if listed is None:
-        listed = even_parts(total, count)
+        listed = even_parts(total, count, uneven="num_outputs" in node.attrs)
     got = o.split(x, sizes=tuple(listed), axis=axis)
     return got if isinstance(got, tuple) else (got,)
 
 
-def even_parts(total: Size, count: int) -> tuple[Size, ...]:
-    """Sizes of `count` equal parts, of which the last may be smaller."""
-    each = (total + count - 1) // count if isinstance(total, int) else total // count
+def even_parts(total: Size, count: int, *, uneven: bool) -> tuple[Size, ...]:
+    """Sizes of `count` equal parts; uneven: the last may be smaller."""
+    if not uneven and isinstance(total, Dim):
+        return (total // count,) * count
+    each = ceil_div(total, count)
     return (*(each,) * (count - 1), total - each * (count - 1))
 
 
@@ -240,7 +242,7 @@ def _padded(node: Node, x: Any, pads: Any, axes: tuple[int, ...], value: Any) ->
         pairs[axis_of(axis, rank)] = (pads[i], pads[i + len(axes)])
     x = _cropped(x, pairs)
     pairs = [tuple(d if known_ge(d, 0) else 0 for d in p) for p in pairs]
-    if all(p == (0, 0) for p in pairs):
+    if all(_is_zero(d) for p in pairs for d in p):
         return x
     if mode == "wrap":
         return _wrapped(x, pairs)
@@ -261,11 +263,16 @@ def _cropped(x: Any, pairs: list[Any]) -> Any:
 def _wrapped(x: Any, pairs: list[Any]) -> Any:
     """As if x were repeated on both sides."""
     for axis, (before, after) in enumerate(pairs):
+        if _is_zero(before) and _is_zero(after):
+            continue
         total = sizes_of(x)[axis]
-        if (before or after) and isinstance(total, int):
-            places = np.arange(-before, total + after) % total
-            x = o.gather(x, places, axis=axis)
+        steps = o.sub(o.arange(stop=before + total + after), o.dim_value(dim=before))
+        x = o.gather(x, o.remainder(steps, o.dim_value(dim=total)), axis=axis)
     return x
+
+
+def _is_zero(size: Size) -> bool:
+    return isinstance(size, int) and size == 0
 
 
 @onnx_op("CenterCropPad")

@@ -63,5 +63,12 @@ def test_a_mask_of_the_size_of_the_input(run: Any) -> None:
 
 def test_negative_pads_cut_off_and_wrap_goes_around(run: Any) -> None:
     nodes = [node("Pad", ["x", "p"], ["y"], mode="wrap")]
-    (y,) = run(nodes, {"x": X}, ["y"], {"p": np.array([0, 0, -1, 0, 2, 0])})
-    assert np.array_equal(y, np.pad(X[:, :, 1:], [(0, 0), (0, 2), (0, 0)], mode="wrap"))
+    for shape in (FREE, None):
+        (y,) = run(nodes, {"x": X}, ["y"], {"p": np.array([0, 1, -1, 0, 4, 0])}, shape)
+        assert np.array_equal(y, np.pad(X[:, :, 1:], [(0, 0), (1, 4), (0, 0)], mode="wrap"))
+
+
+def test_parts_of_a_symbolic_axis(run: Any) -> None:
+    nodes = [node("Split", ["x"], ["a", "b"], axis=1, num_outputs=2)]
+    a, b = run(nodes, {"x": X}, ["a", "b"], symbolic=FREE)
+    assert (a.shape, b.shape) == ((2, 2, 4), (2, 1, 4))
