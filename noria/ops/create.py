@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from noria.core.dims import Dim, Size, ceil_div, dim_max
+from noria.core.dims import Dim, Size, ceil_div, dim_max, symbol
 from noria.core.dtypes import as_dtype, is_float, is_integer, to_numpy
-from noria.core.errors import ArgumentError, DTypeError
+from noria.core.errors import ArgumentError, DTypeError, EngineError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
@@ -114,6 +114,30 @@ def dim_value(*, dim):
 @dim_value.compute
 def _(xp, dim):
     return xp.full((), dim, "int64")
+
+
+@op
+def dim_from(n, *, size):
+    """A size that data tell, the counterpart of `dim_value`: an empty uint8 [n, 0].
+
+    n: an integer scalar, not negative; size: name of a new symbol, which stands for n in the shapes
+    and attributes of other ops. Raises ArgumentError, when it runs, for a negative n. XLA cannot
+    compile it.
+    """
+    if n.ndim or not is_integer(n.dtype):
+        raise DTypeError("a size is an integer scalar", got=str(n))
+    if not isinstance(size, str):
+        raise ArgumentError("size must be the name of a new symbol", got=repr(size))
+    return Spec((symbol(size), 0), "uint8")
+
+
+@dim_from.compute
+def _(xp, n, size):
+    if xp is not np:
+        raise EngineError("XLA cannot compile dim_from: only the data tell a size")
+    if n < 0:
+        raise ArgumentError("a size that data tell is negative", got=f"{size} = {int(n)}")
+    return np.empty((int(n), 0), np.uint8)
 
 
 # ---- from one value ----------------------------------------------------------------------------

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+import noria
 import noria.ops.create as create
 from noria.core.dims import dim_max, symbol
 from noria.core.errors import ArgumentError, DTypeError, ShapeError
@@ -75,6 +76,14 @@ CASES = [
         [],
         {"n": 3, "m": 2, "k": -1, "dtype": "bool"},
         expect=lambda: np.array([[0, 0], [1, 0], [0, 1]], bool),
+    ),
+    Case("dim_from", [np.array(3)], {"size": "K"}, expect=lambda n: np.empty((3, 0)), jax=False),
+    Case(
+        "dim_from",
+        [np.array(0, np.int32)],
+        {"size": "K"},
+        expect=lambda n: np.empty((0, 0)),
+        jax=False,
     ),
     Case("dim_value", [], {"dim": 7}, expect=listed(7, int)),
     Case("dim_value", [], {"dim": 0}, expect=listed(0, int)),
@@ -210,3 +219,20 @@ def test_numpy_dtypes_become_names_in_the_program():
     with Builder(program) as builder:
         create.cast(builder.input("x", (2,)), dtype=np.float64)
     assert program.operators[-1].attrs == {"dtype": "float64"}
+
+
+def test_a_size_that_data_tell_is_one_for_the_operators_behind_it():
+    def step(x, n):
+        told = create.dim_from(n, size="K")
+        part = noria.ops.slice(x, axes=(0,), starts=(0,), stops=(told.shape[0],))
+        return {"part": noria.ops.square(part), "count": create.dim_value(dim=told.shape[0])}
+
+    program = noria.trace(step, x=noria.spec("N"), n=noria.spec(dtype="int64"))
+    executor = noria.Executor(program)
+    x = np.arange(5, dtype=np.float32)
+    for n in (3, 0, 5, 3):
+        got = executor.run({"x": x, "n": np.array(n)})
+        assert got["part"].tolist() == [v * v for v in range(n)]
+        assert got["count"] == n
+    with pytest.raises(noria.NoriaError, match="negative"):
+        executor.run({"x": x, "n": np.array(-1)})

@@ -136,7 +136,9 @@ class Prepared:
         key = tuple(_key(v) for v in fixed.values()), tuple(self._fixed)
         found = self._ready.get(key)
         if found is None:
-            found = self._ready[key] = Ready(convert(self.model, fixed), self.threads)
+            found = self._ready[key] = Ready(
+                convert(self.model, fixed, measure=False), self.threads
+            )
             if len(self._ready) > KEPT:
                 self._ready.popitem(last=False)
         return found

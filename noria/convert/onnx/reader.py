@@ -18,6 +18,7 @@ import numpy as np
 from noria.convert.handlers import NeedsConstant
 from noria.convert.onnx.graph import Names, attributes, outputs_of, resolved
 from noria.convert.onnx.handlers import Node, onnx_op
+from noria.convert.onnx.measured import measured
 from noria.convert.onnx.model import Model, domain_of, node_name, opsets_of, version_of
 from noria.convert.onnx.origins import Origins
 from noria.convert.onnx.sizes import Sizes, fold
@@ -110,10 +111,15 @@ def convert(
     model: Model,
     constants: Mapping[str, Any] | None = None,
     sizes: Mapping[str, int] | None = None,
+    *,
+    measure: bool = True,
 ) -> Converted:
-    """What `load` does, but outputs may be of any kind. Raises as it does."""
+    """What `load` does, but outputs may be of any kind. Raises as it does.
+
+    measure: sizes may come from data (`measured.py`); otherwise NeedsConstant names the inputs
+    """
     model.require(onnx_op)
-    conversion = Conversion(model, dict(constants or {}), dict(sizes or {}))
+    conversion = Conversion(model, dict(constants or {}), dict(sizes or {}), measure)
     try:
         with conversion.builder, bounded_arrays(MAX_BYTES), np.errstate(all="ignore"):
             results = conversion.run()
@@ -125,8 +131,10 @@ def convert(
 class Conversion:
     """One model being converted: the Frame that nodes ask."""
 
-    def __init__(self, model: Model, constants: dict[str, Any], sizes: dict[str, Any]) -> None:
-        self.model, self.constants = model, constants
+    def __init__(
+        self, model: Model, constants: dict[str, Any], sizes: dict[str, Any], measure: bool
+    ) -> None:
+        self.model, self.constants, self.measure = model, constants, measure
         name = model.proto.graph.name
         self.program = Program(name if name.isidentifier() else "model")
         self.builder = Builder(self.program)
@@ -323,7 +331,23 @@ class Conversion:
             value = self.told[value]
         if isinstance(value, Sizes):
             return tuple(value.array.reshape(-1).tolist())
-        return tuple(int(v) for v in np.ravel(self.const(value, what)))
+        try:
+            return tuple(int(v) for v in np.ravel(self.const(value, what)))
+        except NeedsConstant:
+            found = self._measured(value) if self.measure else None
+            if found is None:
+                raise
+        return tuple(found.reshape(-1).tolist())
+
+    def _measured(self, value: Value) -> np.ndarray | None:
+        """Sizes that the data of a run tell, once for each value."""
+        found = measured(value, self._known, self.symbol)
+        if found is not None:
+            self.told[value] = Sizes(found)
+        return found
+
+    def _known(self, value: Value) -> Any:
+        return self.told.get(value) or self.origins.known(value)
 
     def symbol(self, base: str) -> str:
         """A name that no size of the model has."""
