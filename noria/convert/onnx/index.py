@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from noria.convert.onnx.handlers import Node, onnx_op, scalar
-from noria.convert.onnx.math import dtype_name
+from noria.convert.onnx.math import dtype_name, is_text
 from noria.convert.onnx.shape import sizes_of
 from noria.core.dims import Dim, product
 from noria.core.errors import FormatError
 from noria.ir.opdef import vocabulary as o
-from noria.ops.common import axis_of, shaped
+from noria.ops.common import axis_of
 
 # ---- taking ------------------------------------------------------------------------------------
 
@@ -20,7 +20,7 @@ from noria.ops.common import axis_of, shaped
 @onnx_op("Gather")
 def gather(node: Node, x: Any, ids: Any) -> Any:
     axis = node.attr("axis", 0)
-    if shaped(x).dtype == object:
+    if is_text(x):
         return np.asarray(np.take(x, node.const(ids, "the ids"), axis=axis), object)
     return o.gather(x, ids, axis=axis)
 

@@ -20,6 +20,11 @@ def dtype_name(x: Any) -> str:
     return as_dtype(x.dtype)
 
 
+def is_text(x: Any) -> bool:
+    """Whether it is an array of strings, which only a conversion can compute on."""
+    return isinstance(x, np.ndarray) and x.dtype.kind == "O"
+
+
 # ---- two inputs --------------------------------------------------------------------------------
 
 
@@ -48,7 +53,7 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "And": lambda x, y: o.logical_and(x, y),
     "Or": lambda x, y: o.logical_or(x, y),
     "Xor": lambda x, y: o.logical_xor(x, y),
-    "Equal": lambda x, y: _equal(x, y),
+    "Equal": lambda x, y: o.equal(x, y),
     "Less": lambda x, y: o.less(x, y),
     "Greater": lambda x, y: o.greater(x, y),
     "LessOrEqual": lambda x, y: o.less_equal(x, y),
@@ -59,15 +64,9 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def _equal(x: Any, y: Any) -> Any:
-    if shaped(x).dtype == object:  # strings
-        return np.asarray(x == y)
-    return o.equal(x, y)
-
-
 @onnx_op(*_ARITHMETIC, since=7)
 def binary(node: Node, x: Any, y: Any) -> Any:
-    if node.op_type == "Equal" and object in (shaped(x).dtype, shaped(y).dtype):
+    if is_text(x) or is_text(y):  # Equal takes them
         return np.asarray(node.const(x, "x") == node.const(y, "y"))
     return _ARITHMETIC[node.op_type](x, y)
 
@@ -175,7 +174,7 @@ def clip_before_11(node: Node, x: Any) -> Any:
 
 @onnx_op("Where")
 def where(node: Node, condition: Any, x: Any, y: Any) -> Any:
-    if object in (shaped(x).dtype, shaped(y).dtype):  # strings
+    if is_text(x) or is_text(y):
         chosen = node.const(condition, "the condition")
         return np.where(chosen, node.const(x, "x"), node.const(y, "y"))
     return o.where(condition, x, y)

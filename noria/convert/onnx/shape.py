@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from noria.convert.onnx.handlers import Node, onnx_op, scalar
-from noria.convert.onnx.math import dtype_name
+from noria.convert.onnx.math import dtype_name, is_text
 from noria.convert.onnx.sizes import tensor
 from noria.core.dims import Dim, Size, ceil_div, dim_max, known_ge, product
 from noria.core.errors import FormatError
@@ -50,31 +50,36 @@ def _reshaped(node: Node, x: Any, target: tuple[Size, ...]) -> Any:
     """0 keeps the size of x, unless `allowzero`."""
     own = sizes_of(x)
     if not node.attr("allowzero", 0):
-        target = tuple(own[i] if isinstance(d, int) and d == 0 else d for i, d in enumerate(target))
-    if shaped(x).dtype == object:
+        target = tuple(own[i] if _is(d, 0) else d for i, d in enumerate(target))
+    if is_text(x):
         return np.reshape(x, target)
-    known = [d for d in target if not (isinstance(d, int) and d == -1)]
-    if len(known) < len(target) and 0 in known:  # -1 beside an empty axis
-        target = tuple(0 if isinstance(d, int) and d == -1 else d for d in target)
-    return o.reshape(x, shape=_divided(own, target))
+    return o.reshape(x, shape=_settled(own, target))
 
 
-def _divided(own: tuple[Size, ...], target: tuple[Size, ...]) -> tuple[Size, ...]:
-    """-1 worked out by leaving out what both shapes have: N*12 // N is not 12 for N = 0."""
-    open_axes = [i for i, d in enumerate(target) if isinstance(d, int) and d == -1]
-    if len(open_axes) != 1 or not any(isinstance(d, Dim) for d in (*own, *target)):
+def _settled(own: tuple[Size, ...], target: tuple[Size, ...]) -> tuple[Size, ...]:
+    """-1 worked out from the axes that the shapes do not share: N * 12 / N is not 12 for N = 0."""
+    open_axes = [i for i, d in enumerate(target) if _is(d, -1)]
+    if len(open_axes) != 1:
         return target
-    rest = list(own)
+    rest, left = list(own), []
     for d in target:
         if isinstance(d, Dim) and d in rest:
             rest.remove(d)
-    left = [d for d in target if not isinstance(d, Dim) or d not in own]
-    known = product(d for d in left if not (isinstance(d, int) and d == -1))
-    total = product(rest)
-    if isinstance(known, int) and known > 0 and isinstance(total, int) and total % known:
-        return target
+        elif not _is(d, -1):
+            left.append(d)
+    known, total = product(left), product(rest)
+    if _is(known, 0):  # -1 beside an empty axis
+        size: Size = 0
+    elif isinstance(known, int) and isinstance(total, int) and total % known:
+        return target  # which the reshape refuses
+    else:
+        size = total // known
     at = open_axes[0]
-    return (*target[:at], total // known, *target[at + 1 :]) if known != 0 else target
+    return (*target[:at], size, *target[at + 1 :])
+
+
+def _is(size: Size, number: int) -> bool:
+    return isinstance(size, int) and size == number
 
 
 @onnx_op("Flatten")
@@ -89,8 +94,8 @@ def flatten(node: Node, x: Any) -> Any:
 def squeeze(node: Node, x: Any, axes: Any = None) -> Any:
     listed = node.axes(axes)
     if listed is None:
-        listed = tuple(i for i, d in enumerate(sizes_of(x)) if isinstance(d, int) and d == 1)
-    if shaped(x).dtype == object:
+        listed = tuple(i for i, d in enumerate(sizes_of(x)) if _is(d, 1))
+    if is_text(x):
         return np.squeeze(x, tuple(listed))
     return o.squeeze(x, axis=tuple(listed)) if listed else x
 
@@ -98,14 +103,14 @@ def squeeze(node: Node, x: Any, axes: Any = None) -> Any:
 @onnx_op("Unsqueeze")
 def unsqueeze(node: Node, x: Any, axes: Any = None) -> Any:
     listed = tuple(node.axes(axes) or ())
-    if shaped(x).dtype == object:
+    if is_text(x):
         return np.expand_dims(x, listed)
     return o.unsqueeze(x, axis=listed) if listed else x
 
 
 @onnx_op("Transpose")
 def transpose(node: Node, x: Any) -> Any:
-    if shaped(x).dtype == object:
+    if is_text(x):
         return np.transpose(x, node.attr("perm"))
     return o.transpose(x, perm=node.attr("perm"))
 
@@ -121,7 +126,7 @@ def identity(node: Node, x: Any) -> Any:
 @onnx_op("Concat")
 def concat(node: Node, *xs: Any) -> Any:
     axis = node.attr("axis", 1 if node.opset < 4 else 0)
-    if shaped(xs[0]).dtype == object:
+    if is_text(xs[0]):
         return np.concatenate([node.const(x, "a part") for x in xs], axis)
     return o.concat(*xs, axis=axis)
 
@@ -205,12 +210,8 @@ def expand(node: Node, x: Any, target: Any) -> Any:
     rank = max(len(own), len(wanted))
     own = (1,) * (rank - len(own)) + own
     wanted = (1,) * (rank - len(wanted)) + wanted
-    out = tuple(d if _is_one(w) else w for d, w in zip(own, wanted, strict=True))
+    out = tuple(d if _is(w, 1) else w for d, w in zip(own, wanted, strict=True))
     return o.broadcast_to(x, shape=out)
-
-
-def _is_one(size: Size) -> bool:
-    return isinstance(size, int) and size == 1
 
 
 @onnx_op("Pad", since=11)
@@ -242,7 +243,7 @@ def _padded(node: Node, x: Any, pads: Any, axes: tuple[int, ...], value: Any) ->
         pairs[axis_of(axis, rank)] = (pads[i], pads[i + len(axes)])
     x = _cropped(x, pairs)
     pairs = [tuple(d if known_ge(d, 0) else 0 for d in p) for p in pairs]
-    if all(_is_zero(d) for p in pairs for d in p):
+    if all(_is(d, 0) for p in pairs for d in p):
         return x
     if mode == "wrap":
         return _wrapped(x, pairs)
@@ -263,16 +264,12 @@ def _cropped(x: Any, pairs: list[Any]) -> Any:
 def _wrapped(x: Any, pairs: list[Any]) -> Any:
     """As if x were repeated on both sides."""
     for axis, (before, after) in enumerate(pairs):
-        if _is_zero(before) and _is_zero(after):
+        if _is(before, 0) and _is(after, 0):
             continue
         total = sizes_of(x)[axis]
         steps = o.sub(o.arange(stop=before + total + after), o.dim_value(dim=before))
         x = o.gather(x, o.remainder(steps, o.dim_value(dim=total)), axis=axis)
     return x
-
-
-def _is_zero(size: Size) -> bool:
-    return isinstance(size, int) and size == 0
 
 
 @onnx_op("CenterCropPad")

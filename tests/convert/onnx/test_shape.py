@@ -33,6 +33,16 @@ def test_minus_one_beside_symbolic_sizes_is_worked_out_without_dividing_by_them(
     assert y.shape == (0, 3, 2, 2)
 
 
+def test_minus_one_where_a_size_occurs_twice(run: Any) -> None:
+    nodes = [
+        node("Shape", ["x"], ["s"], end=1),
+        node("Concat", ["s", "s", "rest"], ["to"], axis=0),
+        node("Reshape", ["x", "to"], ["y"]),
+    ]
+    (y,) = run(nodes, {"x": X}, ["y"], {"rest": np.array([-1])}, FREE)
+    assert y.shape == (2, 2, 6)
+
+
 @pytest.mark.parametrize(
     ("start", "stop", "step"),
     [(0, 2, 1), (-2, 1 << 62, 1), (1 << 40, -(1 << 62), -1), (-1, -9, -2), (5, 9, 1), (2, 0, -1)],
