@@ -26,7 +26,8 @@ from noria.ops.loops import scan, while_loop
 from noria.ops.slicing import flip
 
 FEW = 32  # steps of a loop that is unrolled although not all it works on is known
-MANY = 100_000  # steps of a loop that is computed at once
+UNROLLED = 50_000  # nodes converted, after which no loop is unrolled any further
+ROWS = 1 << 28  # bytes of what the steps of an unrolled loop give
 _UNFIT = (ProgramError, ShapeError, DTypeError)  # another structure, shape or dtype
 
 
@@ -118,16 +119,16 @@ def _unrolled(
 ) -> tuple[Any, ...] | None:
     """The loop step by step; None if it is too long for that, or its end is not known."""
     constant = not any(isinstance(v, Value) for v in carried)
-    most = MANY if constant else FEW
-    if limit is not None and limit > most and not constant:
+    if not constant and (limit is None or limit > FEW):
         return None
-    state, rows, step = list(carried), [], 0
+    state, rows, step, room = list(carried), [], 0, ROWS
     while going and (limit is None or step < limit):
-        if step >= most:
+        if node.frame.count > UNROLLED or room < 0:
             return None
         flag, *given = body(np.array(step), np.array(True), *state)
         state, row = given[: len(state)], given[len(state) :]
         rows.append(row)
+        room -= sum(v.nbytes for v in row if isinstance(v, np.ndarray))
         step += 1
         goes_on = known(node, flag)
         if goes_on is None:

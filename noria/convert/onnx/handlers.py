@@ -32,7 +32,12 @@ class Lookup(Protocol):
 
 
 class Frame(Protocol):
-    """What a node may ask of the conversion it is part of (`reader.Conversion`)."""
+    """What a node may ask of the conversion it is part of (`reader.Conversion`).
+
+    count: of nodes converted so far, those of functions and loops at each time
+    """
+
+    count: int
 
     def const(self, value: Any, what: str) -> np.ndarray: ...
 

@@ -11,6 +11,7 @@ from noria.convert.handlers import Handlers
 from noria.convert.messages import parse_message, read_message, schema
 from noria.core.errors import FormatError
 
+MAX_NODES = 1_000_000  # those of functions at each call
 FunctionKey = tuple[str, str, str]  # domain, name, overload
 
 
@@ -28,11 +29,26 @@ class Model:
         self.functions: dict[FunctionKey, Any] = {
             (domain_of(f), f.name, f.overload): f for f in proto.functions
         }
-        _check_graph(proto.graph, set(), where)
-        for function in proto.functions:
+        try:
+            self._check()
+        except RecursionError:
+            raise FormatError(
+                "functions or graphs inside each other too deep", where=where
+            ) from None
+
+    def _check(self) -> None:
+        _check_graph(self.proto.graph, set(), self.where)
+        for function in self.proto.functions:
             names = set(function.input)
             _check_nodes(function.node, names, f"function {function.name}")
             _need_defined(function.output, names, f"function {function.name}")
+        if (count := self._count(self.proto.graph.node, {}, ())) > MAX_NODES:
+            raise FormatError(
+                "too many nodes",
+                where=self.where,
+                expected=f"at most {MAX_NODES:,}",
+                got=f"{count:,}",
+            )
 
     @classmethod
     def read(cls, source: str | os.PathLike[str] | bytes) -> Model:
@@ -51,6 +67,27 @@ class Model:
         """The model's own definition of a node's operator."""
         key = domain_of(node), node.op_type, node.overload
         return self.functions.get(key) if self.functions else None
+
+    def _count(self, nodes: Any, known: dict[int, int], inside: tuple[int, ...]) -> int:
+        """Nodes, with those of functions at each call.
+
+        known: of each function; inside: the functions this one is called from. Raises FormatError
+        for one that calls itself.
+        """
+        total = 0
+        for node in nodes:
+            function, total = self.function(node), total + 1
+            for graph in graphs_of(node):
+                total += self._count(graph.node, known, inside)
+            if function is None:
+                continue
+            key = id(function)
+            if key in inside:
+                raise FormatError("a function calls itself without end", where=function.name)
+            if key not in known:
+                known[key] = self._count(function.node, known, (*inside, key))
+            total += known[key]
+        return total
 
     def _used(
         self, nodes: Any, opsets: Mapping[str, int], seen: set[int]

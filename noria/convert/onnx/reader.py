@@ -24,15 +24,13 @@ from noria.convert.onnx.origins import Origins
 from noria.convert.onnx.sizes import Sizes, fold
 from noria.convert.onnx.tensors import array_of, dense_of
 from noria.convert.onnx.types import program_dtype, spec_of
-from noria.core.dims import Size, symbol
+from noria.core.dims import Dim, Size, symbol, symbols_of
 from noria.core.errors import ArgumentError, FormatError, MissingError, NoriaError, nearest
 from noria.core.trace import Source
 from noria.ir.emit import Builder, bounded_arrays, building
 from noria.ir.program import Program, Value
 from noria.runtime.scope import Scope
 
-MAX_NODES = 1_000_000  # converted, those of functions at each call
-MAX_CALLS = 50  # functions that call functions
 MAX_BYTES = 1 << 30  # of an array that is computed while a model is converted
 FEW = 1024  # integers: as many are numbers of the graph, more are weights
 _WRONG = (AttributeError, IndexError, KeyError, TypeError, ValueError, ArithmeticError, MemoryError)
@@ -95,6 +93,15 @@ def _constant(value: Any, name: str) -> Any:
     return array.astype(object) if array.dtype.kind in "US" else array
 
 
+def _needs_sizes(sizes: Sizes, what: str) -> NeedsConstant:
+    """A shape decides what only numbers can."""
+    dims = [d for d in sizes.array.flat if isinstance(d, Dim)]
+    error = NeedsConstant(", ".join(map(str, dims)), what)
+    fixed = ", ".join(f"'{s}': ..." for s in sorted(symbols_of(dims)))
+    error.hint = f"convert with sizes={{{fixed}}}"
+    return error
+
+
 @dataclass(eq=False)
 class Converted:
     """A model as a Program whose outputs were not chosen yet.
@@ -118,9 +125,9 @@ def convert(
 
     measure: sizes may come from data (`measured.py`); otherwise NeedsConstant names the inputs
     """
-    model.require(onnx_op)
     conversion = Conversion(model, dict(constants or {}), dict(sizes or {}), measure)
     try:
+        model.require(onnx_op)
         with conversion.builder, bounded_arrays(MAX_BYTES), np.errstate(all="ignore"):
             results = conversion.run()
     except RecursionError:
@@ -142,7 +149,7 @@ class Conversion:
         self.told: dict[Value, Sizes] = {}
         self.origins = Origins(self.builder)
         self.symbols: dict[str, Size] = dict(sizes)
-        self.count = self.depth = 0
+        self.count = 0
 
     def run(self) -> dict[str, Any]:
         graph = self.model.proto.graph
@@ -224,8 +231,6 @@ class Conversion:
         """Converts nodes in their order; their results join the scope."""
         for index, proto in enumerate(nodes):
             self.count += 1
-            if self.count > MAX_NODES:
-                raise FormatError(f"more than {MAX_NODES:,} nodes are converted")
             args = [scope[name] if name else None for name in proto.input]
             with self._at(proto, index):
                 results = self._node(proto, args, scope)
@@ -296,8 +301,6 @@ class Conversion:
         self, function: Any, proto: Any, args: list[Any], attrs: dict[str, Any], scope: Names
     ) -> Sequence[Any]:
         """A function of the model, as if its nodes stood here."""
-        if self.depth >= MAX_CALLS:
-            raise FormatError("functions call each other without end", got=function.name)
         opsets = opsets_of(function.opset_import, function.name) or scope.opsets
         inner = Names(opsets, attrs=dict.fromkeys(function.attribute))
         for default in function.attribute_proto:
@@ -306,9 +309,7 @@ class Conversion:
         names = list(function.input)
         inner.values.update(dict.fromkeys(names))
         inner.values.update(zip(names, args, strict=False))
-        self.depth += 1
         self.nodes(function.node, inner)
-        self.depth -= 1
         return outputs_of(function.output, inner)
 
     # ---- what nodes ask ------------------------------------------------------------------------
@@ -318,13 +319,14 @@ class Conversion:
             return value
         if not isinstance(value, (Value, Sizes)):
             raise FormatError(f"{what} is missing", got=type(value).__name__)
-        name, inputs = "a symbolic size", tuple[str, ...]()
-        if isinstance(value, Value):
-            found = self.origins.known(value)
-            if found is not None:
-                return found
-            name, inputs = value.name, self.origins.inputs(value)
-        raise NeedsConstant(name, what, inputs)
+        if isinstance(value, Sizes):
+            raise _needs_sizes(value, what)
+        found = self.origins.known(value)
+        if found is not None:
+            return found
+        if value in self.told:
+            raise _needs_sizes(self.told[value], what)
+        raise NeedsConstant(value.name, what, self.origins.inputs(value))
 
     def sizes(self, value: Any, what: str) -> tuple[Size, ...]:
         if isinstance(value, Value) and value in self.told:

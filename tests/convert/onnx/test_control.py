@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from noria.convert.onnx import load
+
 onnx = pytest.importorskip("onnx")
 node, tensor = onnx.helper.make_node, onnx.helper.make_tensor_value_info
 F, B, I = 1, 9, 7
@@ -82,3 +84,15 @@ def test_a_scan_backwards_along_a_symbolic_axis(run: Any) -> None:
     last, rows = run([made], feeds, ["last", "rows"], symbolic={"xs": [2, "T"]})
     assert last.tolist() == [6, 15]
     assert rows.tolist() == [[6, 15], [5, 11], [3, 6]]
+
+
+def test_a_loop_without_end_is_not_followed(build: Any) -> None:
+    body = graph(
+        [node("Add", ["x_in", "x_in"], ["x_out"]), node("Identity", ["c"], ["going"])],
+        [("step", I), ("c", B), ("x_in", F)],
+        [("going", B), ("x_out", F)],
+    )
+    nodes = [node("Loop", ["m", "", "x0"], ["last"], body=body)]
+    weights = {"m": np.array(1 << 62), "x0": np.array(8, "f4")}
+    program, _ = load(build(nodes, {}, ["last"], weights).SerializeToString())
+    assert "scan" in [o.type for o in program.operators]

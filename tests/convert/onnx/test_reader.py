@@ -88,21 +88,45 @@ def test_functions_of_the_model_are_called(build: Any) -> None:
     assert run(model, x=np.ones((1, 3), "f4")).tolist() == [[4, 4, 4]]
 
 
-def test_a_function_that_calls_itself_is_an_error(build: Any) -> None:
+OPSETS = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("lab", 1)]
+
+
+def chain(build: Any, length: int, last: str) -> bytes:
+    """F0 calls F1 twice, F1 calls F2 twice, ... and the last function something else."""
     node = onnx.helper.make_node
-    loop = function(
-        "Again",
-        [node("Again", ["a"], ["c"], domain="lab"), node("Again", ["c"], ["b"], domain="lab")],
-    )
-    model = build(
-        [node("Again", ["x"], ["y"], domain="lab")],
-        X,
-        ["y"],
-        functions=[loop],
-        opsets=[onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("lab", 1)],
-    )
-    with pytest.raises(FormatError, match="without end"):
+    functions = []
+    for i in range(length):
+        name, domain = (f"F{i + 1}", "lab") if i + 1 < length else (last, "lab" * (last[0] == "F"))
+        made = [node(name, [a], [b], domain=domain) for a, b in (("a", "c"), ("c", "b"))]
+        functions.append(function(f"F{i}", made))
+    top = node("F0", ["x"], ["y"], domain="lab")
+    return build([top], X, ["y"], functions=functions, opsets=OPSETS).SerializeToString()
+
+
+def test_functions_that_call_each_other_without_end_are_an_error(build: Any) -> None:
+    load(chain(build, 3, "Relu"))
+    with pytest.raises(FormatError, match="calls itself"):
+        load(chain(build, 3, "F0"))
+
+
+def test_functions_inside_each_other_too_deep_are_an_error(build: Any) -> None:
+    with pytest.raises(FormatError, match="too deep"):
+        load(chain(build, 5_000, "Relu"))
+
+
+def test_functions_that_double_fifty_times_are_counted_before_anything_is_done(build: Any) -> None:
+    with pytest.raises(FormatError, match="too many nodes"):
+        load(chain(build, 50, "Relu"))
+
+
+def test_a_symbolic_size_that_must_be_a_number_can_be_fixed(build: Any) -> None:
+    nodes = [("Shape", ["x"], ["s"]), ("CumSum", ["x", "n"], ["y"])]
+    gather = onnx.helper.make_node("Gather", ["s", "zero"], ["n"])
+    model = build([nodes[0], gather, nodes[1]], X, ["y"], {"zero": np.array(0)})
+    with pytest.raises(NeedsConstant, match="sizes=") as caught:
         load(model.SerializeToString())
+    assert "'N': ..." in str(caught.value)
+    assert load(model.SerializeToString(), sizes={"N": 1})[0].outputs
 
 
 def test_errors_name_the_node(build: Any) -> None:
