@@ -10,7 +10,7 @@ import numpy as np
 from noria.core.errors import NoriaError
 from noria.ir.emit import Builder, building
 from noria.ir.interpret import run_operator
-from noria.ir.program import Operator, Value
+from noria.ir.program import Operator, Value, symbols_used
 
 MAX_ELEMENTS = 1 << 24  # of any value worked out while a model is converted
 
@@ -33,6 +33,11 @@ class Origins:
         if any(v not in self.arrays and v not in declared for v in leaves):
             return tuple(v.name for v in declared)
         return tuple(v.name for v in declared if v in leaves)
+
+    def symbols(self, value: Value) -> list[str]:
+        """The symbolic sizes it depends on."""
+        operators, _, _ = self._behind(value)
+        return sorted(frozenset().union(*map(symbols_used, operators)))
 
     def known(self, value: Value) -> np.ndarray | None:
         """Its numbers, if they depend on nothing but state and constants."""

@@ -93,12 +93,12 @@ def _constant(value: Any, name: str) -> Any:
     return array.astype(object) if array.dtype.kind in "US" else array
 
 
-def _needs_sizes(sizes: Sizes, what: str) -> NeedsConstant:
+def _needs_sizes(name: str, what: str, symbols: Sequence[str]) -> NeedsConstant:
     """A shape decides what only numbers can."""
-    dims = [d for d in sizes.array.flat if isinstance(d, Dim)]
-    error = NeedsConstant(", ".join(map(str, dims)), what)
-    fixed = ", ".join(f"'{s}': ..." for s in sorted(symbols_of(dims)))
-    error.hint = f"convert with sizes={{{fixed}}}"
+    error = NeedsConstant(name, what)
+    if symbols:
+        fixed = ", ".join(f"'{s}': ..." for s in symbols)
+        error.hint = f"convert with sizes={{{fixed}}}"
     return error
 
 
@@ -320,13 +320,15 @@ class Conversion:
         if not isinstance(value, (Value, Sizes)):
             raise FormatError(f"{what} is missing", got=type(value).__name__)
         if isinstance(value, Sizes):
-            raise _needs_sizes(value, what)
+            dims = [d for d in value.array.flat if isinstance(d, Dim)]
+            raise _needs_sizes(", ".join(map(str, dims)), what, sorted(symbols_of(dims)))
         found = self.origins.known(value)
         if found is not None:
             return found
-        if value in self.told:
-            raise _needs_sizes(self.told[value], what)
-        raise NeedsConstant(value.name, what, self.origins.inputs(value))
+        inputs = self.origins.inputs(value)
+        if not inputs:
+            raise _needs_sizes(value.name, what, self.origins.symbols(value))
+        raise NeedsConstant(value.name, what, inputs)
 
     def sizes(self, value: Any, what: str) -> tuple[Size, ...]:
         if isinstance(value, Value) and value in self.told:

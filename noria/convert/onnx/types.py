@@ -53,9 +53,12 @@ def _size(dim: Any, name: str, axis: int, sizes: dict[str, Size]) -> Size:
         return int(dim.dim_value)
     told = dim.dim_param.strip()
     key = f"{name}_{axis}" if told in _UNKNOWN else told
+    plain = _identifier(key)
+    if key not in sizes and isinstance(sizes.get(plain), int):  # fixed by its name in Programs
+        sizes[key] = sizes[plain]
     if key not in sizes:
         taken = {str(s) for s in sizes.values()}
-        sizes[key] = symbol(_unused(_identifier(key), taken))
+        sizes[key] = symbol(_unused(plain, taken))
     return sizes[key]
 
 

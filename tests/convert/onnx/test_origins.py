@@ -23,6 +23,7 @@ def test_numbers_are_known_where_only_state_decides_them() -> None:
         assert origins.known(doubled).tolist() == [2, 4, 6]
         assert origins.known(mixed) is None
         assert origins.known(size) is None
+        assert (origins.inputs(size), origins.symbols(size)) == ((), ["N"])
         assert origins.inputs(mixed) == ("y",)
         assert origins.inputs(ops.reduce_sum(x)) == ("x",)
 

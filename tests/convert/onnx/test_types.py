@@ -27,6 +27,7 @@ def test_odd_names_become_symbols_that_stay_apart() -> None:
 
 def test_a_fixed_size_takes_the_place_of_its_symbol() -> None:
     assert str(spec_of(info(["N", 3]), {"N": 4})) == "float32[4, 3]"
+    assert str(spec_of(info(["a b", "c d"]), {"a_b": 4, "c d": 5})) == "float32[4, 5]"
 
 
 def test_what_a_program_cannot_hold_has_no_spec() -> None:
