@@ -195,6 +195,14 @@ from noria.ops.detection.boxes import (
     rotated_box_clip,
     rotated_box_transform,
 )
+from noria.ops.detection.keypoints import (
+    heatmap_keypoints,
+)
+from noria.ops.detection.levels import (
+    best_rows,
+    collect_proposals,
+    distribute_proposals,
+)
 from noria.ops.detection.losses import (
     sigmoid_focal_loss,
     smooth_l1,
@@ -220,12 +228,8 @@ from noria.ops.detection.priors import (
     prior_boxes,
 )
 from noria.ops.detection.proposals import (
-    best_rows,
     box_assign,
-    collect_proposals,
-    distribute_proposals,
     generate_proposals,
-    heatmap_keypoints,
     transform_rois,
 )
 from noria.ops.detection.pyramid import (
@@ -245,9 +249,11 @@ from noria.ops.detection.roi_bins import (
     psroi_pool,
     psroi_pool_grad,
 )
-from noria.ops.detection.roi_sampled import (
+from noria.ops.detection.roi_deformed import (
     deformable_psroi_pool,
     deformable_psroi_pool_grad,
+)
+from noria.ops.detection.roi_sampled import (
     roi_align_rotated,
     roi_align_rotated_grad,
     roi_perspective_transform,

@@ -15,6 +15,8 @@ import noria.ops.create
 import noria.ops.crf
 import noria.ops.ctc
 import noria.ops.detection.average_precision
+import noria.ops.detection.keypoints
+import noria.ops.detection.levels
 import noria.ops.detection.masks
 import noria.ops.detection.matching
 import noria.ops.detection.nms
@@ -23,6 +25,7 @@ import noria.ops.detection.proposals
 import noria.ops.detection.pyramid
 import noria.ops.detection.roi
 import noria.ops.detection.roi_bins
+import noria.ops.detection.roi_deformed
 import noria.ops.detection.roi_sampled
 import noria.ops.detection.soft_nms
 import noria.ops.detection.targets
@@ -81,6 +84,8 @@ FAMILIES = (
     "crf",
     "ctc",
     "detection.average_precision",
+    "detection.keypoints",
+    "detection.levels",
     "detection.masks",
     "detection.matching",
     "detection.nms",
@@ -89,6 +94,7 @@ FAMILIES = (
     "detection.pyramid",
     "detection.roi",
     "detection.roi_bins",
+    "detection.roi_deformed",
     "detection.roi_sampled",
     "detection.soft_nms",
     "detection.targets",

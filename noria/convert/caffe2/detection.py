@@ -8,7 +8,8 @@ from noria.convert.caffe2.common import channels_first, channels_last, pullback
 from noria.convert.caffe2.handlers import Node, caffe2_op
 from noria.core.errors import ShapeError
 from noria.ir.opdef import vocabulary as o
-from noria.ops.detection.proposals import collect_proposals, transform_rois
+from noria.ops.detection.levels import collect_proposals
+from noria.ops.detection.proposals import transform_rois
 
 # ---- regions -----------------------------------------------------------------------------------
 

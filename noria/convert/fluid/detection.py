@@ -1,14 +1,14 @@
-"""Object detection: boxes, priors, suppression, matching, proposals, YOLO, metrics."""
+"""Object detection: boxes, priors, matching, YOLO, metrics."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from noria.convert.fluid.handlers import Lod, Op, fluid_op
+from noria.convert.fluid.packing import column, flat
 from noria.core.dtypes import to_numpy
 from noria.ir.opdef import vocabulary as o
 from noria.ops.detection.average_precision import mean_iou as iou_of_classes
@@ -21,33 +21,9 @@ from noria.ops.detection.boxes import (
     polygon_from_offsets,
 )
 from noria.ops.detection.losses import sigmoid_focal_loss
-from noria.ops.detection.proposals import box_assign, collect_proposals
+from noria.ops.detection.proposals import box_assign
 from noria.ops.detection.yolo import yolo_box
 from noria.ops.numeric import spec_of
-from noria.ops.random import random_key
-
-
-def _column(x: Any, dtype: str | None = None) -> Any:
-    """[n] as [n, 1]."""
-    return o.unsqueeze(x if dtype is None else o.cast(x, dtype=dtype), axis=(1,))
-
-
-def _flat(x: Any) -> Any:
-    """[n, 1] or [n] as [n]."""
-    return o.flatten(x) if x.ndim != 1 else x
-
-
-def splits_of_counts(counts: Any) -> Any:
-    """row_splits [N + 1] of rows of these lengths [N]."""
-    ends = o.cumsum(o.cast(counts, dtype="int64"), axis=0)
-    return o.concat(o.fill(shape=(1,), value=0, dtype="int64"), ends, axis=0)
-
-
-def _counts(splits: Any) -> Any:
-    """Lengths of rows."""
-    ends = o.slice(splits, axes=(0,), starts=(1,), stops=(None,))
-    return o.sub(ends, o.slice(splits, axes=(0,), starts=(0,), stops=(-1,)))
-
 
 # ---- boxes -------------------------------------------------------------------------------------
 
@@ -185,86 +161,6 @@ def anchor_generator(op: Op) -> dict[str, Any]:
     return {"Anchors": Lod(boxes), "Variances": Lod(variances)}
 
 
-# ---- suppression -------------------------------------------------------------------------------
-
-
-def _limits(op: Op, background: int) -> dict[str, Any]:
-    return {
-        "iou_threshold": op.attr("nms_threshold", 0.3),
-        "score_threshold": op.attr("score_threshold", 0.0),
-        "eta": op.attr("nms_eta", 1.0),
-        "top_k": op.attr("nms_top_k", -1),
-        "keep": op.attr("keep_top_k", -1),
-        "background": op.attr("background_label", background),
-        "normalized": op.attr("normalized", True),
-    }
-
-
-def _or_none(op: Op, found: Any, splits: Any) -> Lod:
-    names = {k: op.symbol(k) for k in ("size", "width", "rows")}
-    marked, splits = o.detections_or_none(found, splits, **names)
-    return Lod(marked, (splits,))
-
-
-@fluid_op("multiclass_nms", "multiclass_nms2", "multiclass_nms3")
-def multiclass_nms(op: Op) -> dict[str, Any]:
-    boxes, scores, splits = op.input("BBoxes"), op.input("Scores"), None
-    if scores.ndim == 2:
-        count = op.get("RoisNum")
-        splits = op.need_lod("BBoxes")[-1] if count is None else splits_of_counts(count)
-    size = op.symbol("detections")
-    found, index, splits = o.multiclass_nms(boxes, scores, splits, size=size, **_limits(op, 0))
-    if op.type == "multiclass_nms":
-        return {"Out": _or_none(op, found, splits)}
-    return {
-        "Out": Lod(found, (splits,)),
-        "Index": Lod(_column(index, "int32"), (splits,)),
-        "NmsRoisNum": o.cast(_counts(splits), dtype="int32"),
-    }
-
-
-@fluid_op("locality_aware_nms")
-def locality_aware_nms(op: Op) -> dict[str, Any]:
-    size = op.symbol("detections")
-    found, splits = o.locality_aware_nms(
-        op.input("BBoxes"), op.input("Scores"), size=size, **_limits(op, -1)
-    )
-    return {"Out": _or_none(op, found, splits)}
-
-
-@fluid_op("matrix_nms")
-def matrix_nms(op: Op) -> dict[str, Any]:
-    found, index, splits = o.matrix_nms(
-        op.input("BBoxes"),
-        op.input("Scores"),
-        size=op.symbol("detections"),
-        score_threshold=op.attr("score_threshold", 0.0),
-        post_threshold=op.attr("post_threshold", 0.0),
-        top_k=op.attr("nms_top_k", -1),
-        keep=op.attr("keep_top_k", -1),
-        background=op.attr("background_label", 0),
-        normalized=op.attr("normalized", True),
-        sigma=op.attr("gaussian_sigma", 2.0) if op.attr("use_gaussian", False) else None,
-    )
-    return {"Out": Lod(found, (splits,)), "Index": Lod(_column(index, "int32"), (splits,))}
-
-
-@fluid_op("retinanet_detection_output")
-def retinanet_detection_output(op: Op) -> dict[str, Any]:
-    levels = zip(op.inputs("BBoxes"), op.inputs("Scores"), op.inputs("Anchors"), strict=True)
-    found, splits = o.retinanet_detections(
-        op.input("ImInfo"),
-        *(part for level in levels for part in level),
-        size=op.symbol("detections"),
-        score_threshold=op.attr("score_threshold", 0.05),
-        top_k=op.attr("nms_top_k", 1000),
-        iou_threshold=op.attr("nms_threshold", 0.3),
-        eta=op.attr("nms_eta", 1.0),
-        keep=op.attr("keep_top_k", 100),
-    )
-    return {"Out": Lod(found, (splits,))}
-
-
 # ---- matching ----------------------------------------------------------------------------------
 
 
@@ -288,7 +184,7 @@ def target_assign(op: Op) -> dict[str, Any]:
         op.input("X"),
         op.input("MatchIndices"),
         op.need_lod("X")[-1],
-        None if negatives is None else _flat(negatives),
+        None if negatives is None else flat(negatives),
         None if negatives is None else op.need_lod("NegIndices")[-1],
         mismatch=op.attr("mismatch_value", 0),
     )
@@ -309,7 +205,7 @@ def mine_hard_examples(op: Op) -> dict[str, Any]:
         sample_size=op.attr("sample_size", 0),
     )
     return {
-        "NegIndices": Lod(_column(negatives, "int32"), (splits,)),
+        "NegIndices": Lod(column(negatives, "int32"), (splits,)),
         "UpdatedMatchIndices": match,
     }
 
@@ -353,178 +249,8 @@ def yolov3_loss(op: Op) -> dict[str, Any]:
 @fluid_op("sigmoid_focal_loss")
 def focal_loss(op: Op) -> dict[str, Any]:
     how = {"gamma": op.attr("gamma", 2.0), "alpha": op.attr("alpha", 0.25)}
-    labels, positives = _flat(op.input("Label")), op.input("FgNum")
+    labels, positives = flat(op.input("Label")), op.input("FgNum")
     return {"Out": sigmoid_focal_loss(op.input("X"), labels, positives, **how)}
-
-
-# ---- proposals ---------------------------------------------------------------------------------
-
-
-@fluid_op("generate_proposals")
-def generate_proposals(op: Op) -> dict[str, Any]:
-    rois, scores, splits = o.generate_proposals(
-        op.input("Scores"),
-        op.input("BboxDeltas"),
-        op.input("ImInfo"),
-        op.input("Anchors"),
-        op.get("Variances"),
-        size=op.symbol("proposals"),
-        pre_limit=max(op.attr("pre_nms_topN", 6000), 0),
-        post_limit=max(op.attr("post_nms_topN", 1000), 0),
-        iou_threshold=op.attr("nms_thresh", 0.5),
-        min_size=op.attr("min_size", 0.1),
-        eta=op.attr("eta", 1.0),
-        scaled_sizes=True,
-        at_least_one=True,
-    )
-    counts = _counts(splits)
-    return {
-        "RpnRois": Lod(rois, (splits,)),
-        "RpnRoiProbs": Lod(_column(scores), (splits,)),
-        "RpnRoisLod": Lod(counts),
-        "RpnRoisNum": Lod(o.cast(counts, dtype="int32")),
-    }
-
-
-@fluid_op("collect_fpn_proposals")
-def collect_fpn_proposals(op: Op) -> dict[str, Any]:
-    rois = op.inputs("MultiLevelRois")
-    splits = [op.lod("MultiLevelRois", i)[-1] for i in range(len(rois))]
-    scores = [_flat(s) for s in op.inputs("MultiLevelScores")]
-    found, rows = collect_proposals(
-        rois, scores, splits, limit=op.attr("post_nms_topN", 0), size=op.symbol("proposals")
-    )
-    return {"FpnRois": Lod(found, (rows,))}
-
-
-@fluid_op("distribute_fpn_proposals")
-def distribute_fpn_proposals(op: Op) -> dict[str, Any]:
-    low, high = op.need_attr("min_level"), op.need_attr("max_level")
-    count = high - low + 1
-    restore, *found = o.distribute_proposals(
-        op.input("FpnRois"),
-        op.need_lod("FpnRois")[-1],
-        sizes=[op.symbol("level") for _ in range(count)],
-        low=low,
-        high=high,
-        level=op.need_attr("refer_level"),
-        scale=float(op.need_attr("refer_scale")),
-    )
-    levels = [Lod(r, (s,)) for r, s in zip(found[:count], found[count:], strict=True)]
-    return {"MultiFpnRois": levels, "RestoreIndex": Lod(_column(restore, "int32"))}
-
-
-# ---- targets -----------------------------------------------------------------------------------
-
-
-def _key(op: Op, default: bool) -> Any:
-    return random_key() if op.attr("use_random", default) else None
-
-
-def _anchor_targets(found: Sequence[Any]) -> dict[str, Any]:
-    located, scored, deltas, labels, weights, places, scores = found
-    return {
-        "LocationIndex": Lod(o.cast(located, dtype="int32"), (places,)),
-        "ScoreIndex": Lod(o.cast(scored, dtype="int32"), (scores,)),
-        "TargetBBox": Lod(deltas, (places,)),
-        "TargetLabel": Lod(_column(labels, "int32"), (scores,)),
-        "BBoxInsideWeight": Lod(weights, (places,)),
-    }
-
-
-@fluid_op("rpn_target_assign")
-def rpn_target_assign(op: Op) -> dict[str, Any]:
-    found = o.rpn_target_assign(
-        op.input("Anchor"),
-        op.input("GtBoxes"),
-        _flat(op.input("IsCrowd")),
-        op.need_lod("GtBoxes")[-1],
-        op.input("ImInfo"),
-        _key(op, True),
-        located=op.symbol("located"),
-        scored=op.symbol("scored"),
-        count=op.attr("rpn_batch_size_per_im", 256),
-        fraction=op.attr("rpn_fg_fraction", 0.25),
-        straddle=op.attr("rpn_straddle_thresh", 0.0),
-        positive=op.attr("rpn_positive_overlap", 0.7),
-        negative=op.attr("rpn_negative_overlap", 0.3),
-    )
-    return _anchor_targets(found)
-
-
-@fluid_op("retinanet_target_assign")
-def retinanet_target_assign(op: Op) -> dict[str, Any]:
-    *found, positives = o.retinanet_target_assign(
-        op.input("Anchor"),
-        op.input("GtBoxes"),
-        _flat(op.input("GtLabels")),
-        _flat(op.input("IsCrowd")),
-        op.need_lod("GtBoxes")[-1],
-        op.input("ImInfo"),
-        located=op.symbol("located"),
-        scored=op.symbol("scored"),
-        positive=op.attr("positive_overlap", 0.5),
-        negative=op.attr("negative_overlap", 0.4),
-    )
-    count = positives.shape[0]
-    each = o.arange(stop=count + 1)
-    return _anchor_targets(found) | {"ForegroundNumber": Lod(_column(positives, "int32"), (each,))}
-
-
-@fluid_op("generate_proposal_labels")
-def generate_proposal_labels(op: Op) -> dict[str, Any]:
-    rois, labels, targets, inside, outside, splits = o.sample_proposals(
-        op.input("RpnRois"),
-        op.need_lod("RpnRois")[-1],
-        op.input("GtBoxes"),
-        _flat(op.input("GtClasses")),
-        _flat(op.input("IsCrowd")),
-        op.need_lod("GtBoxes")[-1],
-        op.input("ImInfo"),
-        _key(op, True),
-        size=op.symbol("sampled"),
-        classes=op.need_attr("class_nums"),
-        count=op.attr("batch_size_per_im", 256),
-        fraction=op.attr("fg_fraction", 0.25),
-        foreground=op.attr("fg_thresh", 0.25),
-        background=(op.attr("bg_thresh_lo", 0.0), op.attr("bg_thresh_hi", 0.5)),
-        weights=op.attr("bbox_reg_weights", (0.1, 0.1, 0.2, 0.2)),
-        cascade=op.attr("is_cascade_rcnn", False),
-        agnostic=op.attr("is_cls_agnostic", False),
-    )
-    found = {
-        "Rois": rois,
-        "LabelsInt32": _column(labels, "int32"),
-        "BboxTargets": targets,
-        "BboxInsideWeights": inside,
-        "BboxOutsideWeights": outside,
-    }
-    return {slot: Lod(value, (splits,)) for slot, value in found.items()}
-
-
-@fluid_op("generate_mask_labels")
-def generate_mask_labels(op: Op) -> dict[str, Any]:
-    objects, polygons, points = op.need_lod("GtSegms", 3)
-    rois, index, masks, splits = o.mask_targets(
-        op.input("ImInfo"),
-        _flat(op.input("GtClasses")),
-        _flat(op.input("IsCrowd")),
-        objects,
-        op.input("GtSegms"),
-        polygons,
-        points,
-        op.input("Rois"),
-        _flat(op.input("LabelsInt32")),
-        op.need_lod("Rois")[-1],
-        size=op.symbol("masks"),
-        class_count=op.need_attr("num_classes"),
-        resolution=op.need_attr("resolution"),
-    )
-    return {
-        "MaskRois": Lod(rois, (splits,)),
-        "RoiHasMaskInt32": Lod(_column(index, "int32"), (splits,)),
-        "MaskInt32": Lod(masks, (splits,)),
-    }
 
 
 # ---- metrics -----------------------------------------------------------------------------------
@@ -534,7 +260,7 @@ def generate_mask_labels(op: Op) -> dict[str, Any]:
 def detection_map(op: Op) -> dict[str, Any]:
     state: list[Any] = []
     if op.get("PosCount") is not None:
-        state = [op.get("HasState"), _flat(op.input("PosCount"))]
+        state = [op.get("HasState"), flat(op.input("PosCount"))]
         for slot in ("TruePos", "FalsePos"):
             state += [op.input(slot), op.need_lod(slot)[-1]]
     value, objects, hits, hit_splits, misses, miss_splits = o.detection_map(
@@ -552,7 +278,7 @@ def detection_map(op: Op) -> dict[str, Any]:
     )
     return {
         "MAP": Lod(o.reshape(value, shape=(1,))),
-        "AccumPosCount": Lod(_column(objects, "int32")),
+        "AccumPosCount": Lod(column(objects, "int32")),
         "AccumTruePos": Lod(hits, (hit_splits,)),
         "AccumFalsePos": Lod(misses, (miss_splits,)),
     }

@@ -16,6 +16,7 @@ import noria.convert.fluid.math
 import noria.convert.fluid.metric
 import noria.convert.fluid.norm
 import noria.convert.fluid.optimizer
+import noria.convert.fluid.proposals
 import noria.convert.fluid.quantize
 import noria.convert.fluid.ranking
 import noria.convert.fluid.recurrent
@@ -25,6 +26,7 @@ import noria.convert.fluid.sampling
 import noria.convert.fluid.sequences
 import noria.convert.fluid.shape
 import noria.convert.fluid.structured
+import noria.convert.fluid.suppression
 import noria.convert.fluid.tables
 import noria.convert.fluid.unsupported
 import noria.convert.fluid.vision

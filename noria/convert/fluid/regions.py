@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from noria.convert.fluid.detection import splits_of_counts
 from noria.convert.fluid.handlers import Lod, Op, fluid_op
+from noria.convert.fluid.packing import splits_of_counts
 from noria.ir.opdef import vocabulary as o
 
 

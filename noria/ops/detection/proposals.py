@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from noria.core.errors import ArgumentError, ShapeError
+from noria.core.errors import ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
@@ -23,7 +23,7 @@ from noria.ops.detection.boxes import (
     rotated_box_clip,
     rotated_box_transform,
 )
-from noria.ops.detection.geometry import box_areas, numpy_only
+from noria.ops.detection.geometry import numpy_only
 from noria.ops.detection.suppression import (
     best_first,
     greedy,
@@ -33,7 +33,6 @@ from noria.ops.detection.suppression import (
     splits_of,
 )
 from noria.ops.numeric import spec_of
-from noria.ops.packed import checked_splits, row_count
 
 # ---- anchors and deltas become regions ---------------------------------------------------------
 
@@ -238,155 +237,3 @@ def box_assign(decoded: Any, scores: Any, priors: Any) -> Any:
     at = o.reshape(o.add(best, 1), shape=(rows, 1, 1))
     at = o.broadcast_to(at, shape=(rows, 1, 4))
     return o.squeeze(o.take_along_axis(boxes, at, axis=1), axis=(1,))
-
-
-# ---- levels of a pyramid -----------------------------------------------------------------------
-
-
-@op
-def best_rows(scores, *, limit, size):
-    """Ids int64 [size] of the `limit` best (0: all) of scores [N], best first; ties in order."""
-    need_rank(scores, 1, what="scores")
-    if not isinstance(limit, int) or limit < 0:
-        raise ArgumentError("limit must be an integer, 0 or more", got=repr(limit))
-    return Spec((new_symbol(size),), "int64")
-
-
-@best_rows.compute
-def _(xp, scores, limit, size):
-    numpy_only(xp, "best_rows")
-    return best_first(scores, np.arange(len(scores)), limit or -1)
-
-
-def collect_proposals(
-    rois: Sequence[Any],
-    scores: Sequence[Any],
-    splits: Sequence[Any] | None = None,
-    *,
-    limit: int,
-    size: str,
-) -> Any:
-    """The best regions of all levels: [size, D], or with their row_splits [N + 1].
-
-    rois: of each level [R, D]; scores: [R]; splits: row_splits of each level, then the best of all
-    images come image by image. Without splits they come best first.
-    """
-    every = o.concat(*rois, axis=0) if len(rois) > 1 else rois[0]
-    values = o.concat(*scores, axis=0) if len(scores) > 1 else scores[0]
-    chosen = o.best_rows(values, limit=limit, size=size)
-    if splits is None:
-        return o.gather(every, chosen)
-    parts = [o.sequence_ids(s, total=r.shape[0]) for r, s in zip(rois, splits, strict=True)]
-    images = o.gather(o.concat(*parts, axis=0) if len(parts) > 1 else parts[0], chosen)
-    order = o.argsort(images)
-    count = splits[0].shape[0] - 1
-    own = o.equal(o.unsqueeze(images, axis=(1,)), o.arange(stop=count))
-    ends = o.cumsum(o.reduce_sum(o.cast(own, dtype="int64"), axis=0), axis=0)
-    start = o.fill(shape=(1,), value=0, dtype="int64")
-    return o.gather(every, o.gather(chosen, order)), o.concat(start, ends, axis=0)
-
-
-@op(outputs=("restore",))
-def distribute_proposals(
-    rois, row_splits=None, *, sizes, low, high, level=4, scale=224.0, tiny=0.0, first=0
-):
-    """Regions by the level of the pyramid they belong to, and where each went.
-
-    rois: [R, D], the first of 4 coordinates of pixels at column `first`; row_splits: [N + 1].
-    A region of area a belongs to level floor(level + log2(sqrt(a) / scale + tiny)), kept in
-    [low, high]. sizes: names of new symbols, for how many there are on each of high - low + 1
-    levels. Results: restore int64 [R], the place of each region among those of all levels, each
-    level behind the one before; the regions of each level [size, D]; with row_splits those of each
-    level, too.
-    """
-    need_float(rois)
-    need_rank(rois, 2, what="rois")
-    if not isinstance(sizes, Sequence) or len(sizes) != high - low + 1:
-        raise ArgumentError("one size for each level", got=f"{sizes} for {low} to {high}")
-    columns = rois.shape[1]
-    if not isinstance(columns, int) or columns < first + 4:
-        raise ShapeError("a region has 4 coordinates", got=str(rois))
-    levels = [Spec((new_symbol(s, "sizes"), columns), rois.dtype) for s in sizes]
-    out = [Spec((rois.shape[0],), "int64"), *levels]
-    if row_splits is not None:
-        out += [Spec((row_count(row_splits) + 1,), "int64")] * len(levels)
-    return out
-
-
-@distribute_proposals.compute
-def _(xp, rois, row_splits, sizes, low, high, level, scale, tiny, first):
-    numpy_only(xp, "distribute_proposals")
-    side = np.sqrt(box_areas(rois[:, first : first + 4], False))
-    with np.errstate(divide="ignore"):
-        target = np.floor(np.log2(side / rois.dtype.type(scale) + rois.dtype.type(tiny)) + level)
-    target = np.clip(np.nan_to_num(target, nan=low), low, high).astype(np.int64)
-    order = np.argsort(target, kind="stable")
-    restore = np.empty(len(order), np.int64)
-    restore[order] = np.arange(len(order))
-    levels = [rois[target == k] for k in range(low, high + 1)]
-    if row_splits is None:
-        return restore, *levels
-    splits = checked_splits(np, row_splits, len(rois))
-    before = [np.concatenate([[0], np.cumsum(target == k)])[splits] for k in range(low, high + 1)]
-    return restore, *levels, *before
-
-
-# ---- keypoints ---------------------------------------------------------------------------------
-
-
-@op
-def heatmap_keypoints(heatmaps, boxes, *, softmax=False):
-    """Keypoints [R, 4, K]: x, y, score and probability of the peak of each heat map.
-
-    (He et al., Mask R-CNN, 2017)  heatmaps: [R, K, S, S], at least 2 wide, over boxes [R, 4 or
-    more] of pixels. The peak is moved and its height corrected by a quadratic through its
-    neighbours, by at most 1.5 places; softmax: whether the probability is computed, else it is 0.
-    """
-    need_float(heatmaps, boxes)
-    need_rank(heatmaps, 4, what="heatmaps")
-    need_rank(boxes, 2, what="boxes")
-    require_equal(heatmaps.shape[0], boxes.shape[0], "numbers of regions")
-    require_equal(heatmaps.shape[2], heatmaps.shape[3], "sides of heat maps")
-    if heatmaps.shape[2] in (0, 1) or boxes.shape[1] in (0, 1, 2, 3):
-        raise ShapeError("heat maps of 2 x 2 and boxes of 4", got=f"{heatmaps} and {boxes}")
-    return Spec((heatmaps.shape[0], 4, heatmaps.shape[1]), heatmaps.dtype)
-
-
-@heatmap_keypoints.compute
-def _(xp, heatmaps, boxes, softmax):
-    regions, points, size, _ = heatmaps.shape
-    flat = heatmaps.reshape(regions, points, size * size)
-    peak = xp.argmax(flat, axis=2)
-    row, column = peak // size, peak % size
-    r, k = xp.arange(regions)[:, None], xp.arange(points)[None]
-
-    def near(dy: int, dx: int) -> Any:  # mirrored at the edge
-        y, x = row + dy, column + dx
-        y = xp.where(y < 0, row + 1, xp.where(y >= size, row - 1, y))
-        x = xp.where(x < 0, column + 1, xp.where(x >= size, column - 1, x))
-        return heatmaps[r, k, y, x]
-
-    f = {(dy, dx): near(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)}
-    bx, by = (f[0, -1] - f[0, 1]) / 2, (f[-1, 0] - f[1, 0]) / 2
-    xx = f[0, -1] - 2 * f[0, 0] + f[0, 1]
-    yy = f[-1, 0] - 2 * f[0, 0] + f[1, 0]
-    xy = (f[1, 1] - f[1, -1] - f[-1, 1] + f[-1, -1]) / 4
-    det = xx * yy - xy * xy
-    flat_top = xp.abs(det) < 1e-4
-    safe = xp.where(flat_top, 1, det)
-    dx = xp.where(flat_top, 0, (yy * bx - xy * by) / safe)
-    dy = xp.where(flat_top, 0, (xx * by - xy * bx) / safe)
-    largest = xp.maximum(xp.abs(dx), xp.abs(dy))
-    shrink = xp.where(largest > 1.5, 1.5 / xp.where(largest > 1.5, largest, 1), 1)
-    dx, dy = dx * shrink, dy * shrink
-    rise = -(bx * dx + by * dy) + (xx * dx * dx + 2 * xy * dx * dy + yy * dy * dy) / 2
-    wide = xp.maximum(boxes[:, 2] - boxes[:, 0], 1)[:, None]
-    tall = xp.maximum(boxes[:, 3] - boxes[:, 1], 1)[:, None]
-    x = boxes[:, 0:1] + (0.5 + column + dx) * wide / size
-    y = boxes[:, 1:2] + (0.5 + row + dy) * tall / size
-    top = xp.max(flat, axis=2)
-    if softmax:
-        chance = 1 / xp.sum(xp.exp(flat - top[..., None]), axis=2)
-    else:
-        chance = xp.zeros_like(top)
-    return xp.stack([x, y, f[0, 0] + rise, chance], axis=1).astype(heatmaps.dtype)

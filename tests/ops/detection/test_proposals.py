@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from noria.core.errors import ArgumentError, ShapeError
+from noria.core.errors import ShapeError
 from noria.ops.detection import proposals as family
 from noria.ops.detection.boxes import box_transform, rotated_box_transform
-from noria.testing.case import Case, arr
+from noria.testing.case import Case
 from noria.testing.check import check_case
 
 RNG = np.random.default_rng(2)
@@ -44,44 +44,6 @@ def proposed(scores, deltas, info, anchors):
     return np.array(rois), np.array(values), np.array(splits)
 
 
-ROIS = np.array(
-    [[0, 0, 30, 30], [0, 0, 220, 230], [5, 5, 900, 800], [0, 0, 120, 100], [9, 9, 3, 3]], np.float32
-)
-
-
-def levels(rois, splits):
-    area = [max(x2 - x1 + 1, 0) * max(y2 - y1 + 1, 0) if x2 >= x1 else 0 for x1, y1, x2, y2 in rois]
-    target = [int(np.clip(np.floor(4 + np.log2(np.sqrt(a) / 224)), 2, 5)) if a else 2 for a in area]
-    order = [i for k in range(2, 6) for i in range(len(rois)) if target[i] == k]
-    restore = np.argsort(order)
-    rows = [rois[[i for i in range(len(rois)) if target[i] == k]] for k in range(2, 6)]
-    ends = [np.array([sum(t == k for t in target[:s]) for s in splits]) for k in range(2, 6)]
-    return restore, *rows, *ends
-
-
-def peaks(heatmaps, boxes):
-    out = np.zeros((len(boxes), 4, heatmaps.shape[1]))
-    size = heatmaps.shape[2]
-    for r, k in np.ndindex(heatmaps.shape[:2]):
-        h = heatmaps[r, k].astype(float)
-        y, x = np.unravel_index(h.argmax(), h.shape)
-        f = np.pad(h, 1, mode="reflect")[y : y + 3, x : x + 3]
-        slope = np.array([f[1, 2] - f[1, 0], f[2, 1] - f[0, 1]]) / 2
-        cross = (f[2, 2] - f[2, 0] - f[0, 2] + f[0, 0]) / 4
-        curve = np.array(
-            [[f[1, 0] - 2 * f[1, 1] + f[1, 2], cross], [cross, f[0, 1] - 2 * f[1, 1] + f[2, 1]]]
-        )
-        move = np.zeros(2)
-        if abs(np.linalg.det(curve)) >= 1e-4:
-            move = np.linalg.solve(curve, -slope)
-            move *= min(1, 1.5 / abs(move).max())
-        height = f[1, 1] + slope @ move + move @ curve @ move / 2
-        side = np.maximum(boxes[r, 2:] - boxes[r, :2], 1)
-        place = boxes[r, :2] + (0.5 + np.array([x, y]) + move) * side / size
-        out[r, :, k] = [*place, height, np.exp(h.max()) / np.exp(h).sum()]
-    return out
-
-
 HOW = {"size": "K", "pre_limit": 20, "post_limit": 6, "iou_threshold": 0.3, "min_size": 5.0}
 CASES = [
     Case(
@@ -91,23 +53,6 @@ CASES = [
         expect=proposed,
         symbolic={0: {0: "N"}, 1: {0: "N"}, 2: {0: "N"}},
         jax=False,
-    ),
-    Case(
-        "best_rows",
-        [arr(9, distinct=True)],
-        {"limit": 4, "size": "K"},
-        expect=lambda s: np.argsort(-s)[:4],
-        jax=False,
-    ),
-    Case(
-        "distribute_proposals",
-        [ROIS, np.array([0, 2, 5])],
-        {"sizes": ("a", "b", "c", "d"), "low": 2, "high": 5},
-        expect=levels,
-        jax=False,
-    ),
-    Case(
-        "heatmap_keypoints", [arr(2, 3, 5, 5), ROIS[:2]], {"softmax": True}, expect=peaks, tol=1e-4
     ),
 ]
 
@@ -197,25 +142,6 @@ def test_transformed_rotated_regions():
         family.transform_rois(rois, deltas[:, :4], info, rotated=True)
 
 
-def test_the_best_of_all_levels_come_image_by_image():
-    rois = [
-        np.arange(12, dtype=np.float32).reshape(3, 4),
-        100 + np.arange(8.0, dtype=np.float32).reshape(2, 4),
-    ]
-    scores = [np.array([0.9, 0.2, 0.5], np.float32), np.array([0.8, 0.7], np.float32)]
-    splits = [np.array([0, 2, 3]), np.array([0, 0, 2])]
-    case = Case("collect", [*rois, *scores, *splits], jax=False)
-
-    def fn(a, b, s, t, p, q):
-        return family.collect_proposals([a, b], [s, t], [p, q], limit=4, size="K")
-
-    check_case(case, fn)
-    found, rows = fn(*rois, *scores, *splits)
-    assert found[:, 0].tolist() == [0, 100, 104, 8] and rows.tolist() == [0, 1, 4]
-    best = family.collect_proposals(rois, scores, limit=2, size="K")
-    assert best[:, 0].tolist() == [0, 100]
-
-
 def test_each_region_gets_the_box_of_its_best_class():
     boxes = np.arange(24, dtype=np.float32).reshape(2, 12)
     scores = np.array([[0.9, 0.2, 0.3], [0.1, 0.5, 0.4]], np.float32)
@@ -226,7 +152,3 @@ def test_each_region_gets_the_box_of_its_best_class():
 def test_bad_inputs_are_refused():
     with pytest.raises(ShapeError, match="4 or 5"):
         family.generate_proposals(SCORES, DELTAS, INFO, ANCHORS[..., :3], **HOW)
-    with pytest.raises(ArgumentError, match="one size for each"):
-        family.distribute_proposals(ROIS, sizes=("a",), low=2, high=5)
-    with pytest.raises(ArgumentError, match="limit"):
-        family.best_rows(np.zeros(3, np.float32), limit=-2, size="K")

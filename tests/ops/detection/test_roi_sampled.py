@@ -4,7 +4,6 @@ import math
 import numpy as np
 import pytest
 
-from noria.core.errors import ArgumentError, ShapeError
 from noria.ops.detection import roi_sampled as family
 from noria.ops.detection.roi import roi_align
 from noria.testing.case import Case, arr
@@ -12,7 +11,6 @@ from noria.testing.check import check_case
 
 TURNED = np.array([[8, 7, 9, 6, 30], [5, 9, 4, 12, -75], [1, 1, 0.5, 0.3, 10]], np.float32)
 QUADS = np.array([[2, 2, 12, 3, 11, 10, 3, 9], [-2, 1, 8, -1, 9, 6, 1, 8]], np.float32)
-UPRIGHT = np.array([[1, 2, 9, 11], [3, 0, 8.6, 5.4], [0, 3, 13, 7]], np.float32)
 BATCH = np.array([0, 1, 1])
 HOW = {"size": (2, 3), "scale": 0.5}
 
@@ -53,32 +51,9 @@ def turned(samples=2):
     return apply
 
 
-MOVES = arr(3, 4, 2, 3, low=-0.9, high=0.9)
-DEFORM = HOW | {"channels": 4, "group": (2, 3), "samples": 2, "spread": 0.2}
-
-
-def deformed(x, rois, batch, moves):
-    x = x.astype(float)
-    out, count = np.zeros((3, 4, 2, 3)), np.zeros((3, 4, 2, 3))
-    for r, c, p, q in np.ndindex(out.shape):
-        x1, y1, x2, y2 = (math.floor(v + 0.5) for v in rois[r])
-        x1, y1, x2, y2 = x1 / 2 - 0.5, y1 / 2 - 0.5, (x2 + 1) / 2 - 0.5, (y2 + 1) / 2 - 0.5
-        w, h, kind = max(x2 - x1, 0.1), max(y2 - y1, 0.1), c // 2
-        left = x1 + q * w / 3 + moves[r, 2 * kind, p, q] * 0.2 * w
-        top = y1 + p * h / 2 + moves[r, 2 * kind + 1, p, q] * 0.2 * h
-        plane, seen = x[batch[r], (c * 2 + p) * 3 + q][None], []
-        for i, j in np.ndindex(2, 2):
-            y, z = top + i * h / 4, left + j * w / 6
-            if -0.5 <= y <= x.shape[2] - 0.5 and -0.5 <= z <= x.shape[3] - 0.5:
-                seen.append(linear(plane, y, z)[0])
-        out[r, c, p, q], count[r, c, p, q] = np.mean(seen) if seen else 0, len(seen)
-    return out, count
-
-
-X, WIDE = arr(2, 2, 6, 7), arr(2, 24, 6, 7)
+X = arr(2, 2, 6, 7)
 FRONT = {"size": (4, 5), "scale": 0.5}
 SHAPE = {"shape": (2, 2, 6, 7)}
-FIXED = np.random.default_rng(1).uniform(-0.9, 0.9, (3, 4, 2, 3)).astype(np.float32)
 CASES = [
     Case(
         "roi_align_rotated",
@@ -109,28 +84,6 @@ CASES = [
         "roi_perspective_transform_grad",
         [arr(2, 2, 4, 5), QUADS, BATCH[:2]],
         SHAPE | FRONT,
-        jax=False,
-    ),
-    Case(
-        "deformable_psroi_pool",
-        [arr(2, 24, 6, 7), UPRIGHT, BATCH, MOVES],
-        DEFORM,
-        expect=deformed,
-        grad=[0, 3],
-        jax=False,
-    ),
-    Case(
-        "deformable_psroi_pool",
-        [arr(2, 24, 6, 7), UPRIGHT, BATCH],
-        DEFORM,
-        grad=[0],
-        jax=False,
-        id="still",
-    ),
-    Case(
-        "deformable_psroi_pool_grad",
-        [WIDE, UPRIGHT, BATCH, arr(3, 4, 2, 3), FIXED],
-        DEFORM,
         jax=False,
     ),
 ]
@@ -165,13 +118,3 @@ def test_a_quadrilateral_is_seen_from_its_front():
     assert seen.min() >= 4 - 1e-3 and seen.max() <= 12 + 1e-3 and np.ptp(out[0, 0, :, 0]) < 1e-3
     outside = family.roi_perspective_transform(x, square + 30, np.array([0]), size=9)
     assert not outside[0].any() and not outside[1].any()
-
-
-def test_bad_inputs_are_refused():
-    x = np.zeros((2, 24, 6, 7), np.float32)
-    with pytest.raises(ShapeError, match="for each group"):
-        family.deformable_psroi_pool(x[:, :20], UPRIGHT, BATCH, **DEFORM)
-    with pytest.raises(ShapeError, match="one place a part"):
-        family.deformable_psroi_pool(x, UPRIGHT, BATCH, FIXED, part=3, **DEFORM)
-    with pytest.raises(ArgumentError, match="samples"):
-        family.deformable_psroi_pool(x, UPRIGHT, BATCH, **(DEFORM | {"samples": 0}))
