@@ -9,4 +9,5 @@ from noria.convert.onnx import (  # noqa: F401
     export_reduce,
     export_sequence,
     export_shape,
+    export_vision,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -89,12 +90,19 @@ def max_pool(g: Graph, op: Operator, x: str) -> str:
 
 
 @emitter("avg_pool1d", "avg_pool2d", "avg_pool3d")
-def avg_pool(g: Graph, op: Operator, x: str) -> str:
+def avg_pool(g: Graph, op: Operator, x: str) -> str | None:
     how = _window(op, op.attrs["kernel"], _stride(op))
-    included = op.attrs["count_include_pad"]
-    if not op.attrs["ceil_mode"]:
-        return g.node("AveragePool", x, count_include_pad=included, **how)
+    included, divisor = op.attrs["count_include_pad"], op.attrs["divisor"]
     value = op.operands[0]
+    if max(_dilations(op)) > 1:
+        if g.shared.opset < 19:
+            return None
+        how["dilations"] = _dilations(op)
+    scale = None if divisor is None else g.like(prod(how["kernel_shape"]) / divisor, value)
+    if not op.attrs["ceil_mode"]:
+        included = included or scale is not None
+        mean = g.node("AveragePool", x, count_include_pad=included, **how)
+        return mean if scale is None else g.node("Mul", mean, scale)
     how.pop("pads")
     front, behind, more = _beyond(op)
     ends = [dim_max(b + m, 0) for b, m in zip(behind, more, strict=True)]
@@ -106,6 +114,8 @@ def avg_pool(g: Graph, op: Operator, x: str) -> str:
     else:
         counted = _padded(g, counted, front, ends, zero)
     total = g.node("AveragePool", _padded(g, x, front, ends, zero), **how)
+    if scale is not None:
+        return g.node("Mul", total, scale)
     return g.node("Div", total, g.node("AveragePool", counted, **how))
 
 
