@@ -25,7 +25,8 @@ def resize(g: Graph, op: Operator, x: str) -> str | None:
         return None
     axes = [a % value.ndim for a in attrs["axes"] or range(2, value.ndim)]
     new = as_shape(attrs["sizes"])
-    scales, sizes = None, g.shape(new)
+    scales: str | None = None
+    sizes: str | None = g.shape(new)
     if attrs["scales"] is not None:
         numbers = np.array(attrs["scales"], np.float32)
         old = [value.shape[a] for a in axes]
