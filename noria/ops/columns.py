@@ -17,7 +17,7 @@ from noria.core.dims import product
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
-from noria.ir.program import Spec
+from noria.ir.program import Spec, as_shape
 from noria.ops.common import require_equal, shaped
 from noria.ops.numeric import add_at, in_float32
 from noria.ops.window import padded, per_axis, slide, taps, unpadded
@@ -60,6 +60,7 @@ def fold(x, *, sizes, kernel, stride=1, padding=0, dilation=1):
 
     x: [N, C * elements of the kernel, windows]; out: [N, C, sizes...].
     """
+    sizes = as_shape(sizes)
     windows = slide(sizes, kernel, stride, padding, dilation)
     if x.ndim != 3:
         raise ShapeError("x must be [N, C * elements of the kernel, windows]", got=str(x))
@@ -73,6 +74,7 @@ def fold(x, *, sizes, kernel, stride=1, padding=0, dilation=1):
 @fold.compute
 @in_float32
 def _(xp, x, sizes, **how):
+    sizes = as_shape(sizes)
     windows = slide(sizes, **how)
     n, channels = x.shape[0], x.shape[1] // prod(windows.kernel)
     columns = x.reshape(n, channels, prod(windows.kernel), *windows.out)

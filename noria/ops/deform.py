@@ -58,7 +58,13 @@ def deform_conv2d(
 
 def _share(whole: Any, part: Any, what: str) -> int:
     """whole / part. Raises ShapeError."""
-    if not isinstance(whole, int) or not isinstance(part, int) or part < 1 or whole % part:
+    if (
+        not isinstance(whole, int)
+        or not isinstance(part, int)
+        or part < 1
+        or whole < part
+        or whole % part
+    ):
         raise ShapeError(f"{what} must divide", got=f"{whole} and {part}")
     return whole // part
 

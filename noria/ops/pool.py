@@ -179,7 +179,8 @@ def _define_max_pick(n: int) -> OpDef:
 
 
 def _check_divisor(divisor: Any) -> None:
-    if divisor is not None and (isinstance(divisor, bool) or not divisor > 0):
+    number = isinstance(divisor, (int, float)) and not isinstance(divisor, bool)
+    if divisor is not None and not (number and 0 < divisor < np.inf):
         raise ArgumentError("the divisor must be a positive number", got=repr(divisor))
 
 

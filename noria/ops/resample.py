@@ -66,6 +66,8 @@ class Taps(NamedTuple):
 
 def taps(n: int, m: int, scale: float | None, how: Filter, crop: tuple[float, float]) -> Taps:
     """For n elements made m. scale: m / n unless given; crop: (start, end), each a share of n."""
+    if not m:
+        return Taps(np.zeros((0, 1), np.int64), np.zeros((0, 1)), None)
     x = (_single if how.single else _positions)(n, m, scale, how.coordinates, crop)
     beyond = None
     if how.coordinates == "tf_crop_and_resize":

@@ -30,12 +30,20 @@ def _one_of(value: Any, known: Sequence[str], what: str) -> None:
 
 def _axes(axes: Any, count: int, ndim: int) -> tuple[int, ...]:
     """Which axes are resized: as given, or all behind the first two."""
+    if not (axes is None or isinstance(axes, (tuple, list))):
+        raise ArgumentError("axes are a sequence of integers", got=repr(axes))
     found = tuple(range(2, ndim)) if axes is None else tuple(axis_of(a, ndim) for a in axes)
     if len(found) != count or len(set(found)) != count:
         raise ArgumentError(
             "each resized axis needs one size", expected=f"{len(found)} sizes", got=f"{count}"
         )
     return found
+
+
+def _numbers(values: Any, count: int) -> bool:
+    """Are these so many finite numbers?"""
+    listed = isinstance(values, (tuple, list)) and len(values) == count
+    return listed and all(isinstance(v, (int, float)) and isfinite(v) for v in values)
 
 
 def _check(
@@ -45,14 +53,12 @@ def _check(
     _one_of(how.mode, MODES, "mode")
     _one_of(coordinates, COORDINATES, "coordinates")
     _one_of(how.rounding, ROUNDINGS, "rounding")
-    if scales is not None and (
-        len(scales) != len(axes) or not all(isfinite(s) and s > 0 for s in scales)
-    ):
+    if scales is not None and not (_numbers(scales, len(axes)) and all(s > 0 for s in scales)):
         raise ArgumentError(
             "scales are positive numbers, one for each axis", got=f"{scales} for axes {axes}"
         )
     wanted = 2 * len(axes) if coordinates == "tf_crop_and_resize" else 0
-    if len(crop or ()) != wanted or not all(isfinite(c) for c in crop or ()):
+    if not _numbers(() if crop is None else crop, wanted):
         raise ArgumentError(
             "crop is where the part begins and ends along each axis, for tf_crop_and_resize only",
             expected=f"{wanted} numbers",
@@ -131,6 +137,7 @@ def resize(
 @resize.compute
 @in_float32
 def _(xp, x, sizes, axes, scales, crop, beyond, **how):
+    sizes = as_shape(sizes)
     at = _axes(axes, len(sizes), x.ndim)
     for axis, found in taps_along(x.shape, at, sizes, scales, crop, Filter(**how)):
         x = _along(xp, x, axis, found, beyond)
@@ -145,7 +152,7 @@ def _(x, out):
 @resize.grad
 def _(x, g, op):
     how = {k: v for k, v in op.attrs.items() if k not in ("sizes", "beyond")}
-    old = [x.shape[a] for a in _axes(how["axes"], len(op.attrs["sizes"]), x.ndim)]
+    old = [x.shape[a] for a in _axes(how["axes"], len(as_shape(op.attrs["sizes"])), x.ndim)]
     return o.resize_grad(g, sizes=tuple(old), **how)
 
 
@@ -179,6 +186,7 @@ def resize_grad(
 @resize_grad.compute
 @in_float32
 def _(xp, grad, sizes, axes, scales, crop, **how):
+    sizes = as_shape(sizes)
     at = _axes(axes, len(sizes), grad.ndim)
     shape = list(grad.shape)
     for axis, size in zip(at, sizes, strict=True):
@@ -197,7 +205,9 @@ def _(grad, out):
 
 @resize_grad.grad
 def _(grad, g, op):
-    new = [grad.shape[a] for a in _axes(op.attrs["axes"], len(op.attrs["sizes"]), grad.ndim)]
+    new = [
+        grad.shape[a] for a in _axes(op.attrs["axes"], len(as_shape(op.attrs["sizes"])), grad.ndim)
+    ]
     return o.resize(g, **op.attrs | {"sizes": tuple(new)})
 
 
@@ -291,7 +301,7 @@ def _targets(
         per_axis(known, len(known), "size")
         return listed, None
     given = tuple(scale_factor) if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * n
-    if len(given) != n or not all(isfinite(s) and s > 0 for s in given):
+    if not (_numbers(given, n) and all(s > 0 for s in given)):
         raise ArgumentError("one positive scale for each axis", got=repr(scale_factor))
     sizes = tuple(scaled(d, s) for d, s in zip(old, given, strict=True))
     return sizes, tuple(map(float, given))

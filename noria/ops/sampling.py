@@ -22,7 +22,7 @@ from noria.core.dtypes import is_float
 from noria.core.errors import ArgumentError, DTypeError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
-from noria.ir.program import Spec
+from noria.ir.program import Spec, as_shape
 from noria.ops.common import need_float, need_rank, require_equal, require_same_shape, shaped
 from noria.ops.numeric import add_at, in_float32
 from noria.ops.resample import cubic
@@ -289,7 +289,7 @@ def affine_grid(theta: Any, *, sizes: Sequence[Size], align_corners: bool = Fals
     sizes: of the n spatial axes of the result. Returns [N, sizes..., n].
     align_corners: as in `grid_sample`. Raises ShapeError unless theta fits sizes.
     """
-    theta = shaped(theta)
+    theta, sizes = shaped(theta), as_shape(sizes)
     n = len(sizes)
     if len(theta.shape) != 3 or tuple(theta.shape[1:]) != (n, n + 1):
         raise ShapeError(

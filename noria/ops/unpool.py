@@ -137,7 +137,7 @@ def global_lp_pool(x: Any, *, p: float) -> Any:
 
 
 def _powers(x: Any, p: float) -> Any:
-    if not p > 0:
+    if not isinstance(p, (int, float)) or not p > 0:
         raise ArgumentError("p must be positive", got=repr(p))
     return o.square(x) if p == 2 else o.pow(o.abs(x), float(p))
 

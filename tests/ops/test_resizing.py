@@ -166,6 +166,7 @@ CASES = [
     ),
     Case("resize", [ints(1, 2, 3, 4)], {"sizes": (5, 2), "mode": "nearest"}, grad=False),
     Case("resize", [arr(0, 2, 3, 4)], {"sizes": (5, 2)}, id="empty batch"),
+    Case("resize", [arr(1, 2, 0, 4)], {"sizes": (0, 2), "mode": "nearest", "single": True}),
     Case(
         "resize",
         [arr(1, 2, 3, 4, dtype="bfloat16")],
