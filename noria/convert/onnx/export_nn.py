@@ -94,29 +94,40 @@ def avg_pool(g: Graph, op: Operator, x: str) -> str | None:
     how = _window(op, op.attrs["kernel"], _stride(op))
     included, divisor = op.attrs["count_include_pad"], op.attrs["divisor"]
     value = op.operands[0]
-    if max(_dilations(op)) > 1:
-        if g.shared.opset < 19:
-            return None
-        how["dilations"] = _dilations(op)
+    dilated = max(_dilations(op)) > 1
+    how |= {"dilations": _dilations(op)} if dilated else {}
     scale = None if divisor is None else g.like(prod(how["kernel_shape"]) / divisor, value)
-    if not op.attrs["ceil_mode"]:
+    if not op.attrs["ceil_mode"] and not (dilated and g.shared.opset < 19):
         included = included or scale is not None
         mean = g.node("AveragePool", x, count_include_pad=included, **how)
         return mean if scale is None else g.node("Mul", mean, scale)
-    how.pop("pads")
+    if dilated and not isinstance(value.shape[1], int):
+        return None
+    how = {k: v for k, v in how.items() if k not in ("pads", "auto_pad")}
     front, behind, more = _beyond(op)
     ends = [dim_max(b + m, 0) for b, m in zip(behind, more, strict=True)]
     zero, one = g.like(0, value), np.ones(1, to_numpy(value.dtype))
+    total = _mean(g, value, _padded(g, x, front, ends, zero), value.shape[1], how)
+    if scale is not None:
+        return g.node("Mul", total, scale)
     counted = g.node("ConstantOfShape", g.shape((1, 1, *value.shape[2:])), value=one)
     if included:
         counted = _padded(g, counted, front, behind, g.like(1, value))
         counted = _padded(g, counted, [0] * len(more), [dim_max(m, 0) for m in more], zero)
     else:
         counted = _padded(g, counted, front, ends, zero)
-    total = g.node("AveragePool", _padded(g, x, front, ends, zero), **how)
-    if scale is not None:
-        return g.node("Mul", total, scale)
-    return g.node("Div", total, g.node("AveragePool", counted, **how))
+    return g.node("Div", total, _mean(g, value, counted, 1, how))
+
+
+def _mean(g: Graph, value: Any, x: str, channels: Any, how: dict[str, Any]) -> str:
+    """The mean of each window. Of dilated ones it was a convolution before version 19."""
+    if "dilations" not in how or g.shared.opset >= 19:
+        out: str = g.node("AveragePool", x, **how)
+        return out
+    kernel = how["kernel_shape"]
+    share = np.full((channels, 1, *kernel), 1 / prod(kernel), to_numpy(value.dtype))
+    out = g.node("Conv", x, g.constant(share), group=channels, **how)
+    return out
 
 
 def _beyond(op: Operator) -> tuple[list[Size], list[Size], list[Size]]:

@@ -9,6 +9,7 @@ import pytest
 from noria.convert.onnx import export_library
 from noria.convert.onnx.export_graph import emitter
 from noria.convert.onnx.writer import to_model
+from noria.core.errors import ProgramError
 from noria.ir.opdef import lookup
 from noria.testing.check import load_ops
 from noria.testing.record import Subject
@@ -22,6 +23,8 @@ for _case in collect_cases(Path(__file__).parents[2] / "ops"):
         CASES[_case.op].append(_case)
 
 REFUSED = {"no keys", "no queries", "no columns"}  # ids of cases: onnxruntime reduces no nothing
+# Ops of which ONNX (in version 18) has not every form.
+PARTLY = {"fold", "grid_sample", "resize", "unfold"}
 NO_DTYPE = "NOT_IMPLEMENTED", "MLDataType", "No corresponding Numpy type", "Type Error: Type"
 
 
@@ -44,7 +47,11 @@ def test_onnxruntime_computes_the_same_as_the_op(name, in_onnxruntime):
         if _has_nan(arrays) or _has_nan(want):
             continue
         recorded = subject.record(arrays)
-        data = to_model(recorded.program, {}).SerializeToString()
+        try:
+            data = to_model(recorded.program, {}).SerializeToString()
+        except ProgramError:
+            assert name in PARTLY, f"{case} is not written"
+            continue
         try:
             got = in_onnxruntime(data, recorded.feeds(arrays)).values()
         except Exception as error:
