@@ -1,4 +1,4 @@
-"""Pooling over two spatial axes, channels-last: max and average, forward and gradient.
+"""Pooling over one or two spatial axes, channels-last: max and average, forward and gradient.
 
 A window that lies wholly inside is unrolled over its taps, and the loop over channels vectorises;
 windows that reach over the border take a general path. The source depends only on the kernel size
@@ -230,18 +230,20 @@ def avg_backward(kernel: Sequence[int]) -> str:
     return _by_image(source, kernel)
 
 
-_SOURCES = {
-    "max_pool2d": max_forward,
-    "max_pool2d_grad": max_backward,
-    "avg_pool2d": avg_forward,
-    "avg_pool2d_grad": avg_backward,
+_KINDS = {
+    "max_pool{}d": max_forward,
+    "max_pool{}d_grad": max_backward,
+    "avg_pool{}d": avg_forward,
+    "avg_pool{}d_grad": avg_backward,
 }
+_SOURCES = {name.format(n): source for n in (1, 2) for name, source in _KINDS.items()}
 _OTHERS = ("sizes", "count_include_pad", "divisor")
+_ROW = (1, 1, 1, (0, 0), 1)  # the windows of an axis of one element
 MAX_TAPS = 49  # beyond, the unrolled source grows too long
 
 
 class Pool(Kernel):
-    """All four, on float32 or bfloat16 [N, C, H, W] in channels-last memory."""
+    """All four, on float32 or bfloat16 [N, C, H, W] or [N, C, L] in channels-last memory."""
 
     name = "numba:pool"
     ops = tuple(_SOURCES)
@@ -261,6 +263,8 @@ class Pool(Kernel):
         assert image is not None
         how = {k: v for k, v in bound.attrs.items() if k not in _OTHERS}
         windows = pool_windows(image.shape[2:], **how)
+        if len(windows.out) == 1:  # a picture of one row
+            windows = Windows._make((one, *axis) for one, axis in zip(_ROW, windows, strict=True))
         if windows.kernel[0] * windows.kernel[1] > MAX_TAPS:
             raise Declined("the window is large")
         source = typed(_SOURCES[kind](windows.kernel), image.dtype)
@@ -290,7 +294,8 @@ def _count(image: Array, windows: Windows) -> int:
 
 
 def _table(image: Array, windows: Windows, include: bool) -> list[int]:
-    n, c, h, w = image.shape
+    n, c, *rest = image.shape
+    h, w = rest if len(rest) == 2 else (1, *rest)
     front = [int(p[0]) for p in windows.pads]
     behind = [int(p[1]) for p in windows.pads]
     out = [int(o) for o in windows.out]

@@ -139,3 +139,24 @@ def test_it_takes_no_two_dtypes():
     with pytest.raises(AssertionError, match="bfloat16 and float32 in one kernel"):
         grad = arr(*out.shape, dtype="bfloat16")
         check_kernel("max_pool2d_grad", [x, out, grad], {"kernel": 2}, kernel=NAME)
+
+
+@pytest.mark.parametrize(
+    "attrs",
+    [
+        {"kernel": 3, "stride": 2, "padding": 1},
+        {"kernel": 4, "stride": 3, "ceil_mode": True, "padding": (1, 2)},
+        {"kernel": 2, "dilation": 3},
+    ],
+    ids=text,
+)
+def test_a_sequence_is_a_picture_of_one_row(attrs):
+    x = image(2, 3, 17).make((0,))
+    out = o.max_pool1d(x, **attrs)
+    check_kernel("max_pool1d", [image(2, 3, 17)], attrs, kernel=NAME, symbolic=BATCH)
+    check_kernel("max_pool1d_grad", [x, out, arr(*out.shape)], attrs, kernel=NAME)
+    check_kernel("avg_pool1d", [image(2, 3, 17)], attrs, kernel=NAME, symbolic=BATCH)
+    how = attrs | {"sizes": (17,)}
+    check_kernel("avg_pool1d_grad", [arr(*out.shape)], how, kernel=NAME, symbolic=BATCH)
+    excluded = attrs | {"count_include_pad": False}
+    check_kernel("avg_pool1d", [image(2, 3, 17)], excluded, kernel=NAME)
