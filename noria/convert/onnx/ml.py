@@ -176,6 +176,12 @@ def category_mapper(node: Node, x: Any) -> Any:
     return _by_text(node, x, numbers, texts, node.attr("default_string", "_Unused"))
 
 
+@onnx_op("ZipMap", domain=ML)
+def zip_map(node: Node, x: Any) -> Any:
+    """Programs have no maps: scores stay a matrix, with a column for each of classlabels_*."""
+    return x
+
+
 # ---- scores ------------------------------------------------------------------------------------
 
 

@@ -74,6 +74,11 @@ def test_labels_that_are_words_are_looked_up_where_the_input_is_known(build: Any
     assert Predictor(program, state)().tolist() == [7, -1]
 
 
+def test_scores_by_class_stay_a_matrix(converted: Any) -> None:
+    (got,) = converted("ZipMap", X, {"classlabels_int64s": [1, 2, 3, 4]}, (1,))
+    np.testing.assert_array_equal(got, X)
+
+
 def test_what_does_not_exist_is_told(converted: Any) -> None:
     with pytest.raises(FormatError, match="norm"):
         converted("Normalizer", X, {"norm": "L3"}, (1,))
