@@ -6,7 +6,9 @@ operators, which give the gradient. Arguments in common:
 
     x:           [T, gates * H], what the input gives to the gates, biases included
     weight:      [gates * H, H], of the state, with a projection [gates * H, P]
-    row_splits:  [N + 1]; h0, c0: the states before the first step, default zeros
+    row_splits:  [N + 1]; where a form is a scan, for dense rows `DenseRows`, whose rows take a
+                 step together
+    h0, c0:      the states before the first step, [N, H] or of h [N, P], default zeros
     activations: names of ops, or functions of one value
     clip:        bound of what goes into the activation of a gate or of a candidate, None for none
     reverse:     each row from its last step to its first
@@ -19,7 +21,7 @@ from typing import Any
 
 from noria.core.errors import ArgumentError
 from noria.ir.opdef import vocabulary as o
-from noria.ops.steps import scan_steps, state_value
+from noria.ops.steps import DenseRows, scan_steps, state_value
 
 Activation = str | Callable[[Any], Any]
 
@@ -77,7 +79,8 @@ def lstm_form(
     """
     bounds = (clip, cell_clip, projection, integration)
     standard = tuple(activations) == ("sigmoid", "tanh", "tanh") and not coupled
-    if standard and all(v is None for v in bounds):
+    packed = not isinstance(row_splits, DenseRows)
+    if packed and standard and all(v is None for v in bounds):
         return tuple(o.lstm(x, weight, row_splits, h0, c0, peepholes, reverse=reverse)[:2])
     gate, candidate = _functions(activations[:2], 2, clip)
     (cell,) = _functions(activations[2:], 1, None)
@@ -86,7 +89,7 @@ def lstm_form(
     size, state = weight.shape[0] // 4, weight.shape[1]
 
     def step(x_t: Any, h: Any, c: Any) -> Any:
-        i, f, g, out = o.split(_integrated(x_t, o.linear(h, weight), integration), num=4, axis=0)
+        i, f, g, out = o.split(_integrated(x_t, o.linear(h, weight), integration), num=4, axis=-1)
         i = gate(_peep(i, c, to_i))
         f = o.sub(1.0, i) if coupled else gate(_peep(f, c, to_f))
         c = _bounded(o.add(o.mul(f, c), o.mul(i, candidate(g))), cell_clip)
@@ -150,7 +153,8 @@ def gru_form(
     """
     if not reset_after and bias is not None:
         x, bias = o.add(x, bias), None
-    if tuple(activations) == ("sigmoid", "tanh") and clip is None:
+    packed = not isinstance(row_splits, DenseRows)
+    if packed and tuple(activations) == ("sigmoid", "tanh") and clip is None:
         if not keeps:  # 1 - sigmoid(z) is sigmoid(-z)
             x, weight = _turned(x, 1), _turned(weight, 0)
             bias = None if bias is None else _turned(bias, 0)
@@ -171,9 +175,9 @@ def gru_form(
     new = candidate_after if reset_after else candidate_before
 
     def step(x_t: Any, h: Any) -> Any:
-        x_rz, x_n = o.split(x_t, sizes=(2 * size, size), axis=0)
+        x_rz, x_n = o.split(x_t, sizes=(2 * size, size), axis=-1)
         b = None if bias is None else o.slice(bias, axes=(0,), starts=(0,), stops=(2 * size,))
-        r, z = o.split(gate(o.add(x_rz, o.linear(h, of_gates, b))), num=2, axis=0)
+        r, z = o.split(gate(o.add(x_rz, o.linear(h, of_gates, b))), num=2, axis=-1)
         stays, comes = (z, o.sub(1.0, z)) if keeps else (o.sub(1.0, z), z)
         h = o.add(o.mul(comes, new(h, r, x_n)), o.mul(stays, h))
         return (h,), (h,)
@@ -205,7 +209,8 @@ def rnn_form(
 
     activation: of any name or function; "tanh" and "relu" without clip are the op `rnn`
     """
-    if activation in ("tanh", "relu") and clip is None:
+    packed = not isinstance(row_splits, DenseRows)
+    if packed and activation in ("tanh", "relu") and clip is None:
         return o.rnn(x, weight, row_splits, h0, activation=activation, reverse=reverse)
     fn = _function(activation, clip)
 

@@ -6,10 +6,12 @@ A batch is packed (see `sequence.py`): all steps of all rows, one after the othe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from noria.core.dims import Size
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
 from noria.ops.common import need_float, need_rank, require_equal, require_same_shape
@@ -101,14 +103,33 @@ def sigmoid(xp: Any, x: Any) -> Any:
     return o.sigmoid.run(xp, [x], {})[0]
 
 
-# For decompositions: slopes from results, and a scan over the packed positions, whose state starts
-# anew with each row.
+# For decompositions: slopes from results, and scans over the packed positions, whose state starts
+# anew with each row, or over the steps of dense rows.
+
+
+@dataclass(frozen=True)
+class DenseRows:
+    """In place of row_splits: `rows` rows of `steps` steps, of which the first lengths[n] count.
+
+    A scan then takes a step of all rows at once. lengths: int64 [N], None: all steps count
+    """
+
+    rows: Size
+    steps: Size
+    lengths: Any = None
 
 
 def scan_steps(
     step: Step, row_splits: Any, given: Sequence[Any], starts: Sequence[Any], reverse: bool
 ) -> tuple[Any, ...]:
-    """Results of `step` at each position [T, ...]; starts: [N, H], the first states of the rows."""
+    """Results of `step` at each position [T, ...]; starts: [N, H], the first states of the rows.
+
+    step:       slices of `given`, one step of a row or, for DenseRows, of all rows, and states ->
+                (new states, results), each with the same leading axes
+    row_splits: or DenseRows; what lies behind the end of a row is then 0
+    """
+    if isinstance(row_splits, DenseRows):
+        return _scan_dense(step, row_splits, given, starts, reverse)
     total = given[0].shape[0]
     ones = o.fill(shape=(row_count(row_splits),), value=1.0)
     fresh = o.greater(o.sequence_place(ones, row_splits, total=total, first=not reverse), 0.0)
@@ -124,6 +145,27 @@ def scan_steps(
     return scan(body, zeros, (fresh, first, list(given)), reverse=reverse)[1]
 
 
+def _scan_dense(
+    step: Step, dense: DenseRows, given: Sequence[Any], starts: Sequence[Any], reverse: bool
+) -> tuple[Any, ...]:
+    n, t = dense.rows, dense.steps
+
+    def body(states: Any, xs: Any) -> Any:
+        place, slices = xs
+        new, results = step(*slices, *states)
+        if dense.lengths is None:
+            return list(new), tuple(results)
+        active = o.unsqueeze(o.less(place, dense.lengths), axis=1)
+        kept = [o.where(active, a, b) for a, b in zip(new, states, strict=True)]
+        return kept, tuple(o.where(active, r, 0.0) for r in results)
+
+    apart = [o.reshape(x, shape=(n, t, x.shape[1])) for x in given]
+    xs = o.arange(stop=t), [o.transpose(x, perm=(1, 0, 2)) for x in apart]
+    outs = scan(body, list(starts), xs, reverse=reverse)[1]
+    outs = [o.transpose(y, perm=(1, 0, 2)) for y in outs]
+    return tuple(o.reshape(y, shape=(n * t, y.shape[2])) for y in outs)
+
+
 def slope_of_sigmoid(y: Any) -> Any:
     """The derivative of sigmoid, where it gave y."""
     return o.mul(y, o.sub(1.0, y))
@@ -137,7 +179,9 @@ def slope_of_tanh(y: Any) -> Any:
 def state_value(state: Any, row_splits: Any, width: Any, dtype: Any) -> Any:
     if state is not None:
         return state
-    return o.fill(shape=(row_count(row_splits), width), value=0.0, dtype=dtype)
+    dense = isinstance(row_splits, DenseRows)
+    rows = row_splits.rows if dense else row_count(row_splits)
+    return o.fill(shape=(rows, width), value=0.0, dtype=dtype)
 
 
 def weight_grad(dx: Any, x: Any, row_splits: Any, start: Any, reverse: bool) -> Any:

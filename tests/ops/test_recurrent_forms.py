@@ -10,6 +10,7 @@ from scipy.special import expit
 from noria.core.errors import ArgumentError
 from noria.ir.opdef import vocabulary as o
 from noria.ops.recurrent_forms import gru_form, lstm_form, rnn_form
+from noria.ops.steps import DenseRows
 from noria.testing.case import arr
 
 SPLITS = np.array([0, 3, 3, 4, 6])
@@ -80,6 +81,19 @@ def test_what_only_forms_of_lstm_have():
             h = np.clip(np.tanh(projection @ (expit(out) * np.tanh(c))), -0.4, 0.4)
             np.testing.assert_allclose(got[0][p], h, atol=1e-12)
             np.testing.assert_allclose(got[1][p], c, atol=1e-12)
+
+
+def test_dense_rows_give_what_packed_rows_give():
+    dense, splits = DenseRows(2, 3), np.array([0, 3, 6])
+    for a, b in zip(lstm_form(X, W, dense), lstm_form(X, W, splits), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+    x, weight = X[:, : 3 * H], W[: 3 * H]
+    for keeps in (False, True):
+        got = gru_form(x, weight, dense, keeps=keeps, reverse=True)
+        want = gru_form(x, weight, splits, keeps=keeps, reverse=True)
+        np.testing.assert_allclose(got, want, atol=1e-12)
+    got = rnn_form(X[:, :H], W[:H], dense)
+    np.testing.assert_allclose(got, rnn_form(X[:, :H], W[:H], splits), atol=1e-12)
 
 
 def test_the_number_of_activations_must_fit():

@@ -6,7 +6,7 @@ import pytest
 from noria.core.errors import ShapeError
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
-from noria.ops.steps import scan_steps, states_spec, unroll
+from noria.ops.steps import DenseRows, scan_steps, states_spec, unroll
 
 SPLITS = np.array([0, 2, 2, 5, 6])
 X = np.random.default_rng(0).normal(size=(6, 3))
@@ -27,6 +27,19 @@ def test_rows_at_once_and_one_packed_step_after_the_other_agree(reverse):
     first = SPLITS[:-1] if reverse else SPLITS[1:] - 1
     np.testing.assert_allclose(last[0][[0, 2, 3]], apart[first[[0, 2, 3]]])
     np.testing.assert_allclose(last[0][1], START[1])  # a row without steps keeps its state
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_dense_rows_take_their_steps_together(reverse):
+    x, start = np.arange(18.0).reshape(6, 3), START[:2]
+    (dense,) = scan_steps(sums, DenseRows(2, 3), [x], [start], reverse)
+    (packed,) = scan_steps(sums, np.array([0, 3, 6]), [x], [start], reverse)
+    np.testing.assert_allclose(dense, packed)
+    lengths = DenseRows(2, 3, np.array([3, 1]))
+    (short,) = scan_steps(sums, lengths, [x], [start], reverse)
+    (packed,) = scan_steps(sums, np.array([0, 3, 4]), [x[:4]], [start], reverse)
+    np.testing.assert_allclose(short[:4], packed)
+    assert (short[4:] == 0).all()
 
 
 def test_states_that_do_not_fit_are_told():

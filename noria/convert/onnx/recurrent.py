@@ -13,6 +13,7 @@ from noria.ir.opdef import vocabulary as o
 from noria.ops.join import stack
 from noria.ops.recurrent_forms import Activation, gru_form, lstm_form, rnn_form
 from noria.ops.sequence import regular_splits, sequence_splits
+from noria.ops.steps import DenseRows
 
 # ---- activations -------------------------------------------------------------------------------
 
@@ -135,11 +136,12 @@ Direction = Callable[..., Sequence[Any]]
 
 
 def _layer(
-    node: Node, run: Direction, x: Any, lengths: Any, states: Sequence[Any]
+    node: Node, run: Direction, x: Any, lengths: Any, states: Sequence[Any], kernel: bool
 ) -> tuple[Any, ...]:
     """(Y, last states ...) of all directions.
 
-    run: (direction, batch, splits, reverse, first states) -> states after each step
+    run: (direction, batch, rows, reverse, first states) -> states after each step
+    kernel: whether the rows are packed ones, for an op of its own; else a scan over dense ones
     """
     by_rows = bool(node.attr("layout", 0))
     if not by_rows:
@@ -149,10 +151,12 @@ def _layer(
     lengths = None if lengths is None else o.cast(lengths, dtype="int64")
     batch = Batch(x, x.shape[0], x.shape[1], lengths)
     splits, outs = batch.splits, []
+    rows = splits if kernel else DenseRows(batch.rows, batch.steps, lengths)
     ends: list[list[Any]] = [[] for _ in states]
     for number, reverse in enumerate(_directions(node)):
         mine = [_of(s, number) for s in states]
-        results = run(number, batch, splits, reverse, [batch.first(s) for s in mine])
+        first = [batch.first(s) for s in mine] if kernel else mine
+        results = run(number, batch, rows, reverse, first)
         outs.append(batch.dense(results[0]))
         for kept, values, start in zip(ends, results, mine, strict=True):
             kept.append(batch.last(values, splits, start, reverse))
@@ -177,6 +181,12 @@ def _clip(node: Node) -> float | None:
     return bound if bound else None  # without a bound, or 0: none
 
 
+def _plain(node: Node, activations: Sequence[Activation], of_op: tuple[str, ...]) -> bool:
+    """Whether all directions are what an op of noria computes."""
+    times = len(activations) // len(of_op)
+    return tuple(activations) == of_op * times and _clip(node) is None
+
+
 def _biases(b: Any) -> tuple[Any, Any]:
     """[2 * gates * H] as that of x and that of h."""
     return (None, None) if b is None else tuple(o.split(b, num=2, axis=0))
@@ -184,6 +194,7 @@ def _biases(b: Any) -> tuple[Any, Any]:
 
 # ---- the three layers --------------------------------------------------------------------------
 
+LSTM_PLAIN = ("sigmoid", "tanh", "tanh")
 LSTM_ORDER = (0, 2, 3, 1)  # ONNX's i, o, f, c as i, f, g, o
 GRU_ORDER = (1, 0, 2)  # ONNX's z, r, h as r, z, n
 
@@ -202,7 +213,7 @@ def lstm(
 ) -> tuple[Any, ...]:
     activations = activations_of(node, ("Sigmoid", "Tanh", "Tanh"))
 
-    def run(number: int, batch: Batch, splits: Any, reverse: bool, first: Sequence[Any]) -> Any:
+    def run(number: int, batch: Batch, rows: Any, reverse: bool, first: Sequence[Any]) -> Any:
         weight, of_h = (_reordered(_of(v, number), LSTM_ORDER) for v in (w, r))
         of_x, of_state = _biases(_of(b, number))
         bias = None if b is None else _reordered(o.add(of_x, of_state), LSTM_ORDER)
@@ -212,7 +223,7 @@ def lstm(
         return lstm_form(
             o.linear(batch.packed, weight, bias),
             of_h,
-            splits,
+            rows,
             *first,
             peepholes=peepholes,
             activations=activations[3 * number : 3 * number + 3],
@@ -221,7 +232,8 @@ def lstm(
             reverse=reverse,
         )
 
-    return _layer(node, run, x, sequence_lens, [initial_h, initial_c])
+    kernel = _plain(node, activations, LSTM_PLAIN) and not node.attr("input_forget", 0)
+    return _layer(node, run, x, sequence_lens, [initial_h, initial_c], kernel)
 
 
 @onnx_op("GRU")
@@ -236,14 +248,14 @@ def gru(
 ) -> tuple[Any, ...]:
     activations = activations_of(node, ("Sigmoid", "Tanh"))
 
-    def run(number: int, batch: Batch, splits: Any, reverse: bool, first: Sequence[Any]) -> Any:
+    def run(number: int, batch: Batch, rows: Any, reverse: bool, first: Sequence[Any]) -> Any:
         weight, of_h = (_reordered(_of(v, number), GRU_ORDER) for v in (w, r))
         biases = [None if v is None else _reordered(v, GRU_ORDER) for v in _biases(_of(b, number))]
         return [
             gru_form(
                 o.linear(batch.packed, weight, biases[0]),
                 of_h,
-                splits,
+                rows,
                 biases[1],
                 *first,
                 reset_after=bool(node.attr("linear_before_reset", 0)),
@@ -253,7 +265,8 @@ def gru(
             )
         ]
 
-    return _layer(node, run, x, sequence_lens, [initial_h])
+    kernel = _plain(node, activations, ("sigmoid", "tanh"))
+    return _layer(node, run, x, sequence_lens, [initial_h], kernel)
 
 
 @onnx_op("RNN")
@@ -268,14 +281,14 @@ def rnn(
 ) -> tuple[Any, ...]:
     activations = activations_of(node, ("Tanh",))
 
-    def run(number: int, batch: Batch, splits: Any, reverse: bool, first: Sequence[Any]) -> Any:
+    def run(number: int, batch: Batch, rows: Any, reverse: bool, first: Sequence[Any]) -> Any:
         of_x, of_state = _biases(_of(b, number))
         bias = None if b is None else o.add(of_x, of_state)
         return [
             rnn_form(
                 o.linear(batch.packed, _of(w, number), bias),
                 _of(r, number),
-                splits,
+                rows,
                 *first,
                 activation=activations[number],
                 clip=_clip(node),
@@ -283,4 +296,5 @@ def rnn(
             )
         ]
 
-    return _layer(node, run, x, sequence_lens, [initial_h])
+    kernel = _plain(node, activations, ("tanh",)) or _plain(node, activations, ("relu",))
+    return _layer(node, run, x, sequence_lens, [initial_h], kernel)
