@@ -23,7 +23,6 @@ import noria.convert.fluid.recurrent
 import noria.convert.fluid.reduce
 import noria.convert.fluid.regions
 import noria.convert.fluid.sampling
-import noria.convert.fluid.refused
 import noria.convert.fluid.sequences
 import noria.convert.fluid.shape
 import noria.convert.fluid.structured
