@@ -28,7 +28,7 @@ from noria.runtime.streams import Cut, Streams, checked_cut
 from noria.runtime.summary import announce
 from noria.runtime.workspace import Kept, Workspace
 
-MAX_SIZES = 64  # sets of sizes kept ready, in each workspace
+MAX_SIZES = 256  # sets of sizes kept ready, in each workspace: all lengths of sentences
 
 
 class Predictor:
