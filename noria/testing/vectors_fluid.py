@@ -189,6 +189,8 @@ def _wrong_numbers(
         return None
     actual = (case.get("paddle_actual") or {}).get(name)
     wanted = [vectors.array(d) for d in (actual, described) if d is not None]
+    if got.size == 0 and any(want.size == 0 for want in wanted):
+        return None  # what was recorded of a tensor without elements has lost its shape
     if case["op"] in RANDOM:
         return same_moments(got, wanted[0])
     reasons = []

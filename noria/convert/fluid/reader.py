@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-import noria.convert.fluid.library  # registers all handlers
+from noria.convert.fluid import library as _library  # noqa: F401  (registers all handlers)
 from noria.convert.fluid.desc import (
     FEEDS,
     FETCHES,
@@ -32,8 +32,6 @@ from noria.core.dtypes import as_dtype, is_float
 from noria.core.errors import FormatError, NoriaError, ProgramError
 from noria.ir.emit import Builder, building
 from noria.ir.program import Program, Value
-
-_library = noria.convert.fluid.library  # kept: importing it is what it is for
 
 PRINCIPAL = ("X", "Input", "Ids")  # whose rows a result has, before any other input
 
