@@ -68,6 +68,11 @@ class Known:
             return None
         return tuple(found.ravel().tolist())
 
+    def producer(self, value: Value) -> Operator | None:
+        """The operator that gives a value, None for feeds and state."""
+        self._look()
+        return self._producers.get(self._outer.get(value, value))
+
     def inputs(self, value: Value) -> tuple[str, ...]:
         """Names of the feeds a value depends on."""
         self._look()

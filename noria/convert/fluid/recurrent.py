@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from noria.convert.fluid.dense import in_weights
 from noria.convert.fluid.handlers import Lod, Op, fluid_op
 from noria.core.errors import ArgumentError
 from noria.ir.opdef import vocabulary as o
@@ -111,7 +112,7 @@ def _run_lstm(
     weight = o.transpose(reordered(weight, LSTM_ORDER, 1), perm=(1, 0))
     h0, c0 = op.get("H0"), op.get("C0")
     return lstm_form(
-        reordered(x, LSTM_ORDER, 1),
+        in_weights(op, x, lambda v: reordered(v, LSTM_ORDER, -1)),
         weight,
         splits,
         h0,
@@ -204,7 +205,7 @@ def _run_gru(op: Op, x: Any, weight: Any, splits: Any) -> Any:
     turns = not origin and activations == ("sigmoid", "tanh")  # 1 - sigmoid(u) is sigmoid(-u)
     rows = o.transpose(o.concat(*_gru_weights(weight), axis=1), perm=(1, 0))
     return gru_form(
-        _reset_first(x, 1, not turns),
+        in_weights(op, x, lambda v: _reset_first(v, -1, not turns)),
         _reset_first(rows, 0, not turns),
         splits,
         None,
