@@ -101,6 +101,11 @@ class Bound:
             for name, v in self.memory.commits
         ]
 
+    @property
+    def size(self) -> int:
+        """How many steps it has, those that run once included."""
+        return len(self.items) + len(self.plan.prologue)
+
     # ---- kernels -------------------------------------------------------------------------------
 
     def _items(self) -> tuple[list[Item], list[Item]]:

@@ -179,5 +179,5 @@ class Executor:
                 room=self._space.room,
                 kept=self._kept,
             )
-        self._space.put(key, announce(bound))
+        self._space.put(key, announce(bound), bound.size)
         return bound

@@ -28,7 +28,7 @@ from noria.runtime.streams import Cut, Streams, checked_cut
 from noria.runtime.summary import announce
 from noria.runtime.workspace import Kept, Workspace
 
-MAX_SIZES = 256  # sets of sizes kept ready, in each workspace: all lengths of sentences
+MAX_SIZES = 64  # sets of sizes kept ready, in each workspace
 
 
 class Predictor:
@@ -230,7 +230,7 @@ class Predictor:
                     kept=self._kept,
                     give_back=self.scope.give_back,
                 )
-                space.put(key, announce(bound))
+                space.put(key, announce(bound), bound.size)
             bound.run_prologue()
             return bound
 

@@ -12,7 +12,8 @@ from noria.runtime.arena import Arena, give_back
 
 Bound = TypeVar("Bound")  # runtime/bind.py, which this file must not know
 
-MAX_BOUND = 32  # sets of sizes kept ready
+MAX_BOUND = 32  # sets of sizes kept ready, whatever they hold
+MAX_STEPS = 16_384  # steps of all sets kept ready beyond that: about a kilobyte each
 GROWTH = 1.5  # an arena is taken larger than needed; pages never touched cost nothing
 
 
@@ -24,6 +25,7 @@ class Workspace(Generic[Bound]):
 
     def __init__(self, limit: int = MAX_BOUND) -> None:
         self.limit = limit
+        self._steps: dict[Hashable, int] = {}
         self.bounds: OrderedDict[Hashable, Bound] = OrderedDict()
         self._arena: Arena | None = None
         self._trimmed = False
@@ -33,6 +35,7 @@ class Workspace(Generic[Bound]):
         if self._arena is None or nbytes > self._arena.nbytes:
             old = 0 if self._arena is None else self._arena.nbytes
             self.bounds.clear()
+            self._steps.clear()
             self._arena = None  # given back before the next is taken
             self._arena = Arena(max(nbytes, int(GROWTH * old)))
         return self._arena
@@ -44,8 +47,11 @@ class Workspace(Generic[Bound]):
             self.bounds.move_to_end(key)
         return found
 
-    def put(self, key: Hashable, bound: Bound) -> None:
-        """Keep a Bound made with `room`, and forget the one not used for the longest time.
+    def put(self, key: Hashable, bound: Bound, steps: int = MAX_STEPS) -> None:
+        """Keep a Bound made with `room`, and forget those not used for the longest time.
+
+        steps: how large it is. Beyond the limit Bounds are kept as long as all of them have few: a
+        small network on sentences meets hundreds of lengths.
 
         What compiling its kernels left behind is given back before the first one runs: steps, and
         the packing of weights, need that room.
@@ -54,8 +60,10 @@ class Workspace(Generic[Bound]):
             self._trimmed = True
             give_back()
         self.bounds[key] = bound
-        while len(self.bounds) > self.limit:
-            self.bounds.popitem(last=False)
+        self._steps[key] = steps
+        while len(self.bounds) > self.limit and sum(self._steps.values()) > MAX_STEPS:
+            forgotten, _ = self.bounds.popitem(last=False)
+            del self._steps[forgotten]
 
 
 class Piece:

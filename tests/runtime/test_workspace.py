@@ -1,6 +1,6 @@
 """One arena for all sizes; pieces that are computed again when state was written."""
 
-from noria.runtime.workspace import GROWTH, Kept, Workspace
+from noria.runtime.workspace import GROWTH, MAX_STEPS, Kept, Workspace
 
 
 class Thing:
@@ -44,6 +44,18 @@ def test_the_bound_not_used_for_the_longest_time_is_forgotten():
     assert space.get("a") is a
     space.put("c", c)
     assert space.get("b") is None and space.get("a") is a and space.get("c") is c
+
+
+def test_many_bounds_of_few_steps_are_kept():
+    space = Workspace(limit=2)
+    for k in range(100):
+        space.put(k, Thing(), MAX_STEPS // 50)
+    assert list(space.bounds) == list(range(50, 100))
+    space.put("large", Thing(), MAX_STEPS)
+    assert len(space.bounds) == 2
+    space.room(1 << 20)
+    space.put("first", Thing(), 1)
+    assert list(space.bounds) == ["first"]
 
 
 def test_a_piece_is_the_same_for_the_same_key():

@@ -143,30 +143,3 @@ def tensor_array_to_tensor(op: Op) -> dict[str, Any]:
     sizes = [one(o.dim_value(dim=v.shape[axis])) for v in values]
     index = o.cast(o.concat(*sizes, axis=0), dtype="int32")
     return {"Out": o.concat(*values, axis=axis), "OutIndex": index}
-
-
-@fluid_op("beam_search_decode")
-def beam_search_decode(op: Op) -> dict[str, Any]:
-    """The sentences of all steps of a search; each step has rows of two levels."""
-    steps: list[Any] = []
-    for ids, scores in zip(*(_items(op, slot) for slot in ("Ids", "Scores")), strict=True):
-        if len(ids.splits) != 2:
-            raise ProgramError("a step of a beam search has two levels of rows", where=op.where)
-        flat = [o.reshape(v, shape=(-1,)) for v in (ids.values, scores.values)]
-        steps += [*flat, *ids.splits]
-    names = {"size": op.symbol("words"), "sentences": op.symbol("sentences")}
-    found = o.beam_search_sentences(*steps, end_id=op.need_attr("end_id"), **names)
-    ids, scores, *rows = found
-    return {
-        "SentenceIds": Lod(o.unsqueeze(ids, axis=1), tuple(rows)),
-        "SentenceScores": Lod(o.unsqueeze(scores, axis=1), tuple(rows)),
-    }
-
-
-def _items(op: Op, slot: str) -> list[Lod]:
-    array = op.held(slot)[0]
-    if not isinstance(array, TensorArray) or None in array.items:
-        raise ProgramError(
-            "the steps of a beam search are an array written outside loops", where=op.where
-        )
-    return [item for item in array.items if item is not None]
