@@ -193,6 +193,8 @@ def _wrong_numbers(
         return None  # what was recorded of a tensor without elements has lost its shape
     if case["op"] in RANDOM:
         return same_moments(got, wanted[0])
+    if got.size == 0 and all(w.shape == (0,) for w in wanted):
+        return None  # what holds nothing came out of Paddle without its other axes
     reasons = []
     for want in wanted:
         if got.size == want.size and _squeezed(got.shape) == _squeezed(wanted[0].shape):

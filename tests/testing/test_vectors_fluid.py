@@ -47,6 +47,15 @@ def test_a_right_answer_passes_and_a_wrong_one_is_told(tmp_path):
     assert "rows [1, 1]" in judge(vectors, forward(lod=[[2, 0]]))
 
 
+def test_what_holds_nothing_has_lost_its_shape(tmp_path):
+    nothing, some = np.zeros((0, 3)), np.ones((2, 3))
+    vectors = folder(tmp_path, forward("e"), x=nothing, e=np.zeros(0))
+    bare = forward("e") | {"inputs": {"X": {"a": "x"}, "Y": {"a": "x"}}}
+    assert judge(vectors, bare) is None
+    vectors = folder(tmp_path, forward("e"), x=some, e=np.zeros(0))
+    assert "expected [0]" in judge(vectors, bare)
+
+
 @pytest.mark.parametrize(("name", "reason"), [("g", None), ("h", "gradient of X")])
 def test_gradients_are_of_the_mean(tmp_path, name, reason):
     vectors = folder(tmp_path, gradient(name), x=X, g=X / 4, h=X)
