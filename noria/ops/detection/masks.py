@@ -177,7 +177,9 @@ def _(
         if len(found):
             drawn = _masks_of(regions / image_info[n, 2], objects, resolution)
             masks[np.arange(len(found)), labels[a:b][found]] = drawn.reshape(len(found), width)
-        for part, new in zip(parts, (regions, chosen, masks.reshape(len(chosen), -1)), strict=True):
+        for part, new in zip(
+            parts, (regions, chosen, masks.reshape(len(chosen), class_count * width)), strict=True
+        ):
             part.append(new)
         counts.append(len(chosen))
     return (

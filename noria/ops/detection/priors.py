@@ -74,7 +74,7 @@ def _steps(steps: Sequence[float], feature: Any, image: Any) -> tuple[float, flo
     """(down, right) from one position to the next, in pixels."""
     if steps[0] and steps[1]:
         return steps[0], steps[1]
-    return image[0] / feature[0], image[1] / feature[1]
+    return image[0] / max(feature[0], 1), image[1] / max(feature[1], 1)
 
 
 @op

@@ -277,7 +277,7 @@ def _(
     classes, width = _class_layout(all_scores, all_boxes, shared_boxes, background_first)
     overlap = overlap_of(width, normalized, touching=True)
     most = limit if limit > 0 else -1
-    shapes = all_boxes.reshape(len(all_boxes), -1, width)
+    shapes = all_boxes.reshape(len(all_boxes), all_boxes.shape[1] // width, width)
     splits = np.array([0, len(all_scores)]) if image_splits is None else image_splits
     splits = checked_splits(np, splits, len(all_scores))
 

@@ -337,7 +337,7 @@ def _(
         deltas = _deltas(proposals[front], objects[to], how["weights"])
         targets[rows, column] = deltas[rows]
         weight[rows, column] = 1
-        wide = (targets.reshape(len(chosen), -1), weight.reshape(len(chosen), -1))
+        wide = [v.reshape(len(chosen), 4 * classes) for v in (targets, weight)]
         for part, new in zip(parts, (chosen * scale, kind, *wide), strict=True):
             part.append(new)
     targets = joined(parts[2], (4 * classes,), rois.dtype)

@@ -120,6 +120,13 @@ def test_sizes_may_be_those_of_the_image_that_is_fed():
         np.testing.assert_array_equal(got, want)
 
 
+def test_a_map_without_rows_has_no_priors():
+    how = {"feature_size": (0, 3), "image_size": (8, 8)}
+    assert priors.prior_boxes(**how, min_sizes=(2.0,)).shape == (0, 3, 1, 4)
+    dense = {"fixed_sizes": (2.0,), "fixed_ratios": (1.0,), "densities": (2,)}
+    assert priors.density_prior_boxes(**how, **dense).shape == (0, 3, 4, 4)
+
+
 def test_bad_sizes_are_refused():
     with pytest.raises(ArgumentError, match="max_sizes"):
         priors.prior_boxes(**(SSD | {"max_sizes": (5.0,)}))

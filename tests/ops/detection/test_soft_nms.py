@@ -107,6 +107,12 @@ def test_a_limit_over_all_classes_keeps_the_best():
     assert last[0].tolist() == pytest.approx([0.1, 0.1, 0.9, 0.2])
 
 
+def test_nothing_gives_nothing():
+    none = np.zeros((0, 3), np.float32), np.zeros((0, 12), np.float32)
+    got = family.limited_nms(*none, size="K")
+    assert got[1].shape == (0, 4) and got[5].tolist() == [[0, 0, 0]]
+
+
 def test_bad_inputs_are_refused():
     with pytest.raises(ArgumentError, match="unknown method"):
         family.limited_nms(*FLAT, size="K", method="softest")

@@ -131,6 +131,16 @@ def test_cascades_take_all_regions_but_the_objects_they_begin_with():
     assert splits.tolist() == [0, 3, 6]
 
 
+def test_an_image_without_anything_has_no_examples():
+    none, splits = np.zeros((0, 4), np.float32), np.array([0, 0])
+    ids = np.zeros(0, int)
+    inputs = [none, splits, none, ids, ids, splits, INFO[:1]]
+    rois, _, targets, *_, rows = family.sample_proposals(*inputs, size="K", classes=3)
+    assert rois.shape == (0, 4) and targets.shape == (0, 12) and rows.tolist() == [0, 0]
+    found = family.rpn_target_assign(ANCHORS, none, ids, splits, INFO[:1], **NAMES)
+    assert len(found[0]) == 0 and len(found[1]) == 5  # all inside are negative
+
+
 def test_labels_beyond_the_classes_are_refused():
     with pytest.raises(ArgumentError, match="label is no class"):
         family.sample_proposals(*SAMPLE, size="K", classes=2)
