@@ -16,6 +16,10 @@ _REASONS = {
         "recv_save ref_by_trainer_id send send_barrier"
     ),
     "reads data: batches are fed": "create_double_buffer_reader create_py_reader read",
+    "the data of a batch and what is asked for: the reader turns them into inputs and outputs": (
+        "feed fetch"
+    ),
+    "part of a backward Program, which noria makes itself": "rnn_memory_helper_grad",
     "touches files while it runs: a model's parameters are read when it is converted": (
         "load load_combine save save_combine"
     ),
