@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from noria.convert.fluid.handlers import Lod, Op, fluid_op
-from noria.convert.fluid.sequences import flat
+from noria.convert.fluid.sequences import count, flat
 from noria.core.dtypes import as_dtype
 from noria.core.errors import ProgramError
 from noria.ir.opdef import vocabulary as o
@@ -65,8 +65,8 @@ def var_conv_2d(op: Op) -> dict[str, Any]:
         op.need_lod("ROW")[-1],
         op.need_lod("COLUMN")[-1],
         op.input("W"),
-        kernel=(op.attr("KernelH", 1), op.attr("KernelW", 1)),
-        stride=(op.attr("StrideH", 1), op.attr("StrideW", 1)),
+        kernel=(count(op, "KernelH", 1), count(op, "KernelW", 1)),
+        stride=(count(op, "StrideH", 1), count(op, "StrideW", 1)),
         sizes=(op.symbol("rows"), op.symbol("pixels")),
     )
     out = {}
@@ -131,8 +131,8 @@ def _filtered(rows: Any, starts: Any, lengths: Any, filler: Any) -> dict[str, An
 
 @fluid_op("hash")
 def hash_(op: Op) -> dict[str, Any]:
-    x, count = op.input("X"), op.attr("num_hash", 1)
-    hashes = o.xxhash(x, seeds=tuple(range(count)), mod=op.attr("mod_by", 100000))
+    x, seeds = op.input("X"), range(count(op, "num_hash", 1))
+    hashes = o.xxhash(x, seeds=tuple(seeds), mod=op.attr("mod_by", 100000))
     return {"Out": Lod(o.unsqueeze(hashes, axis=-1), op.lod("X"))}
 
 
@@ -143,15 +143,15 @@ def pyramid_hash(op: Op) -> dict[str, Any]:
     if lists and op.attr("use_filter", True):
         raise ProgramError("pyramid_hash with Bloom filters is not supported", where=op.where)
     first, steps, runs, kept = _kept_runs(op, op.need_lod("X")[-1])
-    size = op.need_attr("num_emb")
+    size = count(op, "num_emb")
     vectors = hashing.hash_embedding(
         flat(op.input("X")),
         first,
         steps,
         flat(op.input("W")),
-        longest=op.attr("pyramid_layer", 2),
+        longest=count(op, "pyramid_layer", 2),
         size=size,
-        chunk=op.need_attr("rand_len"),
+        chunk=count(op, "rand_len"),
         space=op.need_attr("space_len"),
     )
     if not op.attr("is_training", 0):
@@ -166,7 +166,7 @@ def pyramid_hash(op: Op) -> dict[str, Any]:
 
 def _kept_runs(op: Op, splits: Any) -> tuple[Any, Any, Any, Any]:
     """(first, steps, row_splits) of the runs that are kept, and int32 which of all they are."""
-    longest, rate = op.attr("pyramid_layer", 2), float(op.attr("drop_out_percent", 0.0))
+    longest, rate = count(op, "pyramid_layer", 2), float(op.attr("drop_out_percent", 0.0))
     first, steps, runs = hashing.ngrams(splits, longest=longest, size=op.symbol("runs"))
     if not (op.attr("is_training", 0) and rate):
         return first, steps, runs, o.fill(shape=first.shape, value=1, dtype="int32")

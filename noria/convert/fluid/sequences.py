@@ -26,6 +26,19 @@ def flat(x: Any) -> Any:
     return o.reshape(x, shape=(-1,))
 
 
+MOST = 1 << 16  # of what is counted while a model is converted: a file may say anything
+
+
+def count(op: Op, name: str, default: int | None = None) -> int:
+    """An attribute that says how many. Raises ArgumentError for what is no such number."""
+    value = op.need_attr(name) if default is None else op.attr(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MOST:
+        raise ArgumentError(
+            f"{op.type} has a bad '{name}'", expected=f"1 to {MOST}", got=repr(value)
+        )
+    return value
+
+
 # ---- rows as they are --------------------------------------------------------------------------
 
 
@@ -45,7 +58,7 @@ def lod_reset(op: Op) -> dict[str, Any]:
 @fluid_op("sequence_reshape")
 def sequence_reshape(op: Op) -> dict[str, Any]:
     splits = op.need_lod("X")[-1]
-    values, splits = ragged.sequence_reshape(op.input("X"), splits, width=op.attr("new_dim"))
+    values, splits = ragged.sequence_reshape(op.input("X"), splits, width=count(op, "new_dim"))
     return {"Out": Lod(values, (splits,))}
 
 
@@ -195,7 +208,9 @@ def _first_largest(x: Any, splits: Any) -> Any:
 @fluid_op("sequence_conv")
 def sequence_conv(op: Op) -> dict[str, Any]:
     x, weight, splits = op.input("X"), op.input("Filter"), op.need_lod("X")
-    length, start = op.attr("contextLength"), op.attr("contextStart", 0)
+    length, start = count(op, "contextLength"), op.attr("contextStart", 0)
+    if abs(start) > MOST:
+        raise ArgumentError("a window so far away", expected=f"up to {MOST}", got=f"{start=}")
     if op.attr("contextStride", 1) != 1:
         raise ArgumentError("sequence_conv moves one step", got=f"{op.attr('contextStride')}")
     edges = {}
@@ -211,7 +226,7 @@ def sequence_conv(op: Op) -> dict[str, Any]:
 @fluid_op("sequence_enumerate")
 def sequence_enumerate(op: Op) -> dict[str, Any]:
     x, splits = op.input("X"), op.need_lod("X")
-    length, pad = op.attr("win_size"), op.attr("pad_value", 0)
+    length, pad = count(op, "win_size"), op.attr("pad_value", 0)
     windows = sequence_window.sequence_windows(flat(x), splits[-1], length=length, pad=pad)
     return {"Out": Lod(windows, splits)}
 
@@ -219,13 +234,16 @@ def sequence_enumerate(op: Op) -> dict[str, Any]:
 @fluid_op("sequence_topk_avg_pooling")
 def sequence_topk_avg_pooling(op: Op) -> dict[str, Any]:
     rows, columns = op.need_lod("ROW"), op.need_lod("COLUMN")
+    topks = op.need_attr("topks")
+    if not topks or max(topks) > MOST:
+        raise ArgumentError("bad topks", expected=f"numbers up to {MOST}", got=repr(topks)[:80])
     means, places = sequence_window.sequence_topk_mean(
         flat(op.input("X")),
         rows[-1],
         columns[-1],
-        channels=op.attr("channel_num"),
+        channels=count(op, "channel_num"),
         rows=op.input("ROW").shape[0],
-        topks=op.attr("topks"),
+        topks=topks,
         size=op.symbol("columns"),
     )
     places = flat(o.cast(places, dtype="int32"))

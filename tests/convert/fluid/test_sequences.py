@@ -66,3 +66,10 @@ def test_a_dense_value_is_no_ragged_one(run_op):
 def test_an_unknown_pool_is_refused(run_op):
     with pytest.raises(ArgumentError, match="pooltype"):
         run_op("sequence_pool", {"X": RAGGED}, {"pooltype": "MEDIAN"})
+
+
+@pytest.mark.parametrize("size", [0, -1, 1 << 30])
+def test_a_window_no_text_has_is_refused(run_op, size):
+    ids = Lod(np.ones((6, 1), np.int64), (SPLITS,))
+    with pytest.raises(ArgumentError, match="win_size"):
+        run_op("sequence_enumerate", {"X": ids}, {"win_size": size, "pad_value": 0})
