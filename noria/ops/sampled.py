@@ -172,8 +172,12 @@ def sample_logits(
         hit = o.reduce_any(o.equal(o.unsqueeze(samples, axis=2), true), axis=2)
         sampled = o.greater_equal(o.arange(stop=samples.shape[1]), labels)
         taken = o.sub(taken, o.mul(cast_like(o.logical_and(hit, sampled), taken), 1e20))
-    limits = {"low": -1e20, "high": 1e20}
-    return o.clip(o.sub(taken, o.clip(o.log(probabilities), **limits)), **limits)
+    return _finite(o.sub(taken, _finite(o.log(probabilities))))
+
+
+def _finite(x: Any) -> Any:
+    """Infinities as 1e20 of their sign, which softmax takes without NaN."""
+    return o.where(o.isinf(x), o.mul(o.sign(x), 1e20), x)
 
 
 def nce_loss(

@@ -86,6 +86,13 @@ def test_sampled_logits_lose_what_makes_them_likely():
     check_case(Case("sampled", inputs, expect=expect, grad=[0]), fn)
 
 
+def test_what_cannot_be_drawn_has_a_finite_logit():
+    out = sampled.sample_logits(
+        np.array([[1.0, -np.inf]]), np.array([[0, 1]]), np.array([[0.0, 0.5]]), labels=0
+    )
+    assert out.tolist() == [[1e20, -1e20]]
+
+
 def test_low_classes_are_drawn_more_often():
     ids = sampled.log_uniform(KEY, shape=(20000,), classes=5)
     likely = sampled.log_uniform_probability(np.arange(5), classes=5, dtype="float64")
