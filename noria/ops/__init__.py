@@ -1074,10 +1074,6 @@ __all__ = [
     "yolo_box",
     "yolov3_loss",
     "yolov3_loss_grad",
-    "xxhash",
-    "yolo_box",
-    "yolov3_loss",
-    "yolov3_loss_grad",
     "zeros_like",
 ]
 
