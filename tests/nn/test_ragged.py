@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from noria.core.errors import ArgumentError, DTypeError, ShapeError
+from noria.ir.trace import spec, trace
 from noria.nn.ragged import Ragged
+from noria.runtime.executor import Executor
 
 ROWS = [np.arange(6.0).reshape(3, 2), np.zeros((0, 2)), np.array([[9.0, -1.0]])]
 
@@ -88,6 +90,19 @@ def test_the_innermost_rows_are_reduced_and_moved():
     assert batch.reverse().values.rows()[3][:, 0].tolist() == [32, 31, 30]
     assert batch.map(lambda v: v * 2).max().values[0].tolist() == [42, 42]
     assert batch.inner(lambda b: b.softmax()).values.sum().shape == (6, 2)
+
+
+def test_levels_are_values_of_a_program_too():
+    def fn(values, inner, outer):
+        return {"out": Ragged(Ragged(values, inner), outer).mean().sum()}
+
+    splits = {"inner": spec("M", dtype="int64"), "outer": spec("N", dtype="int64")}
+    program = trace(fn, values=spec("T", 2), **splits)
+    batch = Ragged.pack(DOCUMENTS)
+    feeds = {"values": batch.values.values.astype(np.float32)}
+    feeds |= {"inner": batch.values.splits, "outer": batch.splits}
+    got = Executor(program, threads=1).run(feeds)["out"]
+    assert got[:, 0].tolist() == [20.5, 10, 41]
 
 
 def test_the_level_inside_is_left_out():
