@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from noria.core.dims import symbols_of
 from noria.core.errors import ProgramError
 from noria.ir.emit import Builder
 from noria.ir.opdef import lookup
-from noria.ir.program import Block, Operator, Program, Value, needed
+from noria.ir.program import Block, Operator, Program, Value, needed, symbols_used
 from noria.passes.nested import map_blocks
 
 NAME = "for_test"
@@ -97,8 +98,16 @@ def _need_present(values: Sequence[Value], lost: dict[Value, Operator]) -> None:
 
 
 def _without_unused(program: Program) -> Program:
-    """Inputs and state that no operator and no output takes are left out."""
+    """Inputs and state that no operator and no output takes are left out, except inputs that alone
+    tell a size which some operator needs."""
     used = {v for o in program.operators for v in o.operands} | set(program.outputs.values())
+    taken = [v for v in program.block.inputs if v in used]
+    known = symbols_of(d for v in taken for d in v.shape)
+    wanted = frozenset().union(*map(symbols_used, program.operators)) - known
+    for v in program.block.inputs:
+        if v not in used and wanted & symbols_of(v.shape):
+            used.add(v)
+            wanted -= symbols_of(v.shape)
     program.block.inputs = [v for v in program.block.inputs if v in used]
     program.state = {n: s for n, s in program.state.items() if s.value in used}
     return program

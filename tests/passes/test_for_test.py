@@ -115,3 +115,15 @@ def test_a_trained_network_is_reduced_to_its_forward_pass():
     assert len(norms) == 2 and not any(o.attrs["training"] for o in norms)
     first, second = results(served)[0]["logits"], results(served)[0]["logits"]
     np.testing.assert_array_equal(first, second)
+
+
+def test_an_input_that_alone_tells_a_size_is_kept():
+    before = program("""
+      input x: float32[N, H]
+      input like: float32[N, W]
+      input label: int64[N]
+      y: float32[N, W] = resize(x, sizes=[W], axes=[1])
+      output y = y
+    """)
+    after = for_test(before)
+    assert list(after.inputs) == ["x", "like"]
