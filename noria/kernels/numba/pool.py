@@ -237,8 +237,8 @@ _KINDS = {
     "avg_pool{}d_grad": avg_backward,
 }
 _SOURCES = {name.format(n): source for n in (1, 2) for name, source in _KINDS.items()}
-_OTHERS = ("sizes", "count_include_pad", "divisor")
-_ROW = (1, 1, 1, (0, 0), 1)  # the windows of an axis of one element
+OTHERS = ("sizes", "count_include_pad", "divisor")
+ROW = (1, 1, 1, (0, 0), 1)  # the windows of an axis of one element
 MAX_TAPS = 49  # beyond, the unrolled source grows too long
 
 
@@ -261,10 +261,10 @@ class Pool(Kernel):
         backward = kind.endswith("grad")
         image = bound.outputs[0] if backward else bound.inputs[0]
         assert image is not None
-        how = {k: v for k, v in bound.attrs.items() if k not in _OTHERS}
+        how = {k: v for k, v in bound.attrs.items() if k not in OTHERS}
         windows = pool_windows(image.shape[2:], **how)
         if len(windows.out) == 1:  # a picture of one row
-            windows = Windows._make((one, *axis) for one, axis in zip(_ROW, windows, strict=True))
+            windows = Windows._make((one, *axis) for one, axis in zip(ROW, windows, strict=True))
         if windows.kernel[0] * windows.kernel[1] > MAX_TAPS:
             raise Declined("the window is large")
         source = typed(_SOURCES[kind](windows.kernel), image.dtype)
