@@ -15,6 +15,7 @@ Bound = TypeVar("Bound")  # runtime/bind.py, which this file must not know
 MAX_BOUND = 32  # sets of sizes kept ready, whatever they hold
 MAX_STEPS = 16_384  # steps of all sets kept ready beyond that: about a kilobyte each
 GROWTH = 1.5  # an arena is taken larger than needed; pages never touched cost nothing
+SMALL, SMALL_GROWTH = 1 << 25, 6.0  # of a small one: each time it grows all Bounds are made again
 
 
 class Workspace(Generic[Bound]):
@@ -37,7 +38,8 @@ class Workspace(Generic[Bound]):
             self.bounds.clear()
             self._steps.clear()
             self._arena = None  # given back before the next is taken
-            self._arena = Arena(max(nbytes, int(GROWTH * old)))
+            growth = SMALL_GROWTH if old < SMALL else GROWTH
+            self._arena = Arena(max(nbytes, int(growth * old)))
         return self._arena
 
     def get(self, key: Hashable) -> Bound | None:

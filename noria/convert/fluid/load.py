@@ -15,6 +15,7 @@ from noria.convert.fluid.reader import read_program
 from noria.convert.messages import read_message, schema
 from noria.core.errors import MissingError
 from noria.ir.program import Program
+from noria.runtime.scope import Scope
 
 PROGRAMS = ("__model__", "model")
 COMBINED = ("__params__", "params", "weights")
@@ -60,7 +61,10 @@ def load(
         name=program_file.stem,
         where=where,
     )
-    return program, {n: a for n, a in state.items() if n in program.state}
+    known = {n: a for n, a in state.items() if n in program.state}
+    if program.state.keys() <= known.keys():
+        return program, known
+    return program, Scope().initialize(program, values=known).state()  # the key of random numbers
 
 
 def _files(path: Path, model: str | None, params: str | None) -> tuple[Path, Path]:

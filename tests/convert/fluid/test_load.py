@@ -43,3 +43,14 @@ def test_what_is_not_there_is_told(tmp_path):
     (tmp_path / "__model__").write_bytes(model().message.SerializeToString())
     with pytest.raises(MissingError, match="got      w"):
         load(tmp_path)
+
+
+def test_state_of_random_operators_is_given_too(tmp_path):
+    desc = model()
+    step = desc.block.ops[1]
+    step.type = "dropout"
+    del step.inputs[1]
+    (tmp_path / "__model__").write_bytes(desc.message.SerializeToString())
+    write_folder(tmp_path, STATE)
+    program, state = load(tmp_path)
+    assert state.keys() == program.state.keys() >= {"w", "random"}
