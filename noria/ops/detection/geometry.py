@@ -161,7 +161,10 @@ def polygon_overlap(one: np.ndarray, many: np.ndarray) -> np.ndarray:
     """IoU of one polygon [2 K], x and y in turn, with each of many [M, 2 K]."""
     a = one.astype(np.float64).reshape(-1, 2)
     b = many.astype(np.float64).reshape(len(many), len(a), 2)
-    return _iou(np.abs(polygon_areas(a)), np.abs(polygon_areas(b)), polygon_common_area(a, b))
+    near = (b.min(1) < a.max(0)).all(1) & (b.max(1) > a.min(0)).all(1)
+    common = np.zeros(len(b))
+    common[near] = polygon_common_area(a, b[near])
+    return _iou(np.abs(polygon_areas(a)), np.abs(polygon_areas(b)), common)
 
 
 def _iou(one: np.ndarray, many: np.ndarray, common: np.ndarray) -> np.ndarray:
@@ -186,5 +189,8 @@ def rotated_corners(boxes: np.ndarray) -> np.ndarray:
 
 def rotated_overlap(one: np.ndarray, many: np.ndarray) -> np.ndarray:
     """IoU of one rotated box [5] with each of many [M, 5]."""
-    common = convex_common_area(rotated_corners(one), rotated_corners(many))
+    reach = (np.hypot(*one[2:4]) + np.hypot(many[:, 2], many[:, 3])) / 2
+    near = np.hypot(*(many[:, :2] - one[:2]).T) <= reach
+    common = np.zeros(len(many))
+    common[near] = convex_common_area(rotated_corners(one), rotated_corners(many[near]))
     return _iou(one[2] * one[3], many[:, 2] * many[:, 3], common)
