@@ -224,6 +224,7 @@ def yolo(op: Op) -> dict[str, Any]:
         threshold=op.attr("conf_thresh", 0.01),
         clip=op.attr("clip_bbox", True),
         scale=op.attr("scale_x_y", 1.0),
+        iou_factor=op.attr("iou_aware_factor", 0.5) if op.attr("iou_aware", False) else None,
     )
     return {"Boxes": boxes, "Scores": scores}
 

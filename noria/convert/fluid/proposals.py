@@ -6,18 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from noria.convert.fluid.handlers import Lod, Op, fluid_op
-from noria.convert.fluid.packing import column, counts_of, flat
+from noria.convert.fluid.packing import column, counts_of, flat, splits_of_counts
 from noria.ir.opdef import vocabulary as o
 from noria.ops.detection.levels import collect_proposals
+from noria.ops.numeric import spec_of
 from noria.ops.random import random_key
 
 
-@fluid_op("generate_proposals")
+@fluid_op("generate_proposals", "generate_proposals_v2")
 def generate_proposals(op: Op) -> dict[str, Any]:
+    second = op.type == "generate_proposals_v2"  # knows images by their sizes alone
+    info = op.input("ImShape" if second else "ImInfo")
+    if second:
+        one = o.fill(shape=(info.shape[0], 1), value=1.0, dtype=spec_of(info).dtype)
+        info = o.concat(info, one, axis=1)
     rois, scores, splits = o.generate_proposals(
         op.input("Scores"),
         op.input("BboxDeltas"),
-        op.input("ImInfo"),
+        info,
         op.input("Anchors"),
         op.get("Variances"),
         size=op.symbol("proposals"),
@@ -28,6 +34,7 @@ def generate_proposals(op: Op) -> dict[str, Any]:
         eta=op.attr("eta", 1.0),
         scaled_sizes=True,
         at_least_one=True,
+        normalized=not op.attr("pixel_offset", True),
     )
     counts = counts_of(splits)
     return {
@@ -40,30 +47,38 @@ def generate_proposals(op: Op) -> dict[str, Any]:
 
 @fluid_op("collect_fpn_proposals")
 def collect_fpn_proposals(op: Op) -> dict[str, Any]:
-    rois = op.inputs("MultiLevelRois")
-    splits = [op.lod("MultiLevelRois", i)[-1] for i in range(len(rois))]
+    rois, counts = op.inputs("MultiLevelRois"), op.inputs("MultiLevelRoIsNum")
+    if counts:
+        splits = [splits_of_counts(c) for c in counts]
+    else:
+        splits = [op.lod("MultiLevelRois", i)[-1] for i in range(len(rois))]
     scores = [flat(s) for s in op.inputs("MultiLevelScores")]
     found, rows = collect_proposals(
         rois, scores, splits, limit=op.attr("post_nms_topN", 0), size=op.symbol("proposals")
     )
-    return {"FpnRois": Lod(found, (rows,))}
+    return {"FpnRois": Lod(found, (rows,)), "RoisNum": o.cast(counts_of(rows), dtype="int32")}
 
 
 @fluid_op("distribute_fpn_proposals")
 def distribute_fpn_proposals(op: Op) -> dict[str, Any]:
     low, high = op.need_attr("min_level"), op.need_attr("max_level")
-    count = high - low + 1
+    count, given = high - low + 1, op.get("RoisNum")
     restore, *found = o.distribute_proposals(
         op.input("FpnRois"),
-        op.need_lod("FpnRois")[-1],
+        op.need_lod("FpnRois")[-1] if given is None else splits_of_counts(given),
         sizes=[op.symbol("level") for _ in range(count)],
         low=low,
         high=high,
         level=op.need_attr("refer_level"),
         scale=float(op.need_attr("refer_scale")),
+        normalized=not op.attr("pixel_offset", True),
     )
-    levels = [Lod(r, (s,)) for r, s in zip(found[:count], found[count:], strict=True)]
-    return {"MultiFpnRois": levels, "RestoreIndex": Lod(column(restore, "int32"))}
+    rois, splits = found[:count], found[count:]
+    return {
+        "MultiFpnRois": [Lod(r, (s,)) for r, s in zip(rois, splits, strict=True)],
+        "MultiLevelRoIsNum": [o.cast(counts_of(s), dtype="int32") for s in splits],
+        "RestoreIndex": Lod(column(restore, "int32")),
+    }
 
 
 # ---- targets -----------------------------------------------------------------------------------

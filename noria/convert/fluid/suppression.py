@@ -67,7 +67,11 @@ def matrix_nms(op: Op) -> dict[str, Any]:
         normalized=op.attr("normalized", True),
         sigma=op.attr("gaussian_sigma", 2.0) if op.attr("use_gaussian", False) else None,
     )
-    return {"Out": Lod(found, (splits,)), "Index": Lod(column(index, "int32"), (splits,))}
+    return {
+        "Out": Lod(found, (splits,)),
+        "Index": Lod(column(index, "int32"), (splits,)),
+        "RoisNum": o.cast(counts_of(splits), dtype="int32"),
+    }
 
 
 @fluid_op("retinanet_detection_output")

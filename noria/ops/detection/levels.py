@@ -65,11 +65,22 @@ def collect_proposals(
 
 @op(outputs=("restore",))
 def distribute_proposals(
-    rois, row_splits=None, *, sizes, low, high, level=4, scale=224.0, tiny=0.0, first=0
+    rois,
+    row_splits=None,
+    *,
+    sizes,
+    low,
+    high,
+    level=4,
+    scale=224.0,
+    tiny=0.0,
+    first=0,
+    normalized=False,
 ):
     """Regions by the level of the pyramid they belong to, and where each went.
 
-    rois: [R, D], the first of 4 coordinates of pixels at column `first`; row_splits: [N + 1].
+    rois: [R, D], the first of 4 coordinates at column `first`, of pixels if not normalized;
+    row_splits: [N + 1].
     A region of area a belongs to level floor(level + log2(sqrt(a) / scale + tiny)), kept in
     [low, high]. sizes: names of new symbols, for how many there are on each of high - low + 1
     levels. Results: restore int64 [R], the place of each region among those of all levels, each
@@ -91,9 +102,9 @@ def distribute_proposals(
 
 
 @distribute_proposals.compute
-def _(xp, rois, row_splits, sizes, low, high, level, scale, tiny, first):
+def _(xp, rois, row_splits, sizes, low, high, level, scale, tiny, first, normalized):
     numpy_only(xp, "distribute_proposals")
-    side = np.sqrt(box_areas(rois[:, first : first + 4], False))
+    side = np.sqrt(box_areas(rois[:, first : first + 4], normalized))
     with np.errstate(divide="ignore"):
         target = np.floor(np.log2(side / rois.dtype.type(scale) + rois.dtype.type(tiny)) + level)
     target = np.clip(np.nan_to_num(target, nan=low), low, high).astype(np.int64)

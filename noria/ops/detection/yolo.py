@@ -43,15 +43,22 @@ def yolo_box(
     threshold: float = 0.01,
     clip: bool = True,
     scale: float = 1.0,
+    iou_factor: float | None = None,
 ) -> tuple[Any, Any]:
     """(boxes [N, A H W, 4] in pixels of the image, scores [N, A H W, C]) of a grid x.
 
     image_size: (height, width) of each image, [N, 2]. What is an object with less than `threshold`
     probability is all 0. clip: boxes are kept in the image; scale: of how far a centre may leave
-    the middle of its cell.
+    the middle of its cell. iou_factor f: x begins with A more channels, of the IoU each box expects
+    to have; its share in the probability of an object is f: p^(1 - f) IoU^f (PP-YOLO, 2020).
     """
     need_rank(spec_of(x), 4)
     need_rank(spec_of(image_size), 2, what="image_size")
+    expected = None
+    if iou_factor is not None:
+        own = len(anchors) // 2
+        expected = o.slice(x, axes=(1,), starts=(0,), stops=(own,))
+        x = o.slice(x, axes=(1,), starts=(own,), stops=(None,))
     count = _anchor_count(x, anchors, classes)
     n, _, rows, columns = x.shape
     grid = o.reshape(x, shape=(n, count, 5 + classes, rows, columns))
@@ -83,6 +90,9 @@ def yolo_box(
     left, right = along(columns, width, part(0, 1), wide, part(2, 3), 4)
     top, bottom = along(rows, height, part(1, 2), tall, part(3, 4), 3)
     objectness = o.sigmoid(part(4, 5))
+    if expected is not None and iou_factor is not None:
+        overlap = o.pow(o.sigmoid(o.unsqueeze(expected, axis=(2,))), iou_factor)
+        objectness = o.mul(o.pow(objectness, 1.0 - iou_factor), overlap)
     seen = cast_like(o.greater_equal(objectness, threshold), x)
     boxes = o.mul(o.concat(left, top, right, bottom, axis=2), seen)
     scores = o.mul(o.mul(o.sigmoid(part(5, 5 + classes)), objectness), seen)

@@ -59,3 +59,38 @@ def test_masks_are_drawn_for_regions_with_a_label(run_op):
     assert got["RoiHasMaskInt32"].tolist() == [[1]] and got["MaskInt32"].shape == (1, 32)
     mask = got["MaskInt32"].reshape(2, 4, 4)
     assert (mask[0] == -1).all() and mask[1].tolist() == [[1, 1, 0, 0]] * 2 + [[0] * 4] * 2
+
+
+def test_newer_models_tell_images_by_their_sizes_and_counts(run_op):
+    inputs = {
+        "Scores": np.array([3, 2], np.float32).reshape(2, 1, 1, 1),
+        "BboxDeltas": np.zeros((2, 4, 1, 1), np.float32),
+        "ImShape": np.array([[40, 40], [8, 8]], np.float32),
+        "Anchors": BOXES[:1].reshape(1, 1, 1, 4),
+        "Variances": np.ones((1, 1, 1, 4), np.float32),
+    }
+    attrs = {"pixel_offset": False, "nms_thresh": 0.5, "min_size": 1.0}
+    slots = ("RpnRois", "RpnRoiProbs", "RpnRoisNum")
+    got = run_op("generate_proposals_v2", inputs, attrs, outputs=slots)
+    assert got["RpnRois"].tolist() == [[0, 0, 9, 9], [0, 0, 8, 8]]
+    assert got["RpnRoisNum"].tolist() == [1, 1]
+    attrs = {"min_level": 2, "max_level": 3, "refer_level": 3, "refer_scale": 9}
+    inputs = {"FpnRois": BOXES, "RoisNum": np.array([1, 3], np.int32)}
+    outputs = {
+        "MultiFpnRois": ["a", "b"],
+        "MultiLevelRoIsNum": ["c", "d"],
+        "RestoreIndex": ["restore"],
+    }
+    attrs |= {"pixel_offset": False}
+    got = run_op("distribute_fpn_proposals", inputs, attrs, outputs=outputs)
+    assert got["a"].tolist() == BOXES[[1, 3]].tolist() and got["c"].tolist() == [0, 2]
+    assert got["d"].tolist() == [1, 1] and got["restore"].tolist() == [[2], [0], [3], [1]]
+    inputs = {
+        "MultiLevelRois": [BOXES[:2], BOXES[2:]],
+        "MultiLevelScores": [np.float32([[0.9], [0.1]]), np.float32([[0.5], [0.7]])],
+        "MultiLevelRoIsNum": [np.array([2, 0], np.int32), np.array([1, 1], np.int32)],
+    }
+    slots, attrs = ("FpnRois", "RoisNum"), {"post_nms_topN": 3}
+    got = run_op("collect_fpn_proposals", inputs, attrs, outputs=slots)
+    assert got["FpnRois"].tolist() == BOXES[[0, 2, 3]].tolist()
+    assert got["RoisNum"].tolist() == [2, 1]

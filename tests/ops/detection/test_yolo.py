@@ -150,6 +150,19 @@ def test_a_grid_is_decoded_into_boxes_and_scores(clip, scale):
     check_case(case, lambda x, size: family.yolo_box(x, size, clip=clip, scale=scale, **how))
 
 
+def test_the_expected_overlap_has_its_share_in_an_object():
+    how = {"anchors": ANCHORS[:4], "classes": CLASSES, "downsample": 8, "threshold": 0.0}
+    size = np.array([[40, 60], [32, 32]], np.int32)
+    overlap = np.random.default_rng(1).normal(size=(2, 2, 4, 5)).astype(np.float32)
+    wide = np.concatenate([overlap, FIXED], axis=1)
+    boxes, scores = family.yolo_box(wide, size, iou_factor=0.4, **how)
+    plain, before = family.yolo_box(FIXED, size, **how)
+    np.testing.assert_array_equal(boxes, plain)
+    p = 1 / (1 + np.exp(-FIXED.reshape(2, 2, 8, 4, 5)[:, :, 4].astype(float)))
+    share = (p**-0.4 * (1 / (1 + np.exp(-overlap))) ** 0.4).reshape(2, -1, 1)
+    np.testing.assert_allclose(scores, before * share, rtol=1e-4)
+
+
 def test_bad_inputs_are_refused():
     with pytest.raises(ShapeError, match="channels"):
         family.yolov3_loss(FIXED[:, :15], BOXES, LABELS, **HOW)
