@@ -175,6 +175,9 @@ from noria.ops.ctc import (
     ctc_sequence_loss,
     ctc_sequence_loss_grad,
 )
+from noria.ops.ctc_decode import (
+    ctc_beam_search,
+)
 from noria.ops.ctc_loss import (
     ctc_loss,
 )
@@ -725,6 +728,7 @@ __all__ = [
     "crf_sequence_loss_grad",
     "cross_entropy",
     "ctc_beam_decode",
+    "ctc_beam_search",
     "ctc_collapse",
     "ctc_greedy_decode",
     "ctc_loss",

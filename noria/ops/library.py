@@ -19,6 +19,7 @@ import noria.ops.detection.keypoints
 import noria.ops.detection.levels
 import noria.ops.detection.masks
 import noria.ops.detection.matching
+import noria.ops.ctc_decode
 import noria.ops.detection.nms
 import noria.ops.detection.priors
 import noria.ops.detection.proposals
@@ -88,6 +89,7 @@ FAMILIES = (
     "detection.levels",
     "detection.masks",
     "detection.matching",
+    "ctc_decode",
     "detection.nms",
     "detection.priors",
     "detection.proposals",

@@ -41,9 +41,12 @@ class Frame:
     blobs: name -> value; None for what is not a tensor of numbers
     """
 
-    def __init__(self, shared: Shared, blobs: Mapping[str, Any], depth: int = 0) -> None:
+    def __init__(
+        self, shared: Shared, blobs: Mapping[str, Any], outer: Frame | None = None, depth: int = 0
+    ) -> None:
         self.shared = shared
         self.blobs = dict(blobs)
+        self.outer = outer
         self.depth = depth
         self.emitted = building().block
 
@@ -88,7 +91,7 @@ class Frame:
 
     def inner(self, blobs: Mapping[str, Any]) -> Frame:
         """A frame for a net within an operator, with blobs of its own beside the ones here."""
-        return Frame(self.shared, {**self.blobs, **blobs}, self.depth + 1)
+        return Frame(self.shared, {**self.blobs, **blobs}, self, self.depth + 1)
 
     def nested_net(self, argument: Any, where: str) -> Any:
         """The net an Argument holds, as a message or, in older files, as text."""
@@ -118,6 +121,9 @@ class Frame:
         """The numbers of a value that depends on no input of the Program; None if it does."""
         if not isinstance(value, Value):
             return np.asarray(value)
+        made_here = any(value in operator.outputs for operator in self.emitted.operators)
+        if self.outer is not None and not made_here:
+            return self.outer.known(value)
         operators = needed(Block(operators=self._operators()), [value])
         found = dict(self.shared.numbers)
         with np.errstate(all="ignore"):
@@ -133,7 +139,10 @@ class Frame:
         numbers = self.known(value)
         if numbers is not None:
             return numbers
-        operators = needed(Block(operators=self._operators()), [value])
+        frame = self
+        while frame.outer is not None:
+            frame = frame.outer
+        operators = needed(Block(operators=[*frame._operators(), *self._operators()]), [value])
         used = {value}.union(*[o.operands for o in operators])
         inputs = [name for v, name in self.shared.inputs.items() if v in used]
         raise NeedsConstant(value.name, what, inputs)

@@ -2,8 +2,10 @@
 
 from noria.convert.caffe2 import (
     activation,
+    control,
     conv,
     detection,
+    ctc,
     encode,
     fills,
     linear,
@@ -11,6 +13,7 @@ from noria.convert.caffe2 import (
     math,
     norm,
     optimizer,
+    recurrent,
     reduce,
     segments,
     sequences,
@@ -20,8 +23,10 @@ from noria.convert.caffe2 import (
 
 FAMILIES = (
     activation,
+    control,
     conv,
     detection,
+    ctc,
     encode,
     fills,
     linear,
@@ -29,6 +34,7 @@ FAMILIES = (
     math,
     norm,
     optimizer,
+    recurrent,
     reduce,
     segments,
     sequences,

@@ -1,0 +1,194 @@
+"""Recurrent networks: units of LSTM and GRU, and step nets that run over time."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from noria.convert.caffe2.common import pullback, scalar
+from noria.convert.caffe2.frame import as_value
+from noria.convert.caffe2.handlers import Node, caffe2_op
+from noria.core.errors import ArgumentError, MissingError
+from noria.ir.opdef import vocabulary as o
+from noria.ops.loops import scan
+
+# ---- units -------------------------------------------------------------------------------------
+
+
+def _gates(x: Any, count: int) -> list[Any]:
+    """[..., count * D] as that many [..., D]."""
+    last = len(x.shape) - 1
+    return list(o.split(x, num=count, axis=last))
+
+
+def _lengths(op: Node, rest: tuple[Any, ...]) -> tuple[Any, Any]:
+    """(lengths or None, timestep) of the inputs behind the gates."""
+    if op.attr("sequence_lengths", True):
+        if len(rest) != 2:
+            raise ArgumentError("lengths and timestep are needed", got=f"{len(rest)} inputs")
+        return rest
+    return None, rest[-1]
+
+
+def _where_going(op: Node, lengths: Any, step: Any, new: Any, old: Any) -> Any:
+    """The new state of rows that go on; others keep the old one, or drop it (drop_states)."""
+    if lengths is None:
+        return new
+    going = o.unsqueeze(o.less(scalar(step), lengths), axis=1)
+    kept = 0.0 if op.attr("drop_states", False) else old
+    return o.where(going, new, kept)
+
+
+def _lstm(op: Node, hidden: Any, cell: Any, gates: Any, rest: tuple[Any, ...]) -> tuple[Any, Any]:
+    lengths, step = _lengths(op, rest)
+    i, f, out, g = _gates(gates, 4)
+    f = o.sigmoid(o.add(f, op.attr("forget_bias", 0.0)))
+    new = o.add(o.mul(f, cell), o.mul(o.sigmoid(i), o.tanh(g)))
+    shown = o.mul(o.sigmoid(out), o.tanh(new))
+    return (
+        _where_going(op, lengths, step, shown, hidden),
+        _where_going(op, lengths, step, new, cell),
+    )
+
+
+@caffe2_op("LSTMUnit")
+def lstm_unit(op, hidden, cell, gates, *rest):
+    """(hidden, cell) [1, N, D] from gates [1, N, 4 D]: input, forget, output, candidate.
+    (Hochreiter and Schmidhuber, 1997)"""
+    return _lstm(op, hidden, cell, gates, rest)
+
+
+@caffe2_op("LSTMUnitGradient")
+def lstm_unit_gradient(op, hidden, cell, gates, *rest):
+    """Behind the inputs of the unit: its outputs and their gradients."""
+    rest, grads = rest[:-4], rest[-2:]
+    fn = lambda h, c, g: _lstm(op, h, c, g, rest)  # noqa: E731
+    return pullback(fn, [hidden, cell, gates], grads, [0, 1, 2])
+
+
+def _gru(op: Node, hidden: Any, gates: Any, rest: tuple[Any, ...]) -> Any:
+    lengths, step = _lengths(op, rest)
+    _, update, out = _gates(gates, 3)
+    u = o.sigmoid(update)
+    new = o.add(o.mul(u, hidden), o.mul(o.sub(1.0, u), o.tanh(out)))
+    return _where_going(op, lengths, step, new, hidden)
+
+
+@caffe2_op("GRUUnit")
+def gru_unit(op, hidden, gates, *rest):
+    """hidden [1, N, D] from gates [1, N, 3 D]: reset (used before), update, output.
+    (Cho et al., 2014)"""
+    return _gru(op, hidden, gates, rest)
+
+
+@caffe2_op("GRUUnitGradient")
+def gru_unit_gradient(op, hidden, gates, *rest):
+    """Behind the inputs of the unit: its output and the gradient of that."""
+    rest, grad = rest[:-2], rest[-1]
+    return pullback(lambda h, g: _gru(op, h, g, rest), [hidden, gates], [grad], [0, 1])
+
+
+# ---- step nets ---------------------------------------------------------------------------------
+
+
+class _Link(NamedTuple):
+    internal: str
+    external: str
+    offset: int
+    window: int
+
+
+def _links(op: Node) -> list[_Link]:
+    inner, outer = op.names("link_internal"), op.names("link_external")
+    offsets = op.ints("link_offset")
+    windows = op.ints("link_window") or [1] * len(inner)
+    if not len(inner) == len(outer) == len(offsets) == len(windows):
+        raise ArgumentError("links do not fit each other", got=f"{inner}, {outer}, {offsets}")
+    return [_Link(*row) for row in zip(inner, outer, offsets, windows, strict=True)]
+
+
+class _Steps:
+    """A RecurrentNetwork taken apart.
+
+    carried:  state -> its first value [1, N, D]
+    reads:    links to a state at offset 0, what a step sees of it
+    writes:   links to a state at offset 1, what a step makes of it
+    slices:   links to what is not a state: one step of it each
+    """
+
+    def __init__(self, op: Node) -> None:
+        states, ids = op.names("recurrent_states"), op.ints("initial_recurrent_state_ids")
+        if len(states) != len(ids) or not states:
+            raise ArgumentError("each state has a first value", got=f"{states}: {ids}")
+        links = _links(op)
+        if any(link.window != 1 or link.offset not in (0, 1) for link in links):
+            raise ArgumentError("only links of one step are supported", got=str(links)[:200])
+        batch = op.frame.read(op.inputs[0]).shape[1]
+        self.carried = {
+            s: _first(op.frame.read(op.inputs[i]), batch) for s, i in zip(states, ids, strict=True)
+        }
+        own = [link for link in links if link.external in self.carried]
+        self.reads = [link for link in own if link.offset == 0]
+        self.writes = {link.external: link.internal for link in own if link.offset == 1}
+        self.slices = [link for link in links if link.external not in self.carried]
+        if missing := [s for s in states if s not in self.writes]:
+            raise ArgumentError("a step does not make these states", got=", ".join(missing))
+
+
+def _first(x: Any, batch: Any) -> Any:
+    """A first state as [1, N, D]."""
+    rank = len(x.shape)
+    if rank == 3:
+        if x.shape[0] != 1:
+            raise ArgumentError("only one step of a first state is supported", got=str(x))
+        return x
+    return o.broadcast_to(
+        o.reshape(x, shape=((1,) * (3 - rank) + tuple(x.shape))), shape=(1, batch, x.shape[-1])
+    )
+
+
+@caffe2_op("RecurrentNetwork")
+def recurrent_network(op, *blobs):
+    """A step net over the first axis of the first input; outputs are parts of the states' history.
+
+    The states of all steps, the first ones before them, are [T + 1, N, D]; `alias_dst` names what
+    is taken of them from `alias_offset` on. The last output, the workspaces of steps, is nothing.
+    """
+    net = op.net("step_net")
+    if net is None or not net.op:
+        raise ArgumentError("the argument 'step_net' is missing", where=op.where())
+    steps = _Steps(op)
+    frame, states = op.frame, list(steps.carried)
+    sequences = [frame.read(link.external) for link in steps.slices]
+    times = o.cast(o.arange(stop=blobs[0].shape[0]), dtype="int32")
+    timestep = op.attr("timestep", "timestep")
+
+    def step(carry: Any, now: Any) -> Any:
+        time, parts = now
+        given = {timestep: o.reshape(time, shape=(1,))}
+        given.update({link.internal: carry[states.index(link.external)] for link in steps.reads})
+        for link, part in zip(steps.slices, parts, strict=True):
+            given[link.internal] = o.unsqueeze(part, axis=0)
+        inner = frame.inner(given)
+        inner.run(net)
+        new = tuple(
+            o.reshape(as_value(inner.read(steps.writes[s])), shape=steps.carried[s].shape)
+            for s in states
+        )
+        return new, tuple(o.squeeze(v, axis=0) for v in new)
+
+    _, made = scan(step, tuple(steps.carried.values()), (times, tuple(sequences)))
+    history = {s: o.concat(steps.carried[s], v) for s, v in zip(states, made, strict=True)}
+    frame.blobs.update(history)
+    aliases = zip(
+        op.names("alias_src"), op.names("alias_dst"), op.ints("alias_offset"), strict=True
+    )
+    for source, target, offset in aliases:
+        if source not in history:
+            raise MissingError(f"no state is called '{source}'")
+        frame.blobs[target] = _from(history[source], offset)
+    return tuple(frame.blobs.get(name) for name in op.outputs)
+
+
+def _from(x: Any, offset: int) -> Any:
+    start = offset if offset >= 0 else x.shape[0] + offset
+    return o.slice(x, axes=(0,), starts=(start,), stops=(x.shape[0],))

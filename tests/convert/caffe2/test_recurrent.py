@@ -1,0 +1,101 @@
+"""Recurrent networks of Caffe2."""
+
+from typing import Any
+
+import numpy as np
+
+from noria.convert.caffe2.reader import load, net_of_one_operator
+from noria.convert.messages import schema
+from noria.ir.program import Spec
+from noria.runtime.executor import Executor
+
+RNG = np.random.default_rng(8)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm_step(h: Any, c: Any, gates: Any, forget: float = 0.0) -> tuple[Any, Any]:
+    i, f, o, g = np.split(gates, 4, -1)
+    c = sigmoid(f + forget) * c + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c), c
+
+
+def test_rows_that_ended_keep_their_state(run: Any) -> None:
+    h, c = RNG.normal(size=(2, 1, 3, 2))
+    gates = RNG.normal(size=(1, 3, 8))
+    lengths, step = np.array([1, 5, 2], np.int32), np.array([2], np.int32)
+    new_h, new_c = run("LSTMUnit", h, c, gates, lengths, step, forget_bias=1.0, outputs=2)
+    want_h, want_c = lstm_step(h, c, gates, 1.0)
+    assert np.allclose(new_h[:, 1], want_h[:, 1]) and np.allclose(new_c[:, 1], want_c[:, 1])
+    assert np.array_equal(new_h[:, [0, 2]], h[:, [0, 2]])
+    dropped = run("LSTMUnit", h, c, gates, lengths, step, drop_states=1, outputs=2)
+    assert dropped[1][:, 0].max() == 0
+
+
+def test_a_gated_unit_mixes_the_old_state_and_the_new(run: Any) -> None:
+    h, gates = RNG.normal(size=(1, 2, 3)), RNG.normal(size=(1, 2, 9))
+    out = run("GRUUnit", h, gates, np.array([0], np.int32), sequence_lengths=0)
+    u = sigmoid(gates[..., 3:6])
+    assert np.allclose(out, u * h + (1 - u) * np.tanh(gates[..., 6:]))
+    g = np.ones_like(h)
+    dh, dg = run(
+        "GRUUnitGradient", h, gates, np.array([0], "i4"), out, g, sequence_lengths=0, outputs=2
+    )
+    assert np.allclose(dh, u) and np.allclose(
+        dg[..., 6:], (1 - u) * (1 - np.tanh(gates[..., 6:]) ** 2)
+    )
+
+
+def step_net() -> Any:
+    """gates = x + FC(hidden); LSTMUnit."""
+    net = schema("caffe2").NetDef(name="step")
+    net.op.add(type="FC", input=["h_prev", "w", "b"], output=["fc"]).arg.add(name="axis").i = 2
+    net.op.add(type="Sum", input=["fc", "x_t"], output=["gates"])
+    net.op.add(
+        type="LSTMUnit",
+        input=["h_prev", "c_prev", "gates", "lengths", "timestep"],
+        output=["h_t", "c_t"],
+    )
+    net.external_input.extend(["x_t", "h_prev", "c_prev", "w", "b", "lengths", "timestep"])
+    return net
+
+
+def test_a_step_net_runs_over_time_with_lengths() -> None:
+    names = ["x", "h0", "c0", "w", "b", "lengths"]
+    net = net_of_one_operator("RecurrentNetwork", {}, 0, 0)
+    message = net.op[0]
+    message.input.extend(names)
+    message.output.extend(["h_all", "h_last", "c_last", "scopes"])
+    net.external_input.extend(names)
+    net.external_output.extend(["h_all", "h_last", "c_last"])
+    message.arg.add(name="step_net").n.CopyFrom(step_net())
+    texts = {
+        "link_internal": ["h_prev", "h_t", "c_prev", "c_t", "x_t"],
+        "link_external": ["h_states", "h_states", "c_states", "c_states", "x"],
+        "recurrent_states": ["h_states", "c_states"],
+        "alias_src": ["h_states", "h_states", "c_states"],
+        "alias_dst": ["h_all", "h_last", "c_last"],
+    }
+    for name, listed in texts.items():
+        message.arg.add(name=name).strings.extend(t.encode() for t in listed)
+    numbers = {"link_offset": [0, 1, 0, 1, 0], "initial_recurrent_state_ids": [1, 2]}
+    numbers["alias_offset"] = [1, -1, -1]
+    for name, values in numbers.items():
+        message.arg.add(name=name).ints.extend(values)
+    t, n, d = 4, 3, 2
+    shapes = {"x": (t, n, 4 * d), "h0": (1, n, d), "c0": (d,), "w": (4 * d, d), "b": (4 * d,)}
+    feeds = {k: RNG.normal(size=s).astype(np.float32) for k, s in shapes.items()}
+    feeds["lengths"] = np.array([4, 1, 3], np.int32)
+    program, _ = load(None, net, {k: Spec(v.shape, v.dtype) for k, v in feeds.items()})
+    out = Executor(program).run(feeds)
+    h, c = feeds["h0"][0], np.tile(feeds["c0"], (n, 1))
+    for k in range(t):
+        new = lstm_step(h, c, feeds["x"][k] + h @ feeds["w"].T + feeds["b"])
+        going = (k < feeds["lengths"])[:, None]
+        h, c = np.where(going, new[0], h), np.where(going, new[1], c)
+        assert np.allclose(out["h_all"][k], h, atol=1e-5)
+    assert np.allclose(out["h_last"][0], h, atol=1e-5) and np.allclose(
+        out["c_last"][0], c, atol=1e-5
+    )
