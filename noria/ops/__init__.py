@@ -87,6 +87,8 @@ from noria.ops.columns import (
     pixel_shuffle,
     pixel_unshuffle,
     unfold,
+from noria.ops.bitcast import (
+    bitcast,
 )
 from noria.ops.compare import (
     allclose,
@@ -681,6 +683,7 @@ __all__ = [
     "bitwise_not",
     "bitwise_or",
     "bitwise_xor",
+    "bitcast",
     "blackman_window",
     "bmm",
     "box_assign",

@@ -8,6 +8,7 @@ import noria.ops.batch_norm
 import noria.ops.beam
 import noria.ops.bitwise
 import noria.ops.columns
+import noria.ops.bitcast
 import noria.ops.compare
 import noria.ops.control
 import noria.ops.conv
@@ -78,6 +79,7 @@ FAMILIES = (
     "beam",
     "bitwise",
     "columns",
+    "bitcast",
     "compare",
     "control",
     "conv",
@@ -114,6 +116,7 @@ FAMILIES = (
     "linalg",
     "lookup",
     "loop_ops",
+    "lookup",
     "loss",
     "matrix",
     "metric",

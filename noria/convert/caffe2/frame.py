@@ -33,6 +33,7 @@ class Shared:
         self.symbols: set[str] = set().union(*[symbols_of(v.shape) for v in inputs])
         self.inputs = {v: v.name for v in inputs}
         self.numbers: dict[Value, np.ndarray] = {}  # state whose numbers stay as they are
+        self.scales: dict[Value, tuple[float, int]] = {}  # (scale, zero point) of 8-bit values
 
 
 class Frame:
@@ -105,6 +106,10 @@ class Frame:
                 return parse_message(net, argument.s, where)
             return parse_text(net, argument.s.decode("utf-8", "replace"), where)
         raise ArgumentError(f"the argument '{argument.name}' holds no net", where=where)
+
+    def constant(self, array: np.ndarray) -> Value:
+        """A value that holds these numbers."""
+        return as_value(array)
 
     # ---- what is known while converting --------------------------------------------------------
 

@@ -56,8 +56,8 @@ def load(
     caffe2_op.require(
         [op for net in (init_net, predict_net) if net is not None for op in operators_of(net)]
     )
-    made = {} if init_net is None else _initialised(init_net)
-    return _converted(predict_net, specs, dict(constants or {}), made)
+    made, scales = ({}, {}) if init_net is None else _initialised(init_net)
+    return _converted(predict_net, specs, dict(constants or {}), made, scales)
 
 
 # ---- files -------------------------------------------------------------------------------------
@@ -119,8 +119,8 @@ class _Fill:
         self.spec, self.init = spec, init
 
 
-def _initialised(net: Net) -> dict[str, Any]:
-    """What an init net makes: name -> array or _Fill."""
+def _initialised(net: Net) -> tuple[dict[str, Any], dict[str, tuple[float, int]]]:
+    """What an init net makes: name -> array or _Fill; scales and zero points of 8-bit ones."""
     program = Program("init")
     with Builder(program):
         frame = Frame(Shared(), {})
@@ -134,7 +134,8 @@ def _initialised(net: Net) -> dict[str, Any]:
         else:
             program.outputs[name] = value
     made.update(_computed(program))
-    return made
+    scales = frame.shared.scales
+    return made, {n: scales[v] for n, v in blobs.items() if v in scales}
 
 
 def _fill(operator: Operator) -> Any:
@@ -168,7 +169,11 @@ def _bytes(operator: Operator) -> int:
 
 
 def _converted(
-    net: Net, specs: dict[str, Spec], constants: dict[str, Any], made: dict[str, Any]
+    net: Net,
+    specs: dict[str, Spec],
+    constants: dict[str, Any],
+    made: dict[str, Any],
+    scales: dict[str, tuple[float, int]],
 ) -> tuple[Program, dict[str, np.ndarray]]:
     program = Program(net.name or "caffe2")
     with Builder(program) as builder:
@@ -183,6 +188,7 @@ def _converted(
             if name in constants:
                 blobs[name] = builder.constant(np.asarray(constants[name]))
         kept = _declare(builder, net, wanted, constants, made, blobs, shared)
+        shared.scales.update({blobs[n]: s for n, s in scales.items() if n in blobs})
         frame = Frame(shared, blobs)
         frame.run(net)
         for name in kept:

@@ -53,7 +53,7 @@ def _looked_up(x: Any, indices: Any) -> Any:
 # ---- by lengths --------------------------------------------------------------------------------
 
 
-def _by_lengths(op: Node, kind: str, x: Any, lengths: Any, weights: Any = None) -> Any:
+def by_lengths(op: Node, kind: str, x: Any, lengths: Any, weights: Any = None) -> Any:
     _need_vector(lengths, "lengths")
     ids = row_numbers(op, lengths, x.shape[0])
     return reduced(kind, x, ids, lengths.shape[0], weights)
@@ -61,23 +61,23 @@ def _by_lengths(op: Node, kind: str, x: Any, lengths: Any, weights: Any = None) 
 
 @caffe2_op("LengthsSum", "LengthsMean", "LengthsMax")
 def lengths_reduce(op, x, lengths):
-    return _by_lengths(op, op.type.removeprefix("Lengths"), x, lengths)
+    return by_lengths(op, op.type.removeprefix("Lengths"), x, lengths)
 
 
 @caffe2_op("LengthsWeightedSum", "LengthsWeightedMean")
 def lengths_weighted(op, x, weights, lengths):
-    return _by_lengths(op, op.type.removeprefix("Lengths"), x, lengths, weights)
+    return by_lengths(op, op.type.removeprefix("Lengths"), x, lengths, weights)
 
 
 @caffe2_op("SparseLengthsSum", "SparseLengthsMean", "SparseLengthsMax")
 def sparse_lengths_reduce(op, x, indices, lengths):
-    return _by_lengths(op, op.type.removeprefix("SparseLengths"), _looked_up(x, indices), lengths)
+    return by_lengths(op, op.type.removeprefix("SparseLengths"), _looked_up(x, indices), lengths)
 
 
 @caffe2_op("SparseLengthsWeightedSum", "SparseLengthsWeightedMean")
 def sparse_lengths_weighted(op, x, weights, indices, lengths):
     kind = op.type.removeprefix("SparseLengths")
-    return _by_lengths(op, kind, _looked_up(x, indices), lengths, weights)
+    return by_lengths(op, kind, _looked_up(x, indices), lengths, weights)
 
 
 @caffe2_op("SparseLengthsPositionalWeightedSum")
@@ -86,9 +86,7 @@ def sparse_lengths_positional(op, x, weights, indices, lengths):
     rows = row_numbers(op, lengths, indices.shape[0])
     ends = o.cumsum(o.cast(lengths, dtype="int64"), axis=0, exclusive=True)
     places = o.sub(o.arange(stop=indices.shape[0]), o.gather(ends, rows))
-    return _by_lengths(
-        op, "WeightedSum", _looked_up(x, indices), lengths, o.gather(weights, places)
-    )
+    return by_lengths(op, "WeightedSum", _looked_up(x, indices), lengths, o.gather(weights, places))
 
 
 @caffe2_op("LengthsSumGradient", "LengthsMeanGradient")
@@ -194,23 +192,24 @@ def _dequantised(x: Any, scale_bias: Any, indices: Any) -> Any:
 @caffe2_op("SparseLengthsSum8BitsRowwise", "SparseLengthsMean8BitsRowwise")
 def sparse_lengths_8bits(op, x, indices, lengths, scale_bias):
     kind = "Mean" if "Mean" in op.type else "Sum"
-    return _by_lengths(op, kind, _dequantised(x, scale_bias, indices), lengths)
+    return by_lengths(op, kind, _dequantised(x, scale_bias, indices), lengths)
 
 
 @caffe2_op("SparseLengthsWeightedSum8BitsRowwise", "SparseLengthsWeightedMean8BitsRowwise")
 def sparse_lengths_weighted_8bits(op, x, weights, indices, lengths, scale_bias):
     kind = "WeightedMean" if "Mean" in op.type else "WeightedSum"
-    return _by_lengths(op, kind, _dequantised(x, scale_bias, indices), lengths, weights)
+    return by_lengths(op, kind, _dequantised(x, scale_bias, indices), lengths, weights)
 
 
 @caffe2_op("FloatToRowwiseQuantized8Bits")
 def to_rowwise_8bits(op, x):
     """(uint8 rows, [rows, 2] of scale and smallest number)"""
     low = o.reduce_min(x, axis=1, keepdims=True)
-    scale = o.div(o.sub(o.reduce_max(x, axis=1, keepdims=True), low), 255.0)
-    inverse = o.div(1.0, o.where(o.equal(scale, 0.0), 1.0, scale))
-    levels = o.clip(o.round(o.mul(o.sub(x, low), inverse)), low=0.0, high=255.0)
-    return o.cast(levels, dtype="uint8"), o.concat(scale, low, axis=1)
+    span = o.sub(o.reduce_max(x, axis=1, keepdims=True), low)
+    flat = o.less(span, 1e-10)
+    scale = o.where(flat, 1.0, o.div(span, 255.0))
+    levels = o.minimum(o.floor(o.add(o.div(o.sub(x, low), scale), 0.5)), 255.0)
+    return o.cast(o.where(flat, 0.0, levels), dtype="uint8"), o.concat(scale, low, axis=1)
 
 
 @caffe2_op("Rowwise8BitQuantizedToFloat")

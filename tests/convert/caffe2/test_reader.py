@@ -121,3 +121,39 @@ def test_nets_nested_too_deep_are_refused() -> None:
         inner = inner.op.add(type="Do", input=["x"], output=["y"]).arg.add(name="net").n
     with pytest.raises(FormatError):
         load(None, net, {"x": (1,)})
+
+
+def plain_conv(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """A 3 x 3 convolution with padding 1, by windows."""
+    around = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    seen = np.lib.stride_tricks.sliding_window_view(around, (3, 3), (2, 3))
+    return np.einsum("nchwij,ocij->nohw", seen, w) + b[:, None, None]
+
+
+def test_a_small_convolutional_network_gives_the_same_numbers() -> None:
+    init, predict = schema("caffe2").NetDef(), schema("caffe2").NetDef(name="cnn")
+    shapes = {"w1": (6, 3, 3, 3), "b1": (6,), "w2": (4, 6, 3, 3), "b2": (4,)}
+    shapes |= {"scale": (4,), "bias": (4,), "mean": (4,), "fc_w": (5, 64), "fc_b": (5,)}
+    arrays = {n: RNG.normal(size=s).astype("f4") * np.float32(0.3) for n, s in shapes.items()}
+    arrays["var"] = RNG.uniform(0.5, 2, 4).astype("f4")
+    for name, array in arrays.items():
+        given(init, name, array)
+    add(predict, "Conv", "data w1 b1", "x", kernel=3, pad=1)
+    add(predict, "Relu", "x", "x")
+    add(predict, "MaxPool", "x", "x", kernel=2, stride=2)
+    add(predict, "Conv", "x w2 b2", "x", kernel=3, pad=1)
+    add(predict, "SpatialBN", "x scale bias mean var", "x", is_test=1)
+    add(predict, "FC", "x fc_w fc_b", "x")
+    add(predict, "Softmax", "x", "prob")
+    program, state = load(init, predict, {"data": ("N", 3, 8, 8)})
+    assert program.parameters().keys() == arrays.keys() - {"mean", "var"}
+    data = RNG.normal(size=(2, 3, 8, 8)).astype("f4")
+    got = Executor(program, Scope().initialize(program, values=state)).run({"data": data})["prob"]
+    a = arrays
+    x = np.maximum(plain_conv(data, a["w1"], a["b1"]), 0).reshape(2, 6, 4, 2, 4, 2).max((3, 5))
+    x = plain_conv(x, a["w2"], a["b2"])
+    at = (slice(None), None, None)
+    x = (x - a["mean"][at]) / np.sqrt(a["var"][at] + 1e-5) * a["scale"][at] + a["bias"][at]
+    logits = x.reshape(2, 64) @ a["fc_w"].T + a["fc_b"]
+    want = np.exp(logits - logits.max(1, keepdims=True))
+    assert np.allclose(got, want / want.sum(1, keepdims=True), atol=1e-5)
