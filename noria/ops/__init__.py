@@ -81,14 +81,14 @@ from noria.ops.bitwise import (
     bitwise_xor,
     shift_left,
     shift_right,
+from noria.ops.bitcast import (
+    bitcast,
 )
 from noria.ops.columns import (
     fold,
     pixel_shuffle,
     pixel_unshuffle,
     unfold,
-from noria.ops.bitcast import (
-    bitcast,
 )
 from noria.ops.compare import (
     allclose,

@@ -9,6 +9,7 @@ import noria.ops.beam
 import noria.ops.bitwise
 import noria.ops.columns
 import noria.ops.bitcast
+import noria.ops.columns
 import noria.ops.compare
 import noria.ops.control
 import noria.ops.conv

@@ -273,6 +273,64 @@ def pair_wise_loss_gradient(op, x, labels, dy, lengths=None):
     return pullback(lambda v: _pair_loss(op, v, labels, lengths), [x], [dy], [0])[0]
 
 
+# ---- rankings ----------------------------------------------------------------------------------
+
+
+def _ranks(values: Any, together: Any) -> Any:
+    """How many of the same session have a larger value, or the same one and come before: [T]."""
+    place = o.arange(stop=values.shape[0])
+    mine, theirs = o.unsqueeze(values, axis=1), o.unsqueeze(values, axis=0)
+    before = o.less(o.unsqueeze(place, axis=0), o.unsqueeze(place, axis=1))
+    better = o.logical_or(o.greater(theirs, mine), o.logical_and(o.equal(theirs, mine), before))
+    return o.reduce_sum(o.cast(o.logical_and(better, together), dtype="int64"), axis=1)
+
+
+@caffe2_op("LambdaRankNdcg")
+def lambda_rank_ndcg(op, y, relevance, lengths):
+    """(loss of each session, gradient in y of each document).  (Wu et al., 2010)"""
+    total, count = y.shape[0], lengths.shape[0]
+    rows = row_numbers(op, lengths, total)
+    together = o.equal(o.unsqueeze(rows, axis=1), o.unsqueeze(rows, axis=0))
+    exponential = op.attr("use_exp_gain", True) or not op.attr("use_ndcg_as_loss", False)
+    gain = o.exp(o.mul(relevance, math.log(2))) if exponential else relevance
+    actual, ideal = (_discounts(_ranks(v, together)) for v in (y, relevance))
+
+    def summed(x: Any) -> Any:
+        return o.scatter_rows(rows, x, shape=(count,))
+
+    best = summed(o.mul(gain, ideal))
+    weight = o.abs(o.mul(_apart(actual), _apart(gain)))
+    weight = o.where(together, weight, 0.0)
+    sign = o.where(o.greater(_apart(relevance), 0.0), 1.0, -1.0)
+    along = o.mul(sign, _apart(y))
+    dy = o.neg(o.reduce_sum(o.mul(o.mul(weight, sign), o.sigmoid(o.neg(along))), axis=1))
+    if op.attr("use_ndcg_as_loss", False):
+        loss = o.sub(best, summed(o.mul(gain, actual)))
+    else:
+        loss = summed(o.reduce_sum(o.mul(weight, _softplus(o.neg(along))), axis=1))
+    rated = o.greater_equal(summed(o.abs(relevance)), 1e-6)
+    scale = o.fill(shape=(count,), value=1.0)
+    if op.attr("use_idcg_normalization", True):
+        scale = o.div(1.0, o.maximum(best, 1e-5))
+    scale = o.where(rated, scale, 0.0)
+    return o.mul(loss, scale), o.mul(dy, o.gather(scale, rows))
+
+
+def _discounts(ranks: Any) -> Any:
+    return o.div(math.log(2), o.log(o.add(o.cast(ranks, dtype="float32"), 2.0)))
+
+
+def _apart(x: Any) -> Any:
+    """x[i] - x[j]: [T, T]."""
+    return o.sub(o.unsqueeze(x, axis=1), o.unsqueeze(x, axis=0))
+
+
+@caffe2_op("LambdaRankNdcgGradient")
+def lambda_rank_ndcg_gradient(op, y, lengths, cached, g):
+    """What the forward operator gave, times the gradient of each session's loss."""
+    return o.mul(cached, o.gather(g, row_numbers(op, lengths, y.shape[0])))
+
+
 # ---- transforms of features --------------------------------------------------------------------
 
 

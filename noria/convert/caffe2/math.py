@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
-from noria.convert.caffe2.common import as_like, numel, pullback, scalar
+from noria.convert.caffe2.common import as_like, behind, numel, pullback, scalar
 from noria.convert.caffe2.handlers import Node, caffe2_op
 from noria.core.dtypes import is_float, is_integer
 from noria.core.errors import ArgumentError
@@ -425,3 +425,60 @@ def square_root_divide(op, x, scale):
     root = o.sqrt(o.cast(scale, dtype=x.dtype))
     root = o.where(o.equal(scale, 0), 1.0, root)
     return o.div(x, o.unsqueeze(root, axis=tuple(range(1, len(x.shape)))))
+
+
+@caffe2_op("DotProductWithPaddingGradient")
+def dot_product_with_padding_gradient(op, x, y, dz):
+    fn = lambda a, b: dot_product_with_padding(op, a, b)  # noqa: E731
+    return pullback(fn, [x, y], [dz], [0, 1])
+
+
+@caffe2_op("RowMul")
+def row_mul(op, x, w):
+    """Each row of x times its number of w [N]."""
+    return o.mul(x, behind(o.reshape(w, shape=(x.shape[0],)), len(x.shape) - 1))
+
+
+@caffe2_op("ReduceTailSum")
+def reduce_tail_sum(op, x):
+    """Sum over everything but the first axis: [N]."""
+    return _over_rows(x)
+
+
+@caffe2_op("SumInt")
+def sum_int(op, *xs):
+    return reduce(o.add, xs) if len(xs) > 1 else o.identity(*xs)
+
+
+@caffe2_op("SumRelu")
+def sum_relu(op, *xs):
+    return o.relu(sum_(op, *xs))
+
+
+@caffe2_op("SumReduceLike")
+def sum_reduce_like(op, x, like):
+    """x summed to the shape that broadcasts to it, as the second input of Add would stand."""
+    beside = as_like(op, x, like)
+    return o.reshape(o.sum_to(x, shape=beside.shape), shape=like.shape)
+
+
+@caffe2_op("Perplexity")
+def perplexity(op, x):
+    """The geometric mean of 1 / x, over all of it."""
+    return o.exp(o.neg(o.reduce_mean(o.log(x))))
+
+
+@caffe2_op("ByteWeightDequant")
+def byte_weight_dequant(op, x):
+    """uint8 from `min` to `max` as float32."""
+    low, high = op.attr("min", -3.0), op.attr("max", 3.0)
+    out = o.add(o.mul(o.cast(x, dtype="float32"), (high - low) / 255.0), low)
+    return o.reshape(out, shape=tuple(op.ints("shape", [-1])))
+
+
+@caffe2_op("HasElements", "IsEmpty")
+def has_elements(op, *xs):
+    """Whether any input holds a number, or none does."""
+    found = [o.greater(o.dim_value(dim=numel(x)), 0) for x in xs]
+    some = reduce(o.logical_or, found)
+    return some if op.type == "HasElements" else o.logical_not(some)

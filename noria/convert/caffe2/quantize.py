@@ -86,6 +86,69 @@ def sparse_lengths_weighted_fused_8bit(op, x, weights, indices, lengths):
     )
 
 
+# ---- fused rows of 4 and 2 bits ----------------------------------------------------------------
+
+
+def _bits(op: Node) -> int:
+    return next(n for n in (4, 2) if f"{n}Bit" in op.type)
+
+
+@caffe2_op(*[f"{kind}ToFused{n}BitRowwiseQuantized" for kind in ("Float", "Half") for n in (4, 2)])
+def to_fused_narrow(op, x):
+    """[N, D] -> uint8: levels packed, the first in the lowest bits, then float16 scale and bias."""
+    bits = _bits(op)
+    top, each = float((1 << bits) - 1), 8 // bits
+    x = o.cast(x, dtype="float32")
+    low = o.cast(o.cast(o.reduce_min(x, axis=1, keepdims=True), dtype="float16"), dtype="float32")
+    span = o.sub(o.reduce_max(x, axis=1, keepdims=True), low)
+    scale = o.cast(o.cast(o.div(span, top), dtype="float16"), dtype="float32")
+    scale = o.where(o.logical_or(o.equal(scale, 0.0), o.isinf(o.div(1.0, scale))), 1.0, scale)
+    levels = o.clip(o.round(o.mul(o.sub(x, low), o.div(1.0, scale))), low=0.0, high=top)
+    missing = -x.shape[1] % each
+    levels = o.pad(levels, pads=((0, 0), (0, missing))) if missing else levels
+    grouped = o.reshape(levels, shape=(x.shape[0], (x.shape[1] + missing) // each, each))
+    weights = np.array([float(1 << (bits * k)) for k in range(each)], np.float32)
+    packed = o.cast(o.reduce_sum(o.mul(grouped, weights), axis=2), dtype="uint8")
+    return o.concat(packed, _bytes(scale, "float16"), _bytes(low, "float16"), axis=1)
+
+
+def _unfused_narrow(op: Node, x: Any) -> Any:
+    bits = _bits(op)
+    each, width = 8 // bits, x.shape[1]
+    cuts = (0, width - 4, width - 2, width)
+    packed, scale, low = (o.slice(x, axes=(1,), starts=(a,), stops=(b,)) for a, b in pairwise(cuts))
+    scale, low = (
+        o.cast(o.unsqueeze(o.bitcast(v, dtype="float16"), axis=1), dtype="float32")
+        for v in (scale, low)
+    )
+    shifts = np.array([1 << (bits * k) for k in range(each)], np.int64)
+    wide = o.unsqueeze(o.cast(packed, dtype="int64"), axis=2)
+    levels = o.remainder(o.floor_divide(wide, shifts), 1 << bits)
+    levels = o.reshape(levels, shape=(x.shape[0], (width - 4) * each))
+    return o.add(o.mul(o.cast(levels, dtype="float32"), scale), low)
+
+
+@caffe2_op(*[f"Fused{n}BitRowwiseQuantizedTo{kind}" for kind in ("Float", "Half") for n in (4, 2)])
+def from_fused_narrow(op, x):
+    dtype = "float16" if op.type.endswith("Half") else "float32"
+    return o.cast(_unfused_narrow(op, x), dtype=dtype)
+
+
+@caffe2_op(*[f"SparseLengths{k}Fused{n}BitRowwise" for k in ("Sum", "Mean") for n in (4, 2)])
+def sparse_lengths_fused_narrow(op, x, indices, lengths):
+    rows = _unfused_narrow(op, o.gather(x, o.cast(indices, dtype="int64")))
+    return by_lengths(op, "Mean" if "Mean" in op.type else "Sum", rows, lengths)
+
+
+@caffe2_op(
+    *[f"SparseLengthsWeighted{k}Fused{n}BitRowwise" for k in ("Sum", "Mean") for n in (4, 2)]
+)
+def sparse_lengths_weighted_fused_narrow(op, x, weights, indices, lengths):
+    rows = _unfused_narrow(op, o.gather(x, o.cast(indices, dtype="int64")))
+    kind = "WeightedMean" if "Mean" in op.type else "WeightedSum"
+    return by_lengths(op, kind, rows, lengths, weights)
+
+
 # ---- tensors of 8 bits -------------------------------------------------------------------------
 
 

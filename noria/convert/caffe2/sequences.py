@@ -420,3 +420,21 @@ def boolean_mask_lengths(op, lengths, mask):
     """How many steps of each row a mask keeps."""
     rows = row_numbers(op, lengths, mask.shape[0])
     return o.scatter_rows(rows, o.cast(mask, dtype=lengths.dtype), shape=lengths.shape)
+
+
+@caffe2_op("LengthsToShape")
+def lengths_to_shape(op, lengths):
+    """(how many rows, their common length): int32 [2]."""
+    count = o.reshape(o.cast(o.dim_value(dim=lengths.shape[0]), dtype="int32"), shape=(1,))
+    first = o.slice(lengths, axes=(0,), starts=(0,), stops=(1,))
+    return o.concat(count, o.cast(first, dtype="int32"))
+
+
+@caffe2_op("FlexibleTopKGradient")
+def flexible_top_k_gradient(op, x, counts, places, dy):
+    """The gradients of the values at their places, zeros elsewhere."""
+    rows = product(x.shape[:-1])
+    owner = row_numbers(op, o.reshape(counts, shape=(rows,)), places.shape[0])
+    at = o.concat(o.unsqueeze(owner, axis=1), o.unsqueeze(places, axis=1), axis=1)
+    zeros = o.fill(shape=(rows, x.shape[-1]), value=0, dtype=dy.dtype)
+    return o.reshape(o.scatter_nd(zeros, at, dy, reduction="add"), shape=x.shape)

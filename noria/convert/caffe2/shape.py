@@ -370,3 +370,30 @@ def conditional(op, chosen, yes, no):
     if len(yes.shape) > 1:
         chosen = o.unsqueeze(chosen, axis=tuple(range(1, len(yes.shape))))
     return o.where(chosen, yes, no)
+
+
+@caffe2_op("CopyRowsToTensorGradient")
+def copy_rows_gradient(op, dy):
+    return o.identity(dy)
+
+
+@caffe2_op("BatchPermutationGradient")
+def batch_permutation_gradient(op, ids, dy):
+    """Row i goes back to row ids[i]."""
+    zeros = o.fill(shape=dy.shape, value=0, dtype=dy.dtype)
+    return o.scatter_nd(zeros, o.unsqueeze(o.cast(ids, dtype="int64"), axis=1), dy)
+
+
+@caffe2_op("QuantDecode")
+def quant_decode(op, codebook, *codes):
+    """Each code of every further input as its entry of the codebook."""
+    return tuple(o.gather(codebook, o.cast(c, dtype="int64")) for c in codes)
+
+
+@caffe2_op("UnsafeCoalesce")
+def unsafe_coalesce(op, *xs):
+    """The inputs as they are, and their bytes behind one another."""
+    parts = [
+        o.reshape(x if x.dtype == "uint8" else o.bitcast(x, dtype="uint8"), shape=(-1,)) for x in xs
+    ]
+    return *(o.identity(x) for x in xs), o.concat(*parts) if len(parts) > 1 else parts[0]

@@ -68,3 +68,25 @@ def test_sigmoid_losses_are_means_over_the_last_axis(run: Any) -> None:
     assert np.allclose(run("SigmoidCrossEntropyWithLogits", x, t), want)
     trick = -((2 * t - 1) * np.log(p)).mean(1)
     assert np.allclose(run("SigmoidCrossEntropyWithLogits", x, t, log_D_trick=1), trick)
+
+
+def test_documents_are_ranked_within_their_session(run: Any) -> None:
+    y = np.array([0.3, 0.9, 0.1, 0.5], np.float32)
+    r = np.array([2.0, 0.0, 1.0, 1.0], np.float32)
+    loss, dy = run("LambdaRankNdcg", y, r, np.array([3, 1], "i4"), use_ndcg_as_loss=1, outputs=2)
+    discount = 1 / np.log2(np.arange(2, 5))
+    gain = 2 ** r[:3]
+    ideal = (gain * discount[[0, 2, 1]]).sum()
+    actual = (gain * discount[[1, 0, 2]]).sum()
+    assert np.allclose(loss, [(ideal - actual) / ideal, 0], atol=1e-5) and dy[3] == 0
+    pairs = np.abs(np.subtract.outer(discount[[1, 0, 2]], discount[[1, 0, 2]]))
+    pairs = pairs * np.abs(np.subtract.outer(gain, gain)) / ideal
+    sign = np.where(np.subtract.outer(r[:3], r[:3]) > 0, 1, -1)
+    slope = -(pairs * sign / (1 + np.exp(sign * np.subtract.outer(y[:3], y[:3])))).sum(1)
+    assert np.allclose(dy[:3], slope, atol=1e-5)
+    assert np.allclose(
+        run("LambdaRankNdcgGradient", y, np.array([3, 1], "i4"), dy, np.array([2.0, 1.0], "f4"))[
+            :3
+        ],
+        2 * dy[:3],
+    )

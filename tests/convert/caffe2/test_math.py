@@ -47,3 +47,15 @@ def test_mod_has_the_sign_of_the_number_or_of_the_divisor(run: Any) -> None:
     x = np.array([-7, 7], np.int64)
     assert run("Mod", x, divisor=3).tolist() == [-1, 1]
     assert run("Mod", x, divisor=3, sign_follow_divisor=1).tolist() == [2, 1]
+
+
+def test_sums_are_brought_to_the_shape_that_was_broadcast(run: Any) -> None:
+    rows = np.zeros(2, np.float32)
+    assert np.allclose(run("SumReduceLike", X, rows, broadcast=1, axis=0), X.sum(1))
+    assert np.allclose(run("RowMul", X, np.array([2, -1], np.float32)), X * [[2], [-1]])
+    assert np.isclose(run("Perplexity", np.array([0.25, 0.25], np.float32)), 4)
+
+
+def test_emptiness_is_told(run: Any) -> None:
+    none = np.zeros((0, 2), np.float32)
+    assert run("HasElements", none, X) and not run("HasElements", none) and run("IsEmpty", none)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 from noria.convert.caffe2.reader import load
 from noria.convert.messages import schema
@@ -24,6 +25,19 @@ def test_rows_carry_their_scale(run: Any) -> None:
     weights = np.array([1.0, -2.0, 0.5], np.float32)
     out = run("SparseLengthsWeightedSumFused8BitRowwise", fused, weights, ids, lengths)
     assert np.allclose(out, [back[2] - 2 * back[0], back[1] / 2], atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [4, 2])
+def test_rows_of_few_bits_are_packed(run: Any, bits: int) -> None:
+    fused = run(f"FloatToFused{bits}BitRowwiseQuantized", X)
+    each = 8 // bits
+    assert fused.shape == (3, -(-5 // each) + 4)
+    scale, low = fused[:, -4:].copy().view("<f2").astype("f4").T
+    levels = np.clip(np.round((X - low[:, None]) / scale[:, None]), 0, 2**bits - 1).astype(int)
+    first = sum(levels[:, k] << (bits * k) for k in range(each))
+    assert np.array_equal(fused[:, 0], first)
+    back = run(f"Fused{bits}BitRowwiseQuantizedToFloat", fused)[:, :5]
+    assert np.allclose(back, levels * scale[:, None] + low[:, None], atol=1e-5)
 
 
 def test_a_layer_of_8_bits_computes_on_the_numbers_meant() -> None:

@@ -88,3 +88,12 @@ def test_sparse_rows_become_dense(run: Any) -> None:
     default = np.float32(7)
     out, there = run("SparseToDenseMask", ids, values, default, LENGTHS, mask=[2, 1], outputs=2)
     assert out.tolist()[:2] == [[7, 0], [7, 7]] and there[0].tolist() == [False, True]
+
+
+def test_the_best_of_each_row_have_counts_of_their_own(run: Any) -> None:
+    x = np.array([[3.0, 1.0, 2.0], [5.0, 6.0, 4.0]], np.float32)
+    counts = np.array([2, 1], np.int64)
+    values, places = run("FlexibleTopK", x, counts, outputs=2)
+    assert values.tolist() == [3, 2, 6] and places.tolist() == [0, 2, 1]
+    g = run("FlexibleTopKGradient", x, counts, places, np.array([1.0, 2.0, 3.0], np.float32))
+    assert g.tolist() == [[1, 0, 2], [0, 3, 0]]
