@@ -9,6 +9,7 @@ from noria.convert.caffe2.common import channels_first, channels_last, pullback
 from noria.convert.caffe2.handlers import Node, caffe2_op
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import vocabulary as o
+from noria.ops.deform import deform_conv2d
 from noria.ops.window import slide, taps
 
 VALID, SAME, CAFFE = 1, 2, 3  # legacy_pad
@@ -153,6 +154,30 @@ def conv_transpose_gradient(op, x, w, dy):
     bias = o.fill(shape=(channels,), value=0.0, dtype=w.dtype)
     dx, dw, db = pullback(lambda *v: _transposed(op, *v), [x, w, bias], [dy], [0, 1, 2])
     return dw, db, dx
+
+
+@caffe2_op("DeformConv")
+def deform_conv(op, x, offset, w, b=None):
+    """A convolution whose windows are bent by offsets [N, 2 * kernel * groups, H', W']."""
+    return _deformed(op, x, offset, w, b)
+
+
+def _deformed(op: Node, x: Any, offset: Any, w: Any, b: Any = None) -> Any:
+    win = window_of(op, x, _known(w.shape[2:]))
+    how = {"stride": win.stride, "padding": win.pads, "dilation": win.dilation}
+    return deform_conv2d(x, offset, w, b, **how)
+
+
+@caffe2_op("DeformConvGradient")
+def deform_conv_gradient(op, x, offset, w, dy):
+    """(dOffset, dW, db, dX), without db where `no_bias` is set."""
+    if op.attr("no_bias", False):
+        dx, doffset, dw = pullback(lambda *v: _deformed(op, *v), [x, offset, w], [dy], [0, 1, 2])
+        return doffset, dw, dx
+    bias = o.fill(shape=(w.shape[0],), value=0.0, dtype=w.dtype)
+    fn = lambda *v: _deformed(op, *v)  # noqa: E731
+    dx, doffset, dw, db = pullback(fn, [x, offset, w, bias], [dy], [0, 1, 2, 3])
+    return doffset, dw, db, dx
 
 
 # ---- windows as columns ------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Features of examples: shards, merged feature lists, n-grams, histograms, percentiles."""
+"""Features of examples: shards, merged feature lists, n-grams."""
 
 from __future__ import annotations
 
@@ -116,10 +116,11 @@ def merge_single_scalars_gradient(op, *given):
     more = o.concat(g, o.fill(shape=(1,), value=0, dtype=g.dtype), axis=0)
     at = o.where(there, before, o.dim_value(dim=g.shape[0]))
     table = o.reshape(o.gather(more, at), shape=(flags[0].shape[0], len(flags)))
-    return tuple(o.squeeze(part, axis=1) for part in _columns(table, len(flags)))
+    return tuple(o.squeeze(part, axis=1) for part in columns_of(table, len(flags)))
 
 
-def _columns(table: Any, count: int) -> list[Any]:
+def columns_of(table: Any, count: int) -> list[Any]:
+    """The columns of a matrix, [N, 1] each."""
     return [o.slice(table, axes=(1,), starts=(i,), stops=(i + 1,)) for i in range(count)]
 
 
@@ -233,46 +234,6 @@ def n_gram_from_categorical(op, x):
         total = o.add(total, o.mul(rank, base))
         base, start = base * limit, start + limit
     return o.cast(total, dtype="int32")
-
-
-@caffe2_op("Histogram")
-def histogram(op, *xs):
-    """How many numbers of all inputs lie in each [edge, next edge): int64."""
-    edges = np.array(op.floats("bin_edges"), np.float32)
-    if len(edges) < 2 or (np.diff(edges) <= 0).any():
-        raise ArgumentError("at least two rising edges are needed", got=str(edges)[:60])
-    total: Any = None
-    for x in xs:
-        flat = o.reshape(x, shape=(numel(x), 1))
-        bounds = edges.astype(np.float64 if x.dtype == "float64" else np.float32)
-        inside = o.logical_and(o.greater_equal(flat, bounds[:-1]), o.less(flat, bounds[1:]))
-        counts = o.reduce_sum(o.cast(inside, dtype="int64"), axis=0)
-        total = counts if total is None else o.add(total, counts)
-    return total
-
-
-@caffe2_op("Percentile")
-def percentile(op, x, pairs, lengths):
-    """Where each number lies among sorted (value, percentile) pairs of its column, interpolated."""
-    values, ranks = (o.squeeze(c, axis=1) for c in _columns(pairs, 2))
-    lengths = o.cast(lengths, dtype="int64")
-    owner = row_numbers(op, lengths, pairs.shape[0])
-    columns = o.gather(x, owner, axis=1)
-    below = o.cast(o.greater(columns, values), dtype="int64")
-    turned = o.transpose(below, perm=(1, 0))
-    count = o.scatter_rows(owner, turned, shape=(x.shape[1], x.shape[0]))
-    count = o.transpose(count, perm=(1, 0))
-    first = o.cumsum(lengths, axis=0, exclusive=True)
-    last = o.sub(pairs.shape[0], 1)
-    at = o.minimum(o.add(first, count), last)
-    before = o.maximum(o.sub(at, 1), 0)
-    high, low = o.gather(values, at), o.gather(values, before)
-    top, bottom = o.gather(ranks, at), o.gather(ranks, before)
-    span = o.where(o.equal(high, low), 1.0, o.sub(high, low))
-    between = o.add(bottom, o.mul(o.div(o.sub(x, low), span), o.sub(top, bottom)))
-    out = o.where(o.equal(count, 0), 0.0, between)
-    out = o.where(o.equal(x, high), top, out)
-    return o.where(o.greater_equal(count, lengths), 1.0, out)
 
 
 @caffe2_op("VariableLengthSequencePadding")

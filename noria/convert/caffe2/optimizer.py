@@ -1,4 +1,4 @@
-"""Updates of parameters: dense, of some rows, one statistic a row; learning rates.
+"""Updates of parameters: dense, of some rows, one statistic a row.
 
 Caffe2 adds the learning rate times the direction, so it is given as a negative number. In updates
 of rows an id names a row once; of several updates of one row in one step one counts.
@@ -6,7 +6,6 @@ of rows an id names a row once; of several updates of one row in one step one co
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,11 +21,11 @@ def _taken(ids: Any, *tables: Any) -> list[Any]:
     return [o.gather(t, ids) for t in tables]
 
 
-def _put(ids: Any, table: Any, rows: Any) -> Any:
+def put_rows(ids: Any, table: Any, rows: Any) -> Any:
     return o.scatter_nd(table, o.unsqueeze(ids, axis=1), rows)
 
 
-def _flat(ids: Any, grad: Any, param: Any) -> tuple[Any, Any]:
+def flat_rows(ids: Any, grad: Any, param: Any) -> tuple[Any, Any]:
     """Ids as a vector and the gradient as rows of the parameter."""
     count = 1
     for n in ids.shape:
@@ -82,13 +81,13 @@ def decayed_momentum_sgd_update(op, grad, moment, lr, param):
 
 @caffe2_op("SparseMomentumSGDUpdate")
 def sparse_momentum_sgd_update(op, grad, moment, lr, param, ids):
-    ids, rows = _flat(ids, grad, param)
+    ids, rows = flat_rows(ids, grad, param)
     old, chosen = _taken(ids, moment, param)
     step, new = _momentum(op, rows, old, lr)
     return (
         o.reshape(step, shape=grad.shape),
-        _put(ids, moment, new),
-        _put(ids, param, o.sub(chosen, step)),
+        put_rows(ids, moment, new),
+        put_rows(ids, param, o.sub(chosen, step)),
     )
 
 
@@ -120,13 +119,13 @@ def adagrad(op, param, moment, grad, lr):
 
 @caffe2_op("SparseAdagrad", "RowWiseSparseAdagrad")
 def sparse_adagrad(op, param, moment, ids, grad, lr):
-    ids, rows = _flat(ids, grad, param)
+    ids, rows = flat_rows(ids, grad, param)
     chosen, old = _taken(ids, param, moment)
     if op.type.startswith("RowWise") and len(moment.shape) == len(param.shape) > 1:
         old = o.reshape(old, shape=(ids.shape[0],))
     new, square, _, _ = _adagrad(op, chosen, old, _decayed(op, rows, chosen), lr)
     square = o.reshape(square, shape=(ids.shape[0], *moment.shape[1:]))
-    return _put(ids, param, new), _put(ids, moment, square)
+    return put_rows(ids, param, new), put_rows(ids, moment, square)
 
 
 def _adadelta(op: Node, param: Any, moment: Any, delta: Any, grad: Any, lr: Any) -> tuple[Any, ...]:
@@ -146,10 +145,10 @@ def adadelta(op, param, moment, delta, grad, lr):
 
 @caffe2_op("SparseAdadelta")
 def sparse_adadelta(op, param, moment, delta, ids, grad, lr):
-    ids, rows = _flat(ids, grad, param)
+    ids, rows = flat_rows(ids, grad, param)
     chosen, square, moved = _taken(ids, param, moment, delta)
     new = _adadelta(op, chosen, square, moved, rows, lr)
-    return tuple(_put(ids, t, v) for t, v in zip((param, moment, delta), new, strict=True))
+    return tuple(put_rows(ids, t, v) for t, v in zip((param, moment, delta), new, strict=True))
 
 
 @caffe2_op("RmsProp")
@@ -180,13 +179,13 @@ def wngrad(op, param, b, grad, lr):
 
 @caffe2_op("SparseWngrad")
 def sparse_wngrad(op, param, b, ids, grad, lr):
-    ids, rows = _flat(ids, grad, param)
+    ids, rows = flat_rows(ids, grad, param)
     (chosen,) = _taken(ids, param)
     new, _, _ = _wngrad(op, chosen, b, rows, lr)
     total = o.reduce_sum(o.square(rows))
     grown = o.add(b, o.div(total, b))
     nothing = o.equal(o.dim_value(dim=ids.shape[0]), 0)
-    return _put(ids, param, new), o.where(nothing, b, grown)
+    return put_rows(ids, param, new), o.where(nothing, b, grown)
 
 
 # ---- Adam --------------------------------------------------------------------------------------
@@ -227,14 +226,14 @@ def adam(op, param, m1, m2, grad, lr, step):
 
 @caffe2_op("SparseAdam", "RowWiseSparseAdam")
 def sparse_adam(op, param, m1, m2, ids, grad, lr, step):
-    ids, rows = _flat(ids, grad, param)
+    ids, rows = flat_rows(ids, grad, param)
     chosen, first, second = _taken(ids, param, m1, m2)
     if op.type.startswith("RowWise"):
         second = o.reshape(second, shape=(ids.shape[0],))
     move, mean, square = _adam(_adam_rule(op, step), first, second, rows)
     square = o.reshape(square, shape=(ids.shape[0], *m2.shape[1:]))
     new = o.add(chosen, o.mul(move, scalar(lr)))
-    tables = (_put(ids, param, new), _put(ids, m1, mean), _put(ids, m2, square))
+    tables = (put_rows(ids, param, new), put_rows(ids, m1, mean), put_rows(ids, m2, square))
     return *tables, o.reshape(move, shape=grad.shape)
 
 
@@ -270,10 +269,10 @@ def ftrl(op, w, nz, grad, alpha=None):
 
 @caffe2_op("SparseFtrl")
 def sparse_ftrl(op, w, nz, ids, grad, alpha=None):
-    ids, rows = _flat(ids, grad, w)
+    ids, rows = flat_rows(ids, grad, w)
     chosen, pairs = _taken(ids, w, nz)
     new, state = _ftrl_pairs(op, chosen, pairs, rows, alpha)
-    return _put(ids, w, new), _put(ids, nz, state)
+    return put_rows(ids, w, new), put_rows(ids, nz, state)
 
 
 # ---- scaling -----------------------------------------------------------------------------------
@@ -323,7 +322,7 @@ def sparse_normalize(op, param, ids, grad=None):
     scaled = o.mul(rows, o.div(limit, o.add(length, 1e-12)))
     if op.attr("use_max_norm", True):
         scaled = o.where(o.greater(length, limit), scaled, rows)
-    return _put(ids, param, scaled)
+    return put_rows(ids, param, scaled)
 
 
 @caffe2_op("WeightScale")
@@ -342,98 +341,3 @@ def iteration(op, *blobs):
     """The count of steps, one more."""
     step = blobs[-1] if blobs else o.fill(shape=(1,), value=0, dtype="int64")
     return o.add(step, 1)
-
-
-# ---- learning rates ----------------------------------------------------------------------------
-
-
-def _power(base: float, exponent: Any) -> Any:
-    return o.pow(o.fill(shape=(), value=base), exponent)
-
-
-def _alter(op: Node, t: Any) -> Any:
-    on, off = op.attr("active_period", 0), op.attr("inactive_period", 0)
-    first = op.attr("active_first", True)
-    begin = o.less(o.remainder(t, float(on + off)), float(on if first else off))
-    return o.where(begin, float(first), float(not first))
-
-
-def _warm(op: Node, t: Any) -> Any:
-    count, start = float(op.attr("num_iter", 0)), op.attr("start_multiplier", 0.0)
-    rising = o.add(o.mul(t, (1 - start) / max(count, 1.0)), start)
-    return o.where(o.less(t, count), rising, 1.0)
-
-
-def _inverse(op: Node, t: Any) -> Any:
-    return o.pow(o.add(o.mul(t, op.attr("gamma", 0.0)), 1.0), -op.attr("power", 0.0))
-
-
-def _hill(op: Node, t: Any) -> Any:
-    count = float(op.attr("num_iter", 0))
-    later = o.maximum(_inverse(op, o.maximum(o.sub(t, count), 0.0)), op.attr("end_multiplier", 0.0))
-    return o.where(o.less(t, count), _warm(op, t), later)
-
-
-def _step(op: Node, t: Any) -> Any:
-    size = op.attr("stepsize", 0)
-    if size < 1:
-        raise ArgumentError("stepsize is 1 or more", got=str(size))
-    return _power(op.attr("gamma", 0.0), o.floor(o.div(t, float(size))))
-
-
-def _poly(op: Node, t: Any) -> Any:
-    left = o.sub(1.0, o.div(t, float(op.attr("max_iter", 1))))
-    return o.pow(left, op.attr("power", 0.0))
-
-
-def _constant_warm(op: Node, t: Any) -> Any:
-    early = o.less(t, float(op.attr("num_iter", 0)))
-    return o.where(early, op.attr("multiplier", 0.5), 1.0)
-
-
-def _cosine(op: Node, t: Any) -> Any:
-    """Half a cosine between the largest and the smallest rate, again and again, ever longer."""
-    high, low = op.attr("max_lr", 0.5), op.attr("min_lr", 0.1)
-    period, grown = float(op.attr("period", 50)), op.attr("t_mult", 1.0)
-    shrink = op.attr("lr_shrink", 0.99)
-    if grown == 1.0:
-        cycle = o.floor(o.div(t, period))
-        place, length = o.sub(t, o.mul(cycle, period)), period
-    else:
-        ratio = o.sub(1.0, o.mul(o.div(t, period), 1 - grown))
-        cycle = o.floor(o.div(o.log(ratio), float(np.log(grown))))
-        scale = _power(grown, cycle)
-        length = o.mul(scale, period)
-        place = o.sub(t, o.mul(o.div(o.sub(1.0, scale), 1 - grown), period))
-    shrunk = _power(shrink, cycle)
-    wave = o.add(o.cos(o.mul(o.div(place, length), float(np.pi))), 1.0)
-    return o.add(o.mul(o.mul(shrunk, 0.5 * (high - low)), wave), o.mul(shrunk, low))
-
-
-POLICIES: dict[str, Callable[[Node, Any], Any]] = {
-    "fixed": lambda op, t: o.fill(shape=(), value=1.0),
-    "alter": _alter,
-    "step": _step,
-    "exp": lambda op, t: _power(op.attr("gamma", 0.0), t),
-    "gate": lambda op, t: o.where(
-        o.less(t, float(op.attr("num_iter", 0))),
-        op.attr("multiplier_1", 1.0),
-        op.attr("multiplier_2", 1.0),
-    ),
-    "inv": _inverse,
-    "poly": _poly,
-    "linearWarmup": _warm,
-    "constantWarmup": _constant_warm,
-    "hill": _hill,
-    "cosine": _cosine,
-}
-
-
-@caffe2_op("LearningRate")
-def learning_rate(op, step):
-    """base_lr times what the policy says of this step; a scalar."""
-    policy = op.attr("policy", "")
-    if policy not in POLICIES:
-        raise ArgumentError("unknown policy", expected=", ".join(POLICIES), got=repr(policy))
-    t = o.cast(scalar(step), dtype="float32")
-    return o.mul(POLICIES[policy](op, t), op.attr("base_lr", 0.0))

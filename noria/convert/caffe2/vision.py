@@ -141,13 +141,15 @@ def integral_image_gradient(op, x, dy):
 @caffe2_op("RMACRegions")
 def rmac_regions(op, x):
     """Squares at several scales, (image, x1, y1, x2, y2) each.  (Tolias et al., 2016)"""
-    if not all(isinstance(n, int) for n in x.shape):
-        raise ShapeError("the size of the images must be known", got=str(x))
     n, _, h, w = x.shape
-    squares = _regions(h, w, op.attr("scales", 3), op.attr("overlap", 0.4)) if all(x.shape) else []
+    if not isinstance(h, int) or not isinstance(w, int):
+        raise ShapeError("the size of the images must be known", got=str(x))
+    squares = _regions(h, w, op.attr("scales", 3), op.attr("overlap", 0.4)) if h and w else []
     rows = np.array(squares, np.float32).reshape(-1, 4)
-    image = np.repeat(np.arange(n, dtype=np.float32), len(rows))[:, None]
-    return np.concatenate([image, np.tile(rows, (n, 1))], axis=1)
+    count = len(rows)
+    image = o.floor_divide(o.arange(stop=n * count), max(count, 1))
+    first = o.unsqueeze(o.cast(image, dtype="float32"), axis=1)
+    return o.concat(first, o.tile(rows, repeats=(n, 1)), axis=1)
 
 
 def _regions(h: int, w: int, scales: int, overlap: float) -> list[tuple[int, int, int, int]]:

@@ -89,3 +89,12 @@ def test_bad_windows_are_refused(run: Any) -> None:
         run("MaxPool", X, kernels=[2, 0])
     with pytest.raises(ArgumentError, match="bad pads"):
         run("MaxPool", X, kernel=2, pads=[1, 2])
+
+
+def test_windows_that_are_not_bent_see_what_a_convolution_sees(run: Any) -> None:
+    still = np.zeros((2, 18, 6, 5), np.float32)
+    y = run("DeformConv", X, still, W, B, kernel=3, pad=1)
+    assert np.allclose(y, plain(X, W, 1, 1, 2) + B[:, None, None], atol=1e-4)
+    grads = run("DeformConvGradient", X, still, W, np.ones_like(y), kernel=3, pad=1, outputs=4)
+    assert [g.shape for g in grads] == [still.shape, W.shape, B.shape, X.shape]
+    assert np.allclose(grads[2], 60)

@@ -55,18 +55,6 @@ def test_categories_of_columns_make_one_number(run: Any) -> None:
     assert run("NGramFromCategorical", x, **args).tolist() == [1 + 2, 0 + 2, 0 + 4]
 
 
-def test_numbers_are_counted_between_edges(run: Any) -> None:
-    x = np.array([[0.0, 0.5], [1.0, 2.0]], np.float32)
-    assert run("Histogram", x, x[0], bin_edges=[0.0, 1.0, 2.0]).tolist() == [4, 1]
-
-
-def test_percentiles_are_interpolated(run: Any) -> None:
-    x = np.array([[3, 5, 3], [5, 1, 6], [4, 0, 2]], np.float32)
-    pairs = np.array([[3, 0.2], [5, 0.5], [1, 0.3], [3, 0.6]], np.float32)
-    out = run("Percentile", x, pairs, np.array([2, 1, 1], np.int32))
-    assert np.allclose(out, [[0.2, 1, 0.6], [0.5, 0.3, 1], [0.35, 0, 0]])
-
-
 def test_leading_axes_are_taken_apart_and_joined(run: Any) -> None:
     x = np.arange(12).reshape(6, 2)
     y = run("PrependDim", x, dim_size=3)
