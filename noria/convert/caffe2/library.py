@@ -6,6 +6,7 @@ from noria.convert.caffe2 import (
     conv,
     detection,
     ctc,
+    distance,
     encode,
     features,
     fills,
@@ -22,6 +23,7 @@ from noria.convert.caffe2 import (
     segments,
     sequences,
     shape,
+    sparse,
     statistics,
     vision,
 )
@@ -32,6 +34,7 @@ FAMILIES = (
     conv,
     detection,
     ctc,
+    distance,
     encode,
     features,
     fills,
@@ -48,6 +51,7 @@ FAMILIES = (
     segments,
     sequences,
     shape,
+    sparse,
     statistics,
     vision,
 )

@@ -353,72 +353,6 @@ def is_member_of(op, x):
     return reduce(o.logical_or, [o.equal(x, v) for v in dict.fromkeys(values)])
 
 
-@caffe2_op("DotProduct")
-def dot_product(op, x, y):
-    """Dot product of each row with the same row: [N]."""
-    return _over_rows(o.mul(x, y))
-
-
-@caffe2_op("DotProductGradient")
-def dot_product_gradient(op, x, y, dz):
-    return pullback(lambda a, b: _over_rows(o.mul(a, b)), [x, y], [dz], [0, 1])
-
-
-def _over_rows(x: Any) -> Any:
-    axes = tuple(range(1, len(x.shape)))
-    return o.reduce_sum(x, axis=axes) if axes else x
-
-
-@caffe2_op("DotProductWithPadding")
-def dot_product_with_padding(op, x, y):
-    """Dot product of rows of different widths, the narrower filled up or repeated."""
-    wide, narrow = (x, y) if x.shape[1] >= y.shape[1] else (y, x)
-    missing = wide.shape[1] - narrow.shape[1]
-    if op.attr("replicate", False):
-        narrow = o.tile(narrow, repeats=(1, wide.shape[1] // narrow.shape[1]))
-    elif missing:
-        pads = ((0, 0), (0, missing))
-        narrow = o.pad(narrow, pads=pads, value=op.attr("pad_value", 0.0))
-    return _over_rows(o.mul(wide, narrow))
-
-
-@caffe2_op("SquaredL2Distance")
-def squared_l2_distance(op, x, y):
-    return o.mul(_over_rows(o.square(o.sub(x, y))), 0.5)
-
-
-@caffe2_op("SquaredL2DistanceGradient")
-def squared_l2_distance_gradient(op, x, y, d):
-    fn = lambda a, b: o.mul(_over_rows(o.square(o.sub(a, b))), 0.5)  # noqa: E731
-    return pullback(fn, [x, y], [d], [0, 1])
-
-
-@caffe2_op("L1Distance")
-def l1_distance(op, x, y):
-    return _over_rows(o.abs(o.sub(x, y)))
-
-
-@caffe2_op("L1DistanceGradient")
-def l1_distance_gradient(op, x, y, d):
-    return pullback(lambda a, b: _over_rows(o.abs(o.sub(a, b))), [x, y], [d], [0, 1])
-
-
-@caffe2_op("CosineSimilarity")
-def cosine_similarity(op, x, y):
-    return _cosine(x, y)
-
-
-def _cosine(x: Any, y: Any) -> Any:
-    tiny = 1e-12
-    lengths = [o.maximum(_over_rows(o.square(v)), tiny) for v in (x, y)]
-    return o.div(_over_rows(o.mul(x, y)), o.sqrt(o.mul(*lengths)))
-
-
-@caffe2_op("CosineSimilarityGradient")
-def cosine_similarity_gradient(op, x, y, d):
-    return pullback(_cosine, [x, y], [d], [0, 1])
-
-
 @caffe2_op("SquareRootDivide")
 def square_root_divide(op, x, scale):
     """Each row by the square root of its scale; rows of scale 0 stay as they are."""
@@ -427,22 +361,10 @@ def square_root_divide(op, x, scale):
     return o.div(x, o.unsqueeze(root, axis=tuple(range(1, len(x.shape)))))
 
 
-@caffe2_op("DotProductWithPaddingGradient")
-def dot_product_with_padding_gradient(op, x, y, dz):
-    fn = lambda a, b: dot_product_with_padding(op, a, b)  # noqa: E731
-    return pullback(fn, [x, y], [dz], [0, 1])
-
-
 @caffe2_op("RowMul")
 def row_mul(op, x, w):
     """Each row of x times its number of w [N]."""
     return o.mul(x, behind(o.reshape(w, shape=(x.shape[0],)), len(x.shape) - 1))
-
-
-@caffe2_op("ReduceTailSum")
-def reduce_tail_sum(op, x):
-    """Sum over everything but the first axis: [N]."""
-    return _over_rows(x)
 
 
 @caffe2_op("SumInt")

@@ -353,68 +353,6 @@ def dense_vector_to_id_list(op, x):
     return o.cast(lengths, dtype="int32"), o.cast(_column(places, 1), dtype="int32")
 
 
-# ---- sparse and dense --------------------------------------------------------------------------
-
-
-@caffe2_op("BatchDenseToSparse")
-def batch_dense_to_sparse(op, lengths, indices, x):
-    """x[n, i] for the indices i of each row n: [T]."""
-    return o.gather_nd(x, _coordinates(op, lengths, indices))
-
-
-def _coordinates(op: Node, lengths: Any, indices: Any) -> Any:
-    rows = row_numbers(op, lengths, indices.shape[0])
-    columns = o.cast(indices, dtype="int64")
-    return o.concat(o.unsqueeze(rows, axis=1), o.unsqueeze(columns, axis=1), axis=1)
-
-
-@caffe2_op("BatchSparseToDense")
-def batch_sparse_to_dense(op, lengths, indices, values, like=None):
-    """A matrix of `default_value` with values at the indices of each row."""
-    width = op.attr("dense_last_dim", -1) if like is None else like.shape[1]
-    if isinstance(width, int) and width < 1:
-        raise ArgumentError("the argument 'dense_last_dim' is missing")
-    shape = (lengths.shape[0], width)
-    empty = o.fill(shape=shape, value=op.attr("default_value", 0.0), dtype=values.dtype)
-    return o.scatter_nd(empty, _coordinates(op, lengths, indices), values)
-
-
-@caffe2_op("SparseToDense")
-def sparse_to_dense(op, indices, values, like=None):
-    """Zeros, to whose row indices[i] values[i] is added."""
-    indices = o.cast(indices, dtype="int64")
-    size: Any = op.attr("output_first_dim", 0)
-    if like is not None:
-        size = like.shape[0]
-    elif not size:
-        size = largest_size(op, o.add(indices, 1), "dense")
-    return o.scatter_rows(indices, values, shape=(size, *values.shape[1:]))
-
-
-@caffe2_op("SparseToDenseMask")
-def sparse_to_dense_mask(op, indices, values, default, lengths=None):
-    """[N, len(mask), ...]: the value of each id of `mask` in each row, else the default."""
-    mask = np.array(op.ints("mask"), np.int64)
-    indices = o.cast(indices, dtype="int64")
-    rows = None if lengths is None else row_numbers(op, lengths, indices.shape[0])
-    count = 1 if lengths is None else lengths.shape[0]
-    hit = o.equal(o.unsqueeze(indices, axis=1), mask)
-    found = o.nonzero(hit, size=op.symbol("found"))
-    steps, columns = _column(found, 0), _column(found, 1)
-    zeros = o.fill(shape=(steps.shape[0],), value=0, dtype="int64")
-    owner = zeros if rows is None else o.gather(rows, steps)
-    at = o.concat(o.unsqueeze(owner, axis=1), o.unsqueeze(columns, axis=1), axis=1)
-    inner = values.shape[1:]
-    start = o.broadcast_to(o.reshape(default, shape=inner), shape=(count, len(mask), *inner))
-    dense = o.scatter_nd(start, at, o.gather(values, steps))
-    there = o.fill(shape=(count, len(mask)), value=False, dtype="bool")
-    flags = o.fill(shape=(steps.shape[0],), value=True, dtype="bool")
-    there = o.scatter_nd(there, at, flags)
-    if lengths is None:
-        dense, there = o.squeeze(dense, axis=0), o.squeeze(there, axis=0)
-    return dense, there
-
-
 @caffe2_op("BooleanMaskLengths")
 def boolean_mask_lengths(op, lengths, mask):
     """How many steps of each row a mask keeps."""

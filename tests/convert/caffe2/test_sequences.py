@@ -80,16 +80,6 @@ def test_the_best_of_short_rows_are_filled_up(run: Any) -> None:
     ]
 
 
-def test_sparse_rows_become_dense(run: Any) -> None:
-    ids, values = np.array([1, 0, 2, 2, 0]), np.arange(5, dtype=np.float32)
-    dense = run("BatchSparseToDense", LENGTHS, ids, values, dense_last_dim=3, default_value=-1.0)
-    assert dense[0].tolist() == [1, 0, -1] and dense[1].tolist() == [-1] * 3
-    assert run("SparseToDense", ids, values).tolist() == [5, 0, 5]
-    default = np.float32(7)
-    out, there = run("SparseToDenseMask", ids, values, default, LENGTHS, mask=[2, 1], outputs=2)
-    assert out.tolist()[:2] == [[7, 0], [7, 7]] and there[0].tolist() == [False, True]
-
-
 def test_the_best_of_each_row_have_counts_of_their_own(run: Any) -> None:
     x = np.array([[3.0, 1.0, 2.0], [5.0, 6.0, 4.0]], np.float32)
     counts = np.array([2, 1], np.int64)
