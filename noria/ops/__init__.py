@@ -81,8 +81,6 @@ from noria.ops.bitwise import (
     bitwise_xor,
     shift_left,
     shift_right,
-from noria.ops.bitcast import (
-    bitcast,
 )
 from noria.ops.columns import (
     fold,
@@ -683,7 +681,6 @@ __all__ = [
     "bitwise_not",
     "bitwise_or",
     "bitwise_xor",
-    "bitcast",
     "blackman_window",
     "bmm",
     "box_assign",

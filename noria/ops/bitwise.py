@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from noria.core.dtypes import as_dtype, is_integer, itemsize, to_numpy
-from noria.core.errors import DTypeError
+from noria.core.errors import DTypeError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.program import Spec
 from noria.ops.common import broadcast, need_integer
@@ -98,19 +98,35 @@ def _(xp, x, y):
 
 @op
 def bitcast(x, *, dtype):
-    """The same bits taken for another dtype of the same width; bool is none of these."""
-    if "bool" in (x.dtype, as_dtype(dtype)) or itemsize(x.dtype) != itemsize(as_dtype(dtype)):
-        raise DTypeError("bits are taken for a dtype of as many", got=f"{x.dtype} as {dtype}")
-    return Spec(x.shape, dtype)
+    """x with its bits read as numbers of `dtype`; bool is none of these.
+
+    Of the same width: [...] -> [...]. To narrower numbers: [...] -> [..., k], the k parts of each,
+    the lowest first. To wider ones: [..., k] -> [...], the last axis together makes one number.
+    """
+    out = as_dtype(dtype)
+    if "bool" in (x.dtype, out):
+        raise DTypeError("a bool has no bits of its own to read", got=f"{x.dtype} as {dtype}")
+    old, new = itemsize(x.dtype), itemsize(out)
+    if old >= new:
+        return Spec((*x.shape, old // new) if old > new else x.shape, out)
+    if not x.ndim or x.shape[-1] != new // old:
+        raise ShapeError(
+            "the last axis must make one number", expected=f"[..., {new // old}]", got=str(x)
+        )
+    return Spec(x.shape[:-1], out)
 
 
 @bitcast.compute
 def _(xp, x, dtype):
-    if xp is np:
-        return np.ascontiguousarray(x).reshape(x.shape).view(to_numpy(dtype))
-    from jax.lax import bitcast_convert_type
+    if xp is not np:
+        from jax.lax import bitcast_convert_type
 
-    return bitcast_convert_type(x, to_numpy(dtype))
+        return bitcast_convert_type(x, to_numpy(dtype))
+    flat, new = np.ascontiguousarray(x).reshape(x.shape), itemsize(as_dtype(dtype))
+    if x.dtype.itemsize > new:
+        return flat.reshape(*x.shape, 1).view(to_numpy(dtype))
+    out = flat.view(to_numpy(dtype)) if x.size else np.empty(0, to_numpy(dtype))
+    return out.reshape(x.shape if x.dtype.itemsize == new else x.shape[:-1])
 
 
 def _steps(xp: Any, x: Any, y: Any) -> tuple[Any, Any]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import noria.ops.bitwise as bitwise
-from noria.core.errors import DTypeError
+from noria.core.errors import DTypeError, ShapeError
 from noria.ir.opdef import OpDef
 from noria.testing.case import Case, ints
 from noria.testing.check import check_case
@@ -65,6 +65,10 @@ CASES = [
          expect=lambda x: x.astype(int) % 256, symbolic={0: {0: "N"}}),
     Case("bitcast", [np.array([1.0, -2.0], np.float32)], {"dtype": "int32"},
          expect=lambda x: np.array([0x3F800000, -0x40000000])),
+    Case("bitcast", [ints(2, 4, low=1, high=99, dtype="uint8")], {"dtype": "int32"},
+         expect=lambda x: x.astype(int) @ 256 ** np.arange(4)),
+    Case("bitcast", [ints(2, high=1 << 30, dtype="int32")], {"dtype": "uint8"},
+         expect=lambda x: x[:, None] >> np.arange(0, 32, 8) & 255),
     Case("bitcast", [np.array([0x3FF0 << 48, 0], np.int64)], {"dtype": "float64"},
          expect=lambda x: np.array([1.0, 0.0]), jax=False),
 ]  # fmt: skip
@@ -80,9 +84,18 @@ def test_every_op_of_the_family_has_a_case():
     assert defined == {c.op for c in CASES}
 
 
-def test_bits_are_taken_for_as_many():
-    with pytest.raises(DTypeError, match="as many"):
-        bitwise.bitcast(np.ones(2, np.float32), dtype="int64")
+def test_narrow_parts_make_the_number_again():
+    x = np.array([1.5, -2.0], np.float32)
+    parts = bitwise.bitcast(x, dtype="uint8")
+    assert parts.shape == (2, 4) and np.array_equal(bitwise.bitcast(parts, dtype="float32"), x)
+    assert bitwise.bitcast(parts[:0], dtype="float32").shape == (0,)
+
+
+def test_what_makes_no_number_is_refused():
+    with pytest.raises(ShapeError, match="make one number"):
+        bitwise.bitcast(np.ones(3, np.float32), dtype="int64")
+    with pytest.raises(DTypeError):
+        bitwise.bitcast(np.zeros(2, bool), dtype="uint8")
 
 
 def test_floats_have_no_bits_to_combine():
