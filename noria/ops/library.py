@@ -78,7 +78,6 @@ FAMILIES = (
     "beam",
     "bitwise",
     "columns",
-    "bitcast",
     "compare",
     "control",
     "conv",

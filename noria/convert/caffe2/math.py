@@ -34,6 +34,7 @@ UNARY: dict[str, Callable[[Any], Any]] = {
     "Negative": lambda x: o.neg(x),
     "Not": lambda x: o.logical_not(x),
     "Reciprocal": lambda x: o.reciprocal(x),
+    "RSqrt": lambda x: o.rsqrt(x),
     "Rsqrt": lambda x: o.rsqrt(x),
     "Sigmoid": lambda x: o.sigmoid(x),
     "Sign": lambda x: o.sign(x),
@@ -57,7 +58,7 @@ def _define_unary(name: str, fn: Callable[[Any], Any]) -> None:
 for _name, _fn in UNARY.items():
     _define_unary(_name, _fn)
 
-# gradients from (x, the gradient of y), from (y, that), and what y tells of the slope
+# gradients from x, or from y and what it tells of the slope
 BY_INPUT: tuple[str, ...] = (
     "Abs",
     "Acos",
@@ -75,6 +76,7 @@ BY_INPUT += ("Softsign", "Sqr", "Tan")
 BY_OUTPUT: dict[str, Callable[[Any], Any]] = {
     "Cbrt": lambda y: o.div(1.0 / 3.0, o.square(y)),
     "Reciprocal": lambda y: o.neg(o.square(y)),
+    "RSqrt": lambda y: o.mul(o.mul(o.square(y), y), -0.5),
     "Rsqrt": lambda y: o.mul(o.mul(o.square(y), y), -0.5),
     "Sigmoid": lambda y: o.mul(y, o.sub(1.0, y)),
     "Softplus": lambda y: o.sub(1.0, o.exp(o.neg(y))),
@@ -83,9 +85,13 @@ BY_OUTPUT: dict[str, Callable[[Any], Any]] = {
 }
 
 
+GRADIENT_FIRST = ("Cbrt", "Cube", "RSqrt", "Rsqrt")  # operators that take (dy, x) or (dy, y)
+
+
 def _define_gradient(name: str) -> None:
     @caffe2_op(f"{name}Gradient")
     def handler(op, x, dy):
+        x, dy = (dy, x) if name in GRADIENT_FIRST else (x, dy)
         if name in BY_OUTPUT:
             return o.mul(dy, BY_OUTPUT[name](x))
         return pullback(UNARY[name], [x], [dy], [0])[0]

@@ -228,6 +228,17 @@ def moments(op, x):
     return mean, o.reduce_mean(o.square(o.sub(x, centre)), axis=axes, keepdims=keep)
 
 
+@caffe2_op("MomentsGradient")
+def moments_gradient(op, dmean, dvariance, x, mean):
+    """The mean counts as a number of its own, as it does in the variance."""
+    axes = _axes(op, x)
+    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    dmean, dvariance, mean = (o.reshape(v, shape=kept) for v in (dmean, dvariance, mean))
+    count = o.cast(o.dim_value(dim=product(x.shape[i] for i in axes)), dtype=x.dtype)
+    along = o.mul(o.mul(o.sub(x, mean), 2.0), dvariance)
+    return o.div(o.add(along, dmean), count)
+
+
 @caffe2_op("ArgMax", "ArgMin")
 def arg_extreme(op, x):
     axis = axis_arg(op, x, -1)

@@ -9,8 +9,8 @@ import numpy as np
 from noria.convert.caffe2.common import axis_arg, numel, pullback
 from noria.convert.caffe2.handlers import caffe2_op
 from noria.convert.caffe2.tensors import dtype_of
+from noria.core.dims import dim_min, prove_equal
 from noria.core.dims import product as product_of
-from noria.core.dims import prove_equal
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import vocabulary as o
 from noria.ops.common import axis_of
@@ -198,21 +198,29 @@ def split_by_lengths(op, x, lengths):
 
 @caffe2_op("Slice")
 def slice_(op, x, starts=None, ends=None):
-    """From start to before end along each axis; -1 is the end, -2 the last but none, ..."""
-    rank = len(x.shape)
-    firsts, lasts = op.ints("starts"), op.ints("ends")
-    if starts is not None:
+    """From start to before end along the first axes; -1 is the end, -2 the last but none, ..."""
+    if starts is None or ends is None:
+        firsts, lasts = op.ints("starts"), op.ints("ends")
+    else:
         firsts = op.const(starts, "the starts").ravel().tolist()
         lasts = op.const(ends, "the ends").ravel().tolist()
-    stops = []
-    for size, start, end in zip(x.shape, firsts, lasts, strict=False):
-        stop = size + 1 + end if end < 0 else end
-        empty = isinstance(stop, int) and isinstance(size, int) and start > stop
-        if empty or (isinstance(size, int) and not 0 <= start <= size):
-            raise ArgumentError("a slice is out of range", expected=str(x), got=f"{start}:{end}")
-        stops.append(stop)
-    axes = tuple(range(min(rank, len(stops))))
-    return o.slice(x, axes=axes, starts=tuple(firsts[: len(axes)]), stops=tuple(stops[: len(axes)]))
+    if len(firsts) != len(lasts) or len(firsts) > len(x.shape):
+        raise ArgumentError("starts and ends of the first axes", got=f"{firsts} and {lasts}")
+    pairs = zip(x.shape, firsts, lasts, strict=False)
+    cuts = [(_place(size, a), _place(size, b)) for size, a, b in pairs]
+    if any(_known_less(b, a) or _known_less(a, 0) for a, b in cuts):
+        raise ArgumentError("a slice is out of range", expected=str(x), got=f"{firsts}:{lasts}")
+    starts_, stops = zip(*cuts, strict=True) if cuts else ((), ())
+    return o.slice(x, axes=tuple(range(len(cuts))), starts=starts_, stops=stops)
+
+
+def _place(size: Any, number: int) -> Any:
+    """A position of a slice, from the end where it is negative, at most the size."""
+    return size + 1 + number if number < 0 else dim_min(size, number)
+
+
+def _known_less(a: Any, b: Any) -> bool:
+    return isinstance(a, int) and isinstance(b, int) and a < b
 
 
 @caffe2_op("SliceGradient")

@@ -24,7 +24,15 @@ def test_gradients_from_the_output_follow_differences(run: Any, name: str) -> No
     step = 1e-6
     slope = (run(name, x + step) - run(name, x - step)) / (2 * step)
     y = run(name, x)
-    assert np.allclose(run(f"{name}Gradient", y, np.ones_like(y)), slope, atol=1e-5)
+    assert np.allclose(run(f"{name}Gradient", y, 2 * np.ones_like(y)), 2 * slope, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "given"), [("Cube", "x"), ("Cbrt", "y"), ("RSqrt", "y")])
+def test_some_gradients_take_that_of_the_output_first(run: Any, name: str, given: str) -> None:
+    x = np.abs(X).astype(np.float64) + 0.5
+    slope = (run(name, x + 1e-6) - run(name, x - 1e-6)) / 2e-6
+    from_ = x if given == "x" else run(name, x)
+    assert np.allclose(run(f"{name}Gradient", 2 * np.ones_like(x), from_), 2 * slope, atol=1e-5)
 
 
 def test_the_older_gradient_of_division_takes_the_quotient(run: Any) -> None:

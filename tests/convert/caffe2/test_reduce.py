@@ -30,3 +30,17 @@ def test_every_extreme_gets_the_whole_gradient(run: Any) -> None:
 def test_moments_are_mean_and_variance(run: Any) -> None:
     mean, variance = run("Moments", X, axes=[0, 1], keepdims=0, outputs=2)
     assert np.allclose(mean, X.mean((0, 1))) and np.allclose(variance, X.var((0, 1)))
+
+
+def test_the_gradient_of_moments_follows_differences(run: Any) -> None:
+    x = X.astype(np.float64)
+    mean = x.mean((0, 1))
+    dm, dv = np.array([1.0, -2.0, 0.5, 3.0]), np.array([0.5, 1.0, -1.0, 2.0])
+    g = run("MomentsGradient", dm, dv, x, mean, axes=[0, 1], keepdims=0)
+    moved = x.copy()
+    moved[1, 2, 1] += 1e-6
+
+    def loss(v: np.ndarray) -> float:
+        return float((v.mean((0, 1)) * dm + v.var((0, 1)) * dv).sum())
+
+    assert np.isclose(g[1, 2, 1], (loss(moved) - loss(x)) / 1e-6, atol=1e-4)

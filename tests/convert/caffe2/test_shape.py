@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from noria.convert.handlers import NeedsConstant
+from noria.core.errors import ArgumentError
 
 X = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 
@@ -19,6 +20,13 @@ def test_reshape_keeps_and_infers_sizes_and_tells_the_old_ones(run: Any) -> None
 def test_a_slice_counts_ends_back_from_one_behind_the_last(run: Any) -> None:
     y = run("Slice", X, starts=[0, 1, 0], ends=[-1, -2, 2])
     assert np.array_equal(y, X[:, 1:2, :2])
+
+
+def test_a_slice_reaches_no_further_than_the_end(run: Any) -> None:
+    assert np.array_equal(run("Slice", X, starts=[0, 1], ends=[9, -1]), X[:, 1:])
+    assert run("Slice", X, starts=[9], ends=[9]).shape == (0, 3, 4)
+    with pytest.raises(ArgumentError, match="out of range"):
+        run("Slice", X, starts=[1], ends=[0])
 
 
 def test_slices_told_by_an_input_need_it_known(run: Any) -> None:
