@@ -8,8 +8,10 @@ from noria.convert.caffe2.common import as_float, behind
 from noria.convert.caffe2.handlers import Node, caffe2_op
 from noria.convert.caffe2.ragged import largest_size, row_numbers
 from noria.core.dims import Size
+from noria.core.dtypes import is_float
 from noria.core.errors import ShapeError
 from noria.ir.opdef import vocabulary as o
+from noria.ops.sequence import sequence_mean, sequence_splits
 
 KINDS = ("Sum", "Mean", "WeightedSum", "WeightedMean", "Max", "LogSumExp", "LogMeanExp")
 
@@ -22,18 +24,16 @@ def _need_vector(x: Any, what: str) -> None:
 def reduced(kind: str, x: Any, ids: Any, count: Size, weights: Any = None) -> Any:
     """Steps of x [T, ...] put together by the segment each belongs to: [count, ...].
 
-    ids: int64 [T]; a segment without steps gives zeros; weights: [T]
+    ids: int64 [T], in any order; a segment without steps gives zeros; weights: [T]
     """
     shape = (count, *x.shape[1:])
-    if weights is not None:
-        x = o.mul(x, behind(o.cast(weights, dtype=x.dtype), len(x.shape) - 1))
+    x = _weighted(x, weights)
     if kind in ("Sum", "WeightedSum"):
         return o.scatter_rows(ids, x, shape=shape)
-    each = o.fill(shape=(x.shape[0],), value=1.0, dtype=x.dtype) if weights is None else weights
-    total = o.scatter_rows(ids, o.cast(each, dtype=x.dtype), shape=(count,))
-    total = behind(total, len(shape) - 1)
+    each = o.fill(shape=(x.shape[0],), value=1.0, dtype=x.dtype)
+    total = behind(o.scatter_rows(ids, each, shape=(count,)), len(shape) - 1)
     if kind in ("Mean", "WeightedMean"):
-        return o.div(o.scatter_rows(ids, x, shape=shape), o.where(o.equal(total, 0.0), 1.0, total))
+        return o.div(o.scatter_rows(ids, x, shape=shape), o.maximum(total, 1.0))
     lowest = o.fill(shape=shape, value=float("-inf"), dtype=x.dtype)
     top = o.scatter_nd(lowest, o.unsqueeze(ids, axis=1), x, reduction="max")
     top = o.where(o.equal(total, 0.0), 0.0, top)
@@ -46,17 +46,29 @@ def reduced(kind: str, x: Any, ids: Any, count: Size, weights: Any = None) -> An
     return o.where(o.equal(total, 0.0), 0.0, o.add(o.log(sums), top))
 
 
+def _weighted(x: Any, weights: Any) -> Any:
+    if weights is None:
+        return x
+    return o.mul(x, behind(o.cast(weights, dtype=x.dtype), len(x.shape) - 1))
+
+
 def _looked_up(x: Any, indices: Any) -> Any:
-    return o.gather(as_float(x), o.cast(indices, dtype="int64"))
+    return as_float(o.embedding(x, o.cast(indices, dtype="int64")))
 
 
 # ---- by lengths --------------------------------------------------------------------------------
 
 
 def by_lengths(op: Node, kind: str, x: Any, lengths: Any, weights: Any = None) -> Any:
+    """Packed rows of these lengths put together: [T, ...] -> [N, ...]; weights: [T]."""
     _need_vector(lengths, "lengths")
-    ids = row_numbers(op, lengths, x.shape[0])
-    return reduced(kind, x, ids, lengths.shape[0], weights)
+    if not is_float(x.dtype):
+        ids = row_numbers(op, lengths, x.shape[0])
+        return reduced(kind, x, ids, lengths.shape[0], weights)
+    splits, x = sequence_splits(lengths), _weighted(x, weights)
+    if kind == "Max":
+        return o.sequence_max(x, splits, empty=0.0)
+    return (sequence_mean if kind.endswith("Mean") else o.sequence_sum)(x, splits)
 
 
 @caffe2_op("LengthsSum", "LengthsMean", "LengthsMax")
@@ -150,7 +162,7 @@ def segment_reduce(op, x, ids):
     return _by_ids(op, _kind_of(op), x, ids)
 
 
-@caffe2_op(*[f"{s}Weighted{k}" for s in _SEGMENTS for k in ("Sum", "Mean")])
+@caffe2_op(*[f"{s}WeightedSum" for s in _SEGMENTS])
 def segment_weighted(op, x, weights, ids):
     return _by_ids(op, _kind_of(op), x, ids, weights)
 
@@ -160,7 +172,7 @@ def sparse_segment_reduce(op, x, indices, ids):
     return _by_ids(op, _kind_of(op), _looked_up(x, indices), ids)
 
 
-@caffe2_op(*[f"Sparse{s}Weighted{k}" for s in _SEGMENTS for k in ("Sum", "Mean")])
+@caffe2_op(*[f"Sparse{s}WeightedSum" for s in _SEGMENTS])
 def sparse_segment_weighted(op, x, weights, indices, ids):
     return _by_ids(op, _kind_of(op), _looked_up(x, indices), ids, weights)
 
