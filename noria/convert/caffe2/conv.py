@@ -13,6 +13,7 @@ from noria.ops.deform import deform_conv2d
 from noria.ops.window import slide, taps
 
 VALID, SAME, CAFFE = 1, 2, 3  # legacy_pad
+MAX_TAPS = 4096  # elements of a window that become a column
 
 
 class Window(NamedTuple):
@@ -186,6 +187,8 @@ def deform_conv_gradient(op, x, offset, w, dy):
 def _columns(x: Any, win: Window) -> Any:
     """What every window of x [N, C, sizes...] sees: [N, C, kernel, windows...]."""
     rank = len(x.shape) - 2
+    if prod(win.kernel) > MAX_TAPS:
+        raise ArgumentError("a kernel is too large", expected=f"{MAX_TAPS} elements", got=str(win))
     windows = slide(_known(x.shape[2:]), win.kernel, win.stride, win.pads, win.dilation)
     pads = ((0, 0), (0, 0), *windows.pads)
     around = o.pad(x, pads=pads) if any(map(any, windows.pads)) else x

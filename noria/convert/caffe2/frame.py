@@ -23,7 +23,7 @@ from noria.ir.opdef import lookup
 from noria.ir.program import Block, Operator, Value, needed
 
 MAX_NUMBERS = 1 << 20  # a value that decides a shape is small
-MAX_DEPTH = 64  # nets within nets
+MAX_DEPTH = 8  # nets within nets; some are read twice, so that each level may cost double
 
 
 class Shared:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
+import numpy as np
+
 from noria.convert.caffe2.common import as_like, behind, numel, pullback, scalar
 from noria.convert.caffe2.handlers import Node, caffe2_op
-from noria.core.dtypes import is_float, is_integer
+from noria.core.dtypes import is_float, is_integer, to_numpy
 from noria.core.errors import ArgumentError
 from noria.ir.opdef import vocabulary as o
 from noria.ops.activation import softsign
@@ -354,9 +356,8 @@ def where(op, chosen, x, y):
 def is_member_of(op, x):
     """Whether each element is one of the argument `value`."""
     values = op.floats("value") if is_float(x.dtype) else op.ints("value")
-    if not values:
-        return o.fill(shape=x.shape, value=False, dtype="bool")
-    return reduce(o.logical_or, [o.equal(x, v) for v in dict.fromkeys(values)])
+    listed = np.array(values, to_numpy(x.dtype))
+    return o.reduce_any(o.equal(o.unsqueeze(x, axis=len(x.shape)), listed), axis=len(x.shape))
 
 
 @caffe2_op("SquareRootDivide")

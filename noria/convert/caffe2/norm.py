@@ -237,12 +237,15 @@ def lrn(op, x):
 
 def _lrn(op: Node, x: Any) -> tuple[Any, Any]:
     size, axis = op.attr("size", 1), _channel_axis(op, x)
-    before, after = (size - 1) // 2, size // 2
+    channels = x.shape[axis]
+    if size < 1 or not isinstance(channels, int):
+        raise ShapeError("a size of 1 or more and known channels are needed", got=f"{size}, {x}")
+    before, after = (min(side, channels) for side in ((size - 1) // 2, size // 2))
     pads = tuple((before, after) if i == axis else (0, 0) for i in range(len(x.shape)))
     squares = o.pad(o.square(x), pads=pads)
     total: Any = None
-    for k in range(size):
-        part = o.slice(squares, axes=(axis,), starts=(k,), stops=(x.shape[axis] + k,))
+    for k in range(before + after + 1):
+        part = o.slice(squares, axes=(axis,), starts=(k,), stops=(channels + k,))
         total = part if total is None else o.add(total, part)
     scale = o.add(o.mul(total, op.attr("alpha", 0.0) / size), op.attr("bias", 1.0))
     return o.mul(x, o.pow(scale, -op.attr("beta", 0.0))), scale

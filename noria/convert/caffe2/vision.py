@@ -12,6 +12,8 @@ from noria.convert.caffe2.handlers import Node, caffe2_op
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import vocabulary as o
 
+MAX_SCALES = 64  # of regions: there are as many as their squares
+
 # ---- resizing ----------------------------------------------------------------------------------
 
 
@@ -144,7 +146,10 @@ def rmac_regions(op, x):
     n, _, h, w = x.shape
     if not isinstance(h, int) or not isinstance(w, int):
         raise ShapeError("the size of the images must be known", got=str(x))
-    squares = _regions(h, w, op.attr("scales", 3), op.attr("overlap", 0.4)) if h and w else []
+    scales = op.attr("scales", 3)
+    if not 0 <= scales <= MAX_SCALES:
+        raise ArgumentError("too many scales", expected=f"at most {MAX_SCALES}", got=str(scales))
+    squares = _regions(h, w, scales, op.attr("overlap", 0.4)) if h and w else []
     rows = np.array(squares, np.float32).reshape(-1, 4)
     count = len(rows)
     image = o.floor_divide(o.arange(stop=n * count), max(count, 1))

@@ -51,4 +51,4 @@ def test_nets_within_nets_have_a_bound() -> None:
     argument = schema("caffe2").Argument(name="n")
     argument.n.name = "inner"
     with Builder(Program()), pytest.raises(FormatError, match="nested deeper"):
-        Frame(Shared(), {}, depth=64).nested_net(argument, "here")
+        Frame(Shared(), {}, depth=8).nested_net(argument, "here")
