@@ -125,9 +125,10 @@ def do(op, *blobs):
     return (*(op.frame.blobs.get(n) for n in op.outputs[:-1]), None)
 
 
-@caffe2_op("CreateScope")
-def create_scope(op):
-    """A workspace, which is nothing here: names are resolved when the net is converted."""
+@caffe2_op("CreateScope", "CreateMutex")
+def nothing(op):
+    """A workspace, or a lock: nothing here, since names are resolved when the net is converted and
+    a step runs as one."""
     return None
 
 

@@ -120,14 +120,15 @@ class _Fill:
 
 
 def _initialised(net: Net) -> tuple[dict[str, Any], dict[str, tuple[float, int]]]:
-    """What an init net makes: name -> array or _Fill; scales and zero points of 8-bit ones."""
+    """What an init net makes: name -> array, _Fill, or None for what is no tensor; scales and zero
+    points of tensors of 8 bits."""
     program = Program("init")
     with Builder(program):
         frame = Frame(Shared(), {})
         frame.run(net)
+    made: dict[str, Any] = {n: None for n, v in frame.blobs.items() if v is None}
     blobs = {n: v for n, v in frame.blobs.items() if isinstance(v, Value)}
     makers = {out: op for op in program.operators for out in op.outputs}
-    made: dict[str, Any] = {}
     for name, value in blobs.items():
         if makers[value].type in FILLS:
             made[name] = _fill(makers[value])
@@ -233,7 +234,8 @@ def _declare(
     """State for what the init net made and this net reads; their names."""
     statistics = _statistics(net)
     assigned = {name for message in net.op for name in message.output}
-    kept = [n for n in wanted if n in made and n not in constants]
+    kept = [n for n in wanted if made.get(n) is not None and n not in constants]
+    blobs.update({n: None for n in wanted if n in made and n not in kept and n not in constants})
     for name in kept:
         start = made[name]
         if isinstance(start, _Fill):

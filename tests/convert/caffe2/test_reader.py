@@ -12,6 +12,7 @@ from noria.convert.caffe2.reader import load
 from noria.convert.handlers import UnsupportedOperators
 from noria.convert.messages import schema
 from noria.core.errors import FormatError, MissingError
+from noria.ir.program import Spec
 from noria.runtime.executor import Executor
 from noria.runtime.scope import Scope
 
@@ -157,3 +158,46 @@ def test_a_small_convolutional_network_gives_the_same_numbers() -> None:
     logits = x.reshape(2, 64) @ a["fc_w"].T + a["fc_b"]
     want = np.exp(logits - logits.max(1, keepdims=True))
     assert np.allclose(got, want / want.sum(1, keepdims=True), atol=1e-5)
+
+
+def test_a_training_net_trains_as_its_formulas_say() -> None:
+    init, net = schema("caffe2").NetDef(), schema("caffe2").NetDef(name="train")
+    w, b = RNG.normal(size=(3, 4)).astype("f4"), np.zeros(3, "f4")
+    given(init, "w", w)
+    given(init, "b", b)
+    one = init.op.add(type="ConstantFill", output=["one"])
+    one.arg.add(name="shape").ints.append(1)
+    one.arg.add(name="value").f = 1.0
+    add(init, "CreateMutex", "", "lock")
+    start = init.op.add(type="ConstantFill", output=["step"])
+    start.arg.add(name="shape").ints.append(1)
+    start.arg.add(name="value").i = 0
+    add(net, "FC", "x w b", "logits")
+    add(net, "SoftmaxWithLoss", "logits label", "p loss")
+    net.op.add(type="ConstantFill", input=["loss"], output=["g"]).arg.add(name="value").f = 1.0
+    add(net, "SoftmaxWithLossGradient", "logits label p g", "dlogits")
+    add(net, "FCGradient", "x w dlogits", "dw db")
+    add(net, "AtomicIter", "lock step", "step")
+    rate = net.op.add(type="LearningRate", input=["step"], output=["lr"])
+    rate.arg.add(name="base_lr").f = -0.5
+    rate.arg.add(name="policy").s = b"inv"
+    for name in ("gamma", "power"):
+        rate.arg.add(name=name).f = 1.0
+    for name in "wb":
+        add(net, "WeightedSum", f"{name} one d{name} lr", name)
+    net.external_output.append("loss")
+    inputs = {"x": (6, 4), "label": Spec((6,), "int32")}
+    program, state = load(init, net, inputs)
+    executor = Executor(program, Scope().initialize(program, values=state))
+    x, label = RNG.normal(size=(6, 4)).astype("f4"), RNG.integers(0, 3, 6).astype("i4")
+    losses = []
+    for step in range(1, 6):
+        loss = executor.run({"x": x, "label": label})["loss"]
+        e = np.exp(x @ w.T + b)
+        p = e / e.sum(1, keepdims=True)
+        losses.append(-np.log(p[range(6), label]).mean())
+        assert np.isclose(loss, losses[-1], atol=1e-5)
+        g = (p - np.eye(3)[label]) / 6
+        w, b = w - 0.5 / (1 + step) * g.T @ x, b - 0.5 / (1 + step) * g.sum(0)
+    assert losses[-1] < losses[0] and np.allclose(executor.scope["w"], w, atol=1e-5)
+    assert executor.scope["step"].tolist() == [5]
