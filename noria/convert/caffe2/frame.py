@@ -16,7 +16,14 @@ from noria.convert.caffe2.handlers import Node, caffe2_op
 from noria.convert.handlers import NeedsConstant
 from noria.convert.messages import parse_message, parse_text, schema
 from noria.core.dims import product, symbols_of
-from noria.core.errors import ArgumentError, FormatError, MissingError, NoriaError, nearest
+from noria.core.errors import (
+    ArgumentError,
+    FormatError,
+    MissingError,
+    NoriaError,
+    ProgramError,
+    nearest,
+)
 from noria.ir.emit import building
 from noria.ir.interpret import run_operator
 from noria.ir.opdef import lookup
@@ -24,6 +31,9 @@ from noria.ir.program import Block, Operator, Value, needed
 
 MAX_NUMBERS = 1 << 20  # a value that decides a shape is small
 MAX_DEPTH = 8  # nets within nets; some are read twice, so that each level may cost double
+
+# what a handler stumbles over where a net gives an operator what Caffe2 would not take
+UNFIT = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class Shared:
@@ -63,6 +73,12 @@ class Frame:
                 raise error.at(node.where()) from None
             except MemoryError:
                 raise FormatError("an array is too large for memory", where=node.where()) from None
+            except UNFIT as error:
+                raise ProgramError(
+                    "inputs or arguments do not fit this operator",
+                    where=node.where(),
+                    got=f"{node.specs()}: {error}",
+                ) from error
 
     def _convert(self, node: Node) -> None:
         handler = caffe2_op.find(node.type)

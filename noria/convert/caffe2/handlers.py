@@ -45,6 +45,10 @@ class Node:
         """For error messages."""
         return f"{self.type} giving '{', '.join(self.outputs)}'"
 
+    def specs(self) -> str:
+        """For error messages: dtypes and shapes of the inputs."""
+        return ", ".join(str(self.frame.blobs.get(name)) for name in self.inputs)
+
     def has(self, name: str) -> bool:
         """Whether the argument is there."""
         return name in self.args
@@ -84,7 +88,7 @@ class Node:
         """A list of integers, also where the net has one integer."""
         value = self.attr(name, None)
         listed = list(default) if value is None else value if isinstance(value, list) else [value]
-        if not all(isinstance(v, (int, float)) and v == int(v) for v in listed):
+        if not all(isinstance(v, (int, float)) and v % 1 == 0 for v in listed):
             raise ArgumentError(
                 f"the argument '{name}' holds integers", where=self.where(), got=str(listed)[:60]
             )

@@ -6,7 +6,7 @@ import pytest
 from noria.convert.caffe2.frame import Frame, Shared
 from noria.convert.handlers import NeedsConstant
 from noria.convert.messages import schema
-from noria.core.errors import ArgumentError, FormatError, MissingError
+from noria.core.errors import ArgumentError, FormatError, MissingError, ProgramError
 from noria.ir.emit import Builder
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Program
@@ -52,3 +52,11 @@ def test_nets_within_nets_have_a_bound() -> None:
     argument.n.name = "inner"
     with Builder(Program()), pytest.raises(FormatError, match="nested deeper"):
         Frame(Shared(), {}, depth=8).nested_net(argument, "here")
+
+
+def test_inputs_no_operator_takes_are_told_with_their_specs() -> None:
+    net = schema("caffe2").NetDef()
+    net.op.add(type="IntegralImageGradient", input=["x", "x"], output=["y"])
+    with Builder(Program()) as builder, pytest.raises(ProgramError, match="do not fit") as error:
+        Frame(Shared(), {"x": builder.constant(np.ones(3))}).run(net)
+    assert "float64[3], float64[3]" in str(error.value)
