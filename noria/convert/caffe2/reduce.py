@@ -184,18 +184,6 @@ def averaged_loss_gradient(op, x, dy):
     return pullback(_mean, [x], [scalar(dy)], [0])[0]
 
 
-@caffe2_op("Norm")
-def norm_(op, x):
-    """The p-norm (p 1 or 2) of everything, of the mean where `average` is set."""
-    p = op.attr("p", 2)
-    if p not in (1, 2):
-        raise ArgumentError("p is 1 or 2", got=str(p))
-    total = o.reduce_sum(o.abs(x) if p == 1 else o.square(x))
-    if op.attr("average", False):
-        total = o.div(total, o.cast(o.dim_value(dim=numel(x)), dtype=x.dtype))
-    return total if p == 1 else o.sqrt(total)
-
-
 @caffe2_op("LpNorm")
 def lp_norm(op, x):
     """Sum of |x| or of x^2, by the argument p; [1]."""

@@ -142,7 +142,7 @@ def concat(op, *xs):
     return o.concat(*xs, axis=at), o.concat(*sizes)
 
 
-@caffe2_op("Append", "DedupAppend")
+@caffe2_op("Append")
 def append(op, x, more):
     return o.concat(x, more, axis=0)
 
@@ -279,7 +279,7 @@ def expand_gradient(op, dy, x):
 # ---- rows --------------------------------------------------------------------------------------
 
 
-@caffe2_op("Gather", "GatherByKey")
+@caffe2_op("Gather")
 def gather(op, x, ids):
     axis = axis_of(op.attr("axis", 0), len(x.shape))
     ids = o.cast(ids, dtype="int64")
