@@ -92,6 +92,7 @@ def flatten(node: Node, x: Any) -> Any:
 
 @onnx_op("Squeeze")
 def squeeze(node: Node, x: Any, axes: Any = None) -> Any:
+    """Without axes: those of size 1; a symbolic size is none of them, whatever it is in a run."""
     listed = node.axes(axes)
     if listed is None:
         listed = tuple(i for i, d in enumerate(sizes_of(x)) if _is(d, 1))
@@ -168,15 +169,23 @@ def slice_before_10(node: Node, x: Any) -> Any:
 def _sliced(x: Any, first: Any, last: Any, axes: Any, steps: Any) -> Any:
     if not axes:
         return x
-    starts, stops = zip(*map(_cut, first, last, steps), strict=True)
+    own = sizes_of(x)
+    along = [own[axis_of(a, len(own))] for a in axes]
+    starts, stops = zip(*map(_cut, first, last, along, steps), strict=True)
     return o.slice(x, axes=tuple(axes), starts=starts, stops=stops, steps=tuple(steps))
 
 
 FAR = (1 << 31) - 1  # what exporters write for an end that is open
 
 
-def _cut(first: Size, last: Size, step: int) -> tuple[Any, Any]:
-    """Positions for `ops.slice`, whose open ends are None: so a symbolic size stays itself."""
+def _cut(first: Size, last: Size, size: Size, step: int) -> tuple[Any, Any]:
+    """Positions for `ops.slice`, whose open ends are None: so a symbolic size stays itself.
+
+    A start before the first element is that element, also backwards (in Python it is nothing).
+    """
+    if step < 0 and isinstance(first, int):
+        before = first < -size if isinstance(size, int) else first <= -FAR
+        first = 0 if before else first
     start = None if isinstance(first, int) and first * -step >= FAR * abs(step) else first
     stop = None if isinstance(last, int) and last * step >= FAR * abs(step) else last
     return _not_negative(start), _not_negative(stop)

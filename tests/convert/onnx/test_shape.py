@@ -58,6 +58,12 @@ def test_slices_are_those_of_python_whatever_the_ends(
         assert np.array_equal(y, X[:, start:stop:step])
 
 
+def test_a_start_before_the_first_element_is_that_element_also_backwards(run: Any) -> None:
+    weights = {n: np.array([v]) for n, v in (("a", -9), ("b", -(1 << 62)), ("axes", 1), ("d", -2))}
+    (y,) = run([node("Slice", ["x", "a", "b", "axes", "d"], ["y"])], {"x": X}, ["y"], weights)
+    assert np.array_equal(y, X[:, :1])
+
+
 def test_a_mask_of_the_size_of_the_input(run: Any) -> None:
     nodes = [
         node("Shape", ["x"], ["s"], start=0, end=2),
