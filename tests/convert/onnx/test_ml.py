@@ -85,3 +85,37 @@ def test_what_does_not_exist_is_told(converted: Any) -> None:
     with pytest.raises(FormatError, match="post_transform"):
         attrs = {"coefficients": floats(4), "post_transform": "BENT"}
         converted("LinearRegressor", X, attrs, (1,))
+
+
+def test_maps_of_a_classifier_are_its_scores(build: Any) -> None:
+    """As scikit-learn's classifiers are exported: scores, their shares, and a map for each row."""
+    runtime, node = pytest.importorskip("onnxruntime"), onnx.helper.make_node
+    classes = [3, 5, 8]
+    nodes = [
+        node(
+            "LinearClassifier",
+            ["x"],
+            ["label", "raw"],
+            domain="ai.onnx.ml",
+            classlabels_ints=classes,
+            coefficients=floats(12),
+            intercepts=floats(3),
+            post_transform="LOGISTIC",
+        ),
+        node("Normalizer", ["raw"], ["share"], domain="ai.onnx.ml", norm="L1"),
+        node("ZipMap", ["share"], ["maps"], domain="ai.onnx.ml", classlabels_int64s=classes),
+    ]
+    opsets = [onnx.helper.make_opsetid("", 15), onnx.helper.make_opsetid("ai.onnx.ml", 3)]
+    model = build(nodes, {"x": ("f4", ["N", 4])}, ["label", "maps"], opsets=opsets, ir_version=8)
+    label, maps = model.graph.output
+    label.CopyFrom(onnx.helper.make_tensor_value_info("label", 7, None))
+    kind = onnx.TypeProto()
+    kind.sequence_type.elem_type.map_type.key_type = 7
+    kind.sequence_type.elem_type.map_type.value_type.tensor_type.elem_type = 1
+    maps.type.CopyFrom(kind)
+    data = model.SerializeToString()
+    want = runtime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, {"x": X})
+    program, state = load(data)
+    got = Predictor(program, state).run({"x": X})
+    assert np.array_equal(got["label"], want[0])
+    assert np.allclose(got["maps"], [[m[c] for c in classes] for m in want[1]], atol=1e-6)
