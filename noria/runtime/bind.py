@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from noria.core.errors import NoriaError
+from noria.core.errors import EngineError, NoriaError
 from noria.core.flags import flags
 from noria.core.pause import collector_paused
 from noria.ir.interpret import bind_attrs
@@ -128,6 +128,8 @@ class Bound:
             choice = self._preparation.known(step) or self._choose(step)
         except NoriaError as error:
             raise error.at(op.where()) from None
+        except MemoryError as error:  # tables of a kernel, as large as the sizes fed ask for
+            raise EngineError("no memory for a kernel", where=op.where(), got=str(error)) from None
         for kernel, reason in choice.refused:
             step.refuse(kernel, reason)
         item.prepared, item.kernel = choice.prepared, choice.kernel

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from noria.core.dims import symbol
-from noria.core.errors import ShapeError
+from noria.core.errors import EngineError, ShapeError
 from noria.ir.opdef import vocabulary as o
 from noria.kernels.numba import parallel
 from noria.kernels.onednn import primitive
@@ -74,6 +74,14 @@ def test_the_next_kernel_serves_where_the_first_declines(own_kernels):
     other = own_kernels(Negate())
     bound = bind(build(relu), {"N": 2}, frozenset({"test"}))
     assert bound.items[0].kernel is other
+
+
+def test_a_kernel_without_memory_for_its_tables_is_told_with_the_operator(own_kernels):
+    kernel = own_kernels(Negate())
+    kernel.bind = lambda bound: np.empty(1 << 45)
+    with pytest.raises(EngineError, match="no memory for a kernel") as caught:
+        bind(build(relu), {"N": 2}, frozenset({"test"}))
+    assert "relu" in caught.value.where
 
 
 def test_empty_operands_are_left_to_the_reference(own_kernels):
