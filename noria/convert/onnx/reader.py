@@ -18,14 +18,12 @@ import numpy as np
 from noria.convert.handlers import NeedsConstant
 from noria.convert.onnx.graph import Names, attributes, outputs_of, resolved
 from noria.convert.onnx.handlers import Node, onnx_op
-from noria.convert.onnx.measured import measured
+from noria.convert.onnx.knowledge import Knowledge
 from noria.convert.onnx.model import Model, domain_of, node_name, opsets_of, version_of
-from noria.convert.onnx.origins import Origins
 from noria.convert.onnx.sizes import Sizes, fold
 from noria.convert.onnx.tensors import array_of, dense_of
 from noria.convert.onnx.types import program_dtype, spec_of
-from noria.core.dims import Dim, Size, symbol, symbols_of
-from noria.core.errors import ArgumentError, FormatError, MissingError, NoriaError, nearest
+from noria.core.errors import FormatError, MissingError, NoriaError, nearest
 from noria.core.trace import Source
 from noria.ir.emit import Builder, bounded_arrays, building
 from noria.ir.program import Program, Value
@@ -93,15 +91,6 @@ def _constant(value: Any, name: str) -> Any:
     return array.astype(object) if array.dtype.kind in "US" else array
 
 
-def _needs_sizes(name: str, what: str, symbols: Sequence[str]) -> NeedsConstant:
-    """A shape decides what only numbers can."""
-    error = NeedsConstant(name, what)
-    if symbols:
-        fixed = ", ".join(f"'{s}': ..." for s in symbols)
-        error.hint = f"convert with sizes={{{fixed}}}"
-    return error
-
-
 @dataclass(eq=False)
 class Converted:
     """A model as a Program whose outputs were not chosen yet.
@@ -135,20 +124,18 @@ def convert(
     return Converted(conversion.program, conversion.state, results)
 
 
-class Conversion:
+class Conversion(Knowledge):
     """One model being converted: the Frame that nodes ask."""
 
     def __init__(
         self, model: Model, constants: dict[str, Any], sizes: dict[str, Any], measure: bool
     ) -> None:
-        self.model, self.constants, self.measure = model, constants, measure
         name = model.proto.graph.name
         self.program = Program(name if name.isidentifier() else "model")
         self.builder = Builder(self.program)
+        super().__init__(self.builder, sizes, measure)
+        self.model, self.constants = model, constants
         self.state: dict[str, np.ndarray] = {}
-        self.told: dict[Value, Sizes] = {}
-        self.origins = Origins(self.builder)
-        self.symbols: dict[str, Size] = dict(sizes)
         self.count = 0
 
     def run(self) -> dict[str, Any]:
@@ -311,64 +298,3 @@ class Conversion:
         inner.values.update(zip(names, args, strict=False))
         self.nodes(function.node, inner)
         return outputs_of(function.output, inner)
-
-    # ---- what nodes ask ------------------------------------------------------------------------
-
-    def const(self, value: Any, what: str) -> np.ndarray:
-        if isinstance(value, np.ndarray):
-            return value
-        if not isinstance(value, (Value, Sizes)):
-            raise FormatError(f"{what} is missing", got=type(value).__name__)
-        if isinstance(value, Sizes):
-            dims = [d for d in value.array.flat if isinstance(d, Dim)]
-            raise _needs_sizes(", ".join(map(str, dims)), what, sorted(symbols_of(dims)))
-        found = self.origins.known(value)
-        if found is not None:
-            return found
-        inputs = self.origins.inputs(value)
-        if not inputs:
-            raise _needs_sizes(value.name, what, self.origins.symbols(value))
-        raise NeedsConstant(value.name, what, inputs)
-
-    def sizes(self, value: Any, what: str) -> tuple[Size, ...]:
-        if isinstance(value, Value) and value in self.told:
-            value = self.told[value]
-        if isinstance(value, Sizes):
-            return tuple(value.array.reshape(-1).tolist())
-        try:
-            return tuple(int(v) for v in np.ravel(self.const(value, what)))
-        except NeedsConstant:
-            found = self._measured(value) if self.measure else None
-            if found is None:
-                raise
-        return tuple(found.reshape(-1).tolist())
-
-    def _measured(self, value: Value) -> np.ndarray | None:
-        """Sizes that the data of a run tell, once for each value."""
-        found = measured(value, self._known, self.symbol)
-        if found is not None:
-            self.told[value] = Sizes(found)
-        return found
-
-    def _known(self, value: Value) -> Any:
-        return self.told.get(value) or self.origins.known(value)
-
-    def symbol(self, base: str) -> str:
-        """A name that no size of the model has."""
-        taken = {str(s) for s in self.symbols.values()}
-        name, n = base, 1
-        while name in taken:
-            name, n = f"{base}_{n}", n + 1
-        self.symbols[f"/{name}"] = symbol(name)
-        return name
-
-    def value(self, value: Any) -> Value:
-        if isinstance(value, Value):
-            return value
-        if isinstance(value, Sizes):
-            made = value.value()
-            self.told[made] = value
-            return made
-        if value is None or isinstance(value, list):
-            raise ArgumentError("a tensor is needed here", got=type(value).__name__)
-        return building().constant(value)
