@@ -8,6 +8,7 @@ and shapes; where a model's do not, the numbers that decide must be given as con
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -81,37 +82,52 @@ def loop(node: Node, trips: Any = None, condition: Any = None, *carried: Any) ->
     count = len(carried)
     if len(body.inputs) != count + 2 or len(body.outputs) < count + 1:
         raise FormatError("the body of a loop takes and gives what it carries", where=str(node))
-    limit = known(node, trips)
-    limit = None if limit is None else int(scalar(limit))
-    going = np.array(True) if condition is None else known(node, condition)
-    endless = trips is None
-    if going is not None and (limit is not None or endless):
-        unrolled = _unrolled(node, body, limit, bool(scalar(going)), carried)
+    limit, going = _limit(node, trips), _going(node, condition)
+    if going is not None and (limit is not None or trips is None):
+        unrolled = _unrolled(node, body, limit, going, carried)
         if unrolled is not None:
             return unrolled
     try:
-        count_ = _size(node, trips)
-        if count_ is not None and going is not None and bool(scalar(going)):
-            try:
-                return _counted(node, body, count_, carried)
-            except _Undecided:
-                pass
-        return _dynamic(node, body, trips, limit, condition, carried)
+        return _traced(node, body, trips, condition, carried)
     except NeedsConstant:
         raise
-    except _UNFIT:
+    except _UNFIT:  # a step gives other shapes than it takes
         for value in (trips, condition, *carried):
             if isinstance(value, Value):
                 node.const(value, "what a loop depends on")
         raise
 
 
+def _limit(node: Node, trips: Any) -> int | None:
+    """The trip count, None if it is not known or there is none."""
+    found = known(node, trips)
+    return None if found is None else max(0, int(scalar(found)))
+
+
+def _going(node: Node, condition: Any) -> bool | None:
+    """Whether the first step is taken, None if that is not known."""
+    found = np.array(True) if condition is None else known(node, condition)
+    return None if found is None else bool(scalar(found))
+
+
+def _traced(
+    node: Node, body: Body, trips: Any, condition: Any, carried: Sequence[Any]
+) -> tuple[Any, ...]:
+    """The loop as an operator of a Program."""
+    count = _size(node, trips)
+    if count is not None and _going(node, condition):
+        with suppress(_Undecided):
+            return _counted(node, body, count, carried)
+    return _dynamic(node, body, trips, condition, carried)
+
+
 def _size(node: Node, trips: Any) -> Size | None:
     """The trip count, if it is a number or a symbolic size."""
     try:
-        return None if trips is None else node.sizes(trips, "the trip count")[0]
+        size = None if trips is None else node.sizes(trips, "the trip count")[0]
     except NeedsConstant:
         return None
+    return max(0, size) if isinstance(size, int) else size
 
 
 def _unrolled(
@@ -168,7 +184,6 @@ def _dynamic(
     node: Node,
     body: Body,
     trips: Any,
-    limit: int | None,
     condition: Any,
     carried: Sequence[Any],
 ) -> tuple[Any, ...]:
@@ -176,8 +191,8 @@ def _dynamic(
     start = [settled(node, v) for v in carried]
     going = np.array(True) if condition is None else o.reshape(condition, shape=())
     if len(body.outputs) > len(start) + 1:
-        bound = limit if limit is not None else int(scalar(node.const(trips, "the trip count")))
-        return _bounded(node, body, bound, going, start)
+        bound = int(scalar(node.const(trips, "the trip count")))
+        return _bounded(node, body, max(0, bound), going, start)
     last = None if trips is None else o.reshape(o.cast(trips, dtype="int64"), shape=())
 
     def goes_on(carry: Any) -> Any:
