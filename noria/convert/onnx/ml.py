@@ -273,17 +273,3 @@ def classified(
         place = o.argmax(scores, axis=1)
     wanted = node.wants(0) or not node.outputs
     return labelled(node, place, *names) if wanted else None, transformed(node, scores)
-
-
-@onnx_op("ZipMap", domain=ML)
-def zip_map(node: Node, x: Any) -> Any:
-    """A map from class to score for each example: the scores [N, C] themselves, classes in order.
-
-    Programs have no maps, and a map of tensors adds nothing but names.
-    """
-    names = node.attr("classlabels_int64s") or node.attr("classlabels_strings") or ()
-    if isinstance(x.shape[-1], int) and len(names) != x.shape[-1]:
-        raise FormatError(
-            "a score for each class", where=str(node), expected=str(len(names)), got=str(x.shape)
-        )
-    return o.unsqueeze(x, axis=0) if len(x.shape) == 1 else x
