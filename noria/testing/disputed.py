@@ -12,4 +12,12 @@ DISPUTED = {
         "the recorded state is not what the recorded outputs were computed from: InState 0.107 "
         "cannot become OutState 1.9 by 0.9 s + 1"
     ),
+    r"chunk_eval: .*TestChunkEvalOp\.test_check_output": (
+        "the recorded precision is 0.107 where 4 of 5 chunks are right, in the same record: "
+        "memory that was overwritten"
+    ),
+    r"(CosineEmbedding|MarginRanking)Criterion: .*#2$": (
+        "the test moves an input that lies near the kink after it was recorded: one element is off "
+        "by exactly 0.2, all others fit"
+    ),
 }
