@@ -111,7 +111,8 @@ CASES = [
     sample((1, 2, 3, 4, 2), (1, 2, 3, 2, 3), padding_mode="border"),
     sample((2, 1, 5), (2, 4, 1), align_corners=True),
     sample((1, 2, 5, 4), (1, 3, 2), pixels=True, reach=5.5),
-    sample((1, 1, 1, 1), (1, 3, 2, 2), padding_mode="reflection", align_corners=True),
+    sample((1, 1, 1, 1), (1, 7, 5, 2), padding_mode="reflection", align_corners=True),
+    sample((1, 1, 2, 3), (1, 1, 2, 2), reach=0.9),
     Case("grid_sample", [ints(1, 1, 3, 3), arr(1, 2, 2, 2)], {"mode": "nearest"}, grad=False),
     Case("grid_sample", [arr(0, 1, 3, 3), arr(0, 2, 2, 2)], id="empty batch"),
     Case(
