@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from noria.convert.onnx.handlers import Node, onnx_op
-from noria.core.dims import Size, product
+from noria.core.dims import Size, dim_max, product
 from noria.core.errors import FormatError, ShapeError
 from noria.ir.opdef import OpDef, lookup
 from noria.ir.opdef import vocabulary as o
@@ -84,16 +84,18 @@ def _transposed_pads(
 ) -> list[tuple[int, int]]:
     """(cut off in front, behind) along each axis; negative behind: that many zeros more.
 
-    whole: sizes of the result without padding
+    whole: sizes of the result without padding. Where it has fewer elements than auto_pad would
+    keep, they are all there is: so ONNX infers shapes.
     """
     wanted, auto = node.attr("output_shape"), node.attr("auto_pad", "NOTSET")
-    if wanted is None and not auto.startswith("SAME"):
+    same = wanted is None and auto.startswith("SAME")
+    if wanted is None and not same:
         return list(explicit_pads(_padding(node), len(whole)))
     if wanted is None:
         wanted = tuple(size * s for size, s in zip(sizes, stride, strict=True))
     pads = []
     for size, target in zip(whole, wanted[-len(whole) :], strict=True):
-        total = size - target
+        total = dim_max(size - target, 0) if same else size - target
         if not isinstance(total, int):
             raise ShapeError(
                 "the output's size must be known relative to the input's",

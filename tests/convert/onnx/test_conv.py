@@ -18,6 +18,7 @@ CASES = [
     ("Conv", (1, 3, 9), {"w": (2, 3, 3), "b": (2,)}, {"dilations": [2]}),
     ("ConvTranspose", (2, 4, 3, 4), WEIGHT, {"strides": [2, 3], "output_padding": [1, 2]}),
     ("ConvTranspose", (2, 4, 3, 4), WEIGHT, {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    ("ConvTranspose", (2, 4, 3, 4), WEIGHT, {"auto_pad": "SAME_LOWER", "strides": [4, 5]}),
     ("ConvTranspose", (2, 4, 3, 4), WEIGHT, {"output_shape": [6, 9], "strides": [2, 2]}),
     ("AveragePool", (2, 3, 7, 6), {}, {"kernel_shape": [3, 2], "ceil_mode": 1, "strides": [2, 2]}),
     ("MaxPool", (2, 3, 7, 6), {}, {"kernel_shape": [3, 2], "dilations": [2, 1]}),
