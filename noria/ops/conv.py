@@ -207,14 +207,16 @@ def _transpose_sizes(
     output_padding: int | Sequence[int],
     dilation: Any,
 ) -> tuple[Any, ...]:
-    """Sizes of which a convolution makes `sizes`, the smallest plus output_padding."""
+    """Sizes of which a convolution makes `sizes`, the smallest plus output_padding; from a stride
+    more on, that of some windows more, which see nothing."""
     n = len(sizes)
     steps, dilations = per_axis(stride, n, "stride"), per_axis(dilation, n, "dilation")
     extra = (output_padding,) * n if isinstance(output_padding, int) else tuple(output_padding)
-    if len(extra) != n or not all(0 <= e < s for e, s in zip(extra, steps, strict=True)):
+    room = [max(s, d) for s, d in zip(steps, dilations, strict=True)]
+    if len(extra) != n or not all(0 <= e < r for e, r in zip(extra, room, strict=True)):
         raise ArgumentError(
-            "output_padding must be smaller than stride",
-            expected=f"0 <= output_padding < {steps}",
+            "output_padding must be smaller than stride or dilation",
+            expected=f"0 <= output_padding < {room}",
             got=repr(output_padding),
         )
     pads = explicit_pads(padding, n)
@@ -229,6 +231,14 @@ def _transpose_sizes(
     return out
 
 
+def _beyond(n: int, stride: Any, output_padding: int | Sequence[int]) -> tuple[int, ...]:
+    """How many elements at the end of each axis of a transpose no window of x reaches, nor would
+    one more: convolutions back leave them out."""
+    steps = per_axis(stride, n, "stride")
+    extra = (output_padding,) * n if isinstance(output_padding, int) else tuple(output_padding)
+    return tuple(max(0, e - s + 1) for e, s in zip(extra, steps, strict=True))
+
+
 def _define_transpose(n: int) -> OpDef:
     @op(name=f"conv_transpose{n}d", promote=True)
     def conv_transpose(
@@ -239,7 +249,8 @@ def _define_transpose(n: int) -> OpDef:
 
         x: [N, C, sizes...], weight: [C, O / groups, kernel...], bias: [O]; out: [N, O, ...] with
         (size - 1) * stride + (kernel - 1) * dilation + 1 - padding + output_padding elements along
-        each axis. Padding is given as numbers, not "same". Raises ShapeError if channels differ.
+        each axis. Padding is given as numbers, not "same"; output_padding is smaller than stride or
+        dilation. Raises ShapeError if channels differ.
         """
         need_float(x, weight, bias)
         need_rank(x, n + 2)
@@ -257,9 +268,14 @@ def _define_transpose(n: int) -> OpDef:
     @products_in_float32
     def _(xp, x, weight, bias, stride, padding, output_padding, dilation, groups):
         kernel = weight.shape[2:]
-        sizes = _transpose_sizes(x.shape[2:], kernel, stride, padding, output_padding, dilation)
+        whole = _transpose_sizes(x.shape[2:], kernel, stride, padding, output_padding, dilation)
+        beyond = _beyond(n, stride, output_padding)
+        sizes = tuple(size - b for size, b in zip(whole, beyond, strict=True))
         windows = slide(sizes, kernel, stride, padding, dilation)
-        return _with_bias(conv_compute.input_grad(xp, x, weight, windows, groups, sizes), bias)
+        out = conv_compute.input_grad(xp, x, weight, windows, groups, sizes)
+        if any(beyond):
+            out = xp.pad(out, [(0, 0), (0, 0), *((0, b) for b in beyond)])
+        return _with_bias(out, bias)
 
     @conv_transpose.work
     def _(x, weight, out, stride, padding, dilation):
@@ -267,11 +283,15 @@ def _define_transpose(n: int) -> OpDef:
         return _operations(x, weight, windows, out.shape[2:])
 
     @conv_transpose.grad
-    def _(x, weight, bias, g, stride, padding, dilation, groups):
+    def _(x, weight, bias, g, stride, padding, output_padding, dilation, groups):
         how = _attrs(stride, padding, dilation, groups)
+        beyond = _beyond(n, stride, output_padding)
+        seen = g
+        if any(beyond):
+            seen = o.unpad(g, pads=((0, 0), (0, 0), *((0, b) for b in beyond)))
         return {
-            "x": lookup(f"conv{n}d")(g, weight, **how),
-            "weight": lookup(f"conv{n}d_weight_grad")(g, x, kernel=weight.shape[2:], **how),
+            "x": lookup(f"conv{n}d")(seen, weight, **how),
+            "weight": lookup(f"conv{n}d_weight_grad")(seen, x, kernel=weight.shape[2:], **how),
             "bias": _bias_grad(bias, g),
         }
 

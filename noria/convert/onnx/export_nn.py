@@ -64,6 +64,8 @@ def conv_transpose(g: Graph, op: Operator, x: str, weight: str, bias: str | None
     how = _window(op, op.operands[1].shape[2:], op.attrs["stride"])
     extra = op.attrs["output_padding"]
     how["output_padding"] = (extra,) * n if isinstance(extra, int) else tuple(extra)
+    if any(e >= s for e, s in zip(how["output_padding"], how["strides"], strict=True)):
+        return None  # runtimes refuse it
     how |= {"dilations": _dilations(op), "group": op.attrs["groups"]}
     return g.node("ConvTranspose", x, weight, _like_weight(g, op, bias), **how)
 

@@ -24,7 +24,7 @@ for _case in collect_cases(Path(__file__).parents[2] / "ops"):
 
 REFUSED = {"no keys", "no queries", "no columns"}  # ids of cases: onnxruntime reduces no nothing
 # Ops of which ONNX (in version 18) has not every form.
-PARTLY = {"fold", "grid_sample", "resize", "unfold"}
+PARTLY = {"conv_transpose2d", "fold", "grid_sample", "resize", "unfold"}
 NO_DTYPE = "NOT_IMPLEMENTED", "MLDataType", "No corresponding Numpy type", "Type Error: Type"
 
 
