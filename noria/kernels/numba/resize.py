@@ -63,9 +63,8 @@ _SUM = """
 """
 
 
-def _sum(x: str, width: str, indent: int) -> str:
-    text = _SUM.strip("\n").replace("x + ", f"{x} + ").replace("width", width)
-    return "\n".join(" " * (indent - 12) + line for line in text.split("\n"))
+def _sum(x: str, width: str) -> str:
+    return _SUM.strip("\n").replace("x + ", f"{x} + ").replace("width", width)
 
 
 SOURCE = f"""
@@ -94,12 +93,12 @@ def resample(args):
             source = image + load_int64(args, at) * wide * 4
         else:
             to = source
-{_sum("image", "wide", 12)}
+{_sum("image", "wide")}
         for j in range(m2):
             at = load_int64(args, columns + j)
             count = (load_int64(args, columns + j + 1) - at) // 2
             to = out + (row * m2 + j) * inner * 4
-{_sum("source", "inner", 12)}
+{_sum("source", "inner")}
     return 0
 """
 HEAD = 12  # numbers of the table before the weights
