@@ -411,11 +411,19 @@ def _call(definition: OpDef, args: tuple[Any, ...], attrs: dict[str, Any]) -> An
             )
         inputs = [_resolved(a) for a in _arguments(definition, args, attrs)]
         builder = _current.get()
-        if any(isinstance(a, Value) for a in inputs) or (not inputs and builder is not None):
+        in_program = not inputs or any(_is_open(v) for v in attrs.values())
+        if any(isinstance(a, Value) for a in inputs) or (builder is not None and in_program):
             return _emit_call(definition, inputs, attrs)
         return _compute_call(definition, inputs, attrs)
     except NoriaError as error:
         raise error.at(f"{definition.name} at {caller()}") from None
+
+
+def _is_open(attr: Any) -> bool:
+    """An attribute with symbolic sizes, which have no value while a Program is built."""
+    return isinstance(attr, dims.Dim) or (
+        isinstance(attr, tuple | list) and any(isinstance(v, dims.Dim) for v in attr)
+    )
 
 
 def _resolved(a: Any) -> Any:

@@ -129,6 +129,11 @@ def test_an_array_beside_a_value_becomes_a_constant_that_later_changes_do_not_re
         kept[0] = 3
 
 
+def test_an_array_of_a_symbolic_size_becomes_an_operator(builder):
+    out = o.broadcast_to(np.ones((1, 1), bool), shape=(N, 2))
+    assert (out.shape, out.dtype) == ((N, 2), "bool") and types(builder)[-1] == "broadcast_to"
+
+
 def test_dtypes_are_promoted_by_casts(builder):
     x, y = builder.input("x", (2,), "float16"), builder.input("y", (2,), "float32")
     assert o.add(x, y).dtype == "float32"

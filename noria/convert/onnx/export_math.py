@@ -74,6 +74,15 @@ def remainder(g: Graph, op: Operator, x: str, y: str) -> str:
     return g.node("Where", zero, g.like(0, value), g.node("Mod", x, divisor))
 
 
+@emitter("fmod")
+def fmod(g: Graph, op: Operator, x: str, y: str) -> str:
+    value = op.operands[1]
+    if is_float(value.dtype):
+        return g.node("Mod", x, y, fmod=1)
+    zero, divisor = _guarded(g, value, y)
+    return g.node("Where", zero, g.like(0, value), g.node("Mod", x, divisor, fmod=1))
+
+
 @emitter("floor_divide")
 def floor_divide(g: Graph, op: Operator, x: str, y: str) -> str:
     value = op.operands[1]

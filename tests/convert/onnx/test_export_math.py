@@ -24,6 +24,15 @@ def test_integers_are_divided_as_in_python_and_zero_gives_zero(same_in_onnx):
     assert got["q"].tolist() == [3, -4, -4, 3, 0] and got["r"].tolist() == [1, 1, -1, -1, 0]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_fmod_has_the_sign_of_what_is_divided(dtype, same_in_onnx):
+    x, y = np.array([7, -7, 7, -7], dtype), np.array([2, 2, -2, -2], dtype)
+    got = same_in_onnx(lambda x, y: {"r": ops.fmod(x, y)}, x=x, y=y)
+    assert got["r"].tolist() == [1, -1, 1, -1]
+    zero = same_in_onnx(lambda x: {"r": ops.fmod(x, np.array([0, 3]))}, x=np.array([5, 5]))
+    assert zero["r"].tolist() == [0, 2]
+
+
 @pytest.mark.parametrize("opset", [18, 20])
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 def test_gelu_has_an_operator_since_20(opset, approximate, same_in_onnx):
