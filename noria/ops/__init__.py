@@ -208,7 +208,6 @@ from noria.ops.detection.levels import (
 )
 from noria.ops.detection.losses import (
     sigmoid_focal_loss,
-    smooth_l1,
     ssd_loss,
 )
 from noria.ops.detection.masks import (
@@ -1021,7 +1020,6 @@ __all__ = [
     "sinh",
     "size_of",
     "slice",
-    "smooth_l1",
     "smooth_l1_loss",
     "soft_shrink",
     "softmax",

@@ -6,6 +6,7 @@ from typing import Any
 
 from noria.ir.opdef import vocabulary as o
 from noria.ops.common import need_rank, require_equal
+from noria.ops.criterion import smooth_l1_loss
 from noria.ops.detection.boxes import box_encode, box_iou
 from noria.ops.numeric import cast_like, spec_of
 
@@ -35,12 +36,6 @@ def sigmoid_focal_loss(
     if positives is None:
         return loss
     return o.div(loss, o.maximum(cast_like(positives, logits), 1.0))
-
-
-def smooth_l1(x: Any) -> Any:
-    """x^2 / 2 where |x| < 1, else |x| - 1 / 2.  (Girshick, Fast R-CNN, 2015)"""
-    size = o.abs(x)
-    return o.where(o.less(size, 1.0), o.mul(o.square(x), 0.5), o.sub(size, 0.5))
 
 
 def ssd_loss(
@@ -93,7 +88,7 @@ def ssd_loss(
     confidence = o.mul(classified(targets), _without_last(counted))
     deltas = o.stop_gradient(box_encode(boxes, priors, variances))
     places, matched = o.target_assign(deltas, match, row_splits)
-    location = o.reduce_sum(smooth_l1(o.sub(locations, places)), axis=2)
+    location = o.reduce_sum(smooth_l1_loss(locations, places, reduction="none"), axis=2)
     location = o.mul(location, _without_last(matched))
     loss = o.add(o.mul(location, location_weight), o.mul(confidence, confidence_weight))
     loss = o.reduce_sum(loss, axis=1, keepdims=True)

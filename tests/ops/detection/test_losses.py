@@ -61,8 +61,3 @@ def test_ssd_loss_of_priors_that_predict_everything_is_nearly_zero():
     assert got["loss"] == pytest.approx((2 * 0.5 + 8 * (40 + np.log(2))) / 2, rel=1e-4)
     moved = got["in_places"]
     assert np.count_nonzero(moved) == 8 and np.count_nonzero(moved[0, 1]) == 4
-
-
-def test_smooth_l1():
-    x = np.array([-2, -0.5, 0, 0.5, 3], np.float32)
-    np.testing.assert_allclose(losses.smooth_l1(x), [1.5, 0.125, 0, 0.125, 2.5])
