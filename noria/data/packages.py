@@ -78,6 +78,13 @@ OCR_ONNX = Package(
     "971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf",
 )
 
+NOTO_SANS = Package(  # carries Noto Sans SC (SIL OFL 1.1)
+    "zhplot",
+    "1.0.0",
+    "zhplot-1.0.0-py3-none-any.whl",
+    "a5dccc5fc1116eafaa54d99c903ad74836e3ab9f5bdc45d27c29a97202268a2a",
+)
+
 
 def package_file(package: Package, member: str) -> Path:
     """The path of one file of a package, in the cache.

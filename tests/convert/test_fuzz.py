@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 
 from noria.convert import torch_state
 from noria.convert.caffe2 import reader as caffe2
-from noria.convert.fluid import load as fluid
 from noria.convert.fluid import parameters
 from noria.convert.messages import schema
 from noria.convert.onnx import reader as onnx_reader
@@ -130,29 +129,6 @@ def onnx_model() -> bytes:
     return model.SerializeToString()
 
 
-def fluid_model() -> bytes:
-    program = schema("fluid").ProgramDesc()
-    block = program.blocks.add(idx=0, parent_idx=-1)
-    for name, shape in (("x", [-1, 2]), ("y", [2]), ("z", [-1, 2])):
-        var = block.vars.add(name=name)
-        var.type.type = 7
-        var.type.lod_tensor.tensor.data_type = 5
-        var.type.lod_tensor.tensor.dims.extend(shape)
-    block.vars[1].persistable = True
-    feed = block.ops.add(type="feed")
-    feed.inputs.add(parameter="X", arguments=["feed"])
-    feed.outputs.add(parameter="Out", arguments=["x"])
-    add = block.ops.add(type="elementwise_add")
-    add.inputs.add(parameter="X", arguments=["x"])
-    add.inputs.add(parameter="Y", arguments=["y"])
-    add.outputs.add(parameter="Out", arguments=["z"])
-    add.attrs.add(name="axis", type=0, i=-1)
-    fetch = block.ops.add(type="fetch")
-    fetch.inputs.add(parameter="X", arguments=["z"])
-    fetch.outputs.add(parameter="Out", arguments=["fetch"])
-    return program.SerializeToString()
-
-
 def caffe2_net() -> bytes:
     net = schema("caffe2").NetDef(name="n", external_input=["x"], external_output=["y"])
     op = net.op.add(type="Clip", input=["x"], output=["h"])
@@ -183,16 +159,6 @@ def torch_file() -> bytes:
 
 def test_onnx_files() -> None:
     survives(onnx_reader.load, onnx_model())
-
-
-def test_programs_of_fluid(tmp_path: Path) -> None:
-    (tmp_path / "y").write_bytes(parameters.record(np.ones(2, np.float32)))
-
-    def read(data: bytes) -> None:
-        (tmp_path / "__model__").write_bytes(data)
-        fluid.load(tmp_path)
-
-    survives(read, fluid_model())
 
 
 def test_parameters_of_fluid(tmp_path: Path) -> None:

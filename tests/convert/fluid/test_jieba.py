@@ -54,6 +54,7 @@ def chunks(labels: list[str]) -> set[tuple[int, int, str]]:
     return {(a, b, labels[a].split("-")[0]) for a, b in zip(starts, ends, strict=True)}
 
 
+@pytest.mark.suite("jieba: tags of Baidu's labelled sentences")
 def test_chunks_of_baidus_labelled_sentences():
     try:
         folder = package_folder(JIEBA, "jieba/lac_small")

