@@ -15,7 +15,7 @@ from noria.core.dims import product
 from noria.core.dtypes import is_float, to_numpy
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import vocabulary as o
-from noria.ops.random import normal, randint, uniform
+from noria.ops.random import normal, permutation, randint, uniform
 
 GIVEN = {
     "GivenTensorFill": "float32",
@@ -25,6 +25,8 @@ GIVEN = {
     "GivenTensorIntFill": "int32",
     "GivenTensorInt64Fill": "int64",
 }
+
+MAX_CHOICES = 1 << 24  # of which different ones are chosen
 
 
 def shape_of(op: Node, like: Any = None) -> tuple[Any, ...]:
@@ -115,6 +117,24 @@ def uniform_int_fill(op, like=None, low=None, high=None):
         if given is not None:
             ends[i] = int(op.const(given, "the range").item())
     return randint(shape=shape_of(op, like), low=ends[0], high=ends[1] + 1, dtype="int32")
+
+
+@caffe2_op("UniqueUniformFill")
+def unique_uniform_fill(op, like=None, avoid=None):
+    """Different integers between min and max, none of those to avoid."""
+    low, high = op.attr("min", 0), op.attr("max", 1)
+    shape = shape_of(op, like)
+    count = product(shape)
+    if not 0 <= high - low < MAX_CHOICES:
+        raise ArgumentError("bad range", expected=f"0 to {MAX_CHOICES}", got=f"{low} to {high}")
+    left = np.arange(low, high + 1)
+    if avoid is not None:
+        left = np.setdiff1d(left, op.const(avoid, "what to avoid"))
+    if not isinstance(count, int) or count > len(left):
+        raise ArgumentError("there are fewer numbers than asked for", got=f"{count}, {len(left)}")
+    order = o.slice(permutation(n=len(left)), axes=(0,), starts=(0,), stops=(count,))
+    chosen = o.gather(left.astype(to_numpy(op.dtype("dtype", "int32"))), order)
+    return o.reshape(chosen, shape=shape)
 
 
 @caffe2_op("GaussianFill")

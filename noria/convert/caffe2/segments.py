@@ -127,6 +127,17 @@ def lengths_weighted_gradient(op, weights, dy, lengths):
     return o.mul(rows, behind(o.cast(weights, dtype=dy.dtype), len(dy.shape) - 1))
 
 
+@caffe2_op("SparseLengthsIndicesInGradientWeightedSumWithMainInputGradient")
+@caffe2_op("LengthsWeightedSumWithMainInputGradient")
+def lengths_weighted_main_gradient(op, weights, dy, lengths, x, indices=None):
+    """(gradient of every step, gradient of its weight)"""
+    rows = o.gather(dy, row_numbers(op, lengths, weights.shape[0]))
+    x = x if indices is None else _looked_up(x, indices)
+    axes = tuple(range(1, len(rows.shape)))
+    along = o.mul(rows, x)
+    return _weighted(rows, weights), o.reduce_sum(along, axis=axes) if axes else along
+
+
 # ---- by ids ------------------------------------------------------------------------------------
 
 

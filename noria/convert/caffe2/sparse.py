@@ -11,6 +11,7 @@ from noria.convert.caffe2.handlers import Node, caffe2_op
 from noria.convert.caffe2.ragged import largest_size, row_numbers
 from noria.core.errors import ArgumentError
 from noria.ir.opdef import vocabulary as o
+from noria.ops.random import bernoulli
 
 
 @caffe2_op("BatchDenseToSparse")
@@ -70,3 +71,18 @@ def sparse_to_dense_mask(op, indices, values, default, lengths=None):
     if lengths is None:
         dense, there = o.squeeze(dense, axis=0), o.squeeze(there, axis=0)
     return dense, there
+
+
+@caffe2_op("SparseDropoutWithReplacement")
+def sparse_dropout_with_replacement(op, x, lengths):
+    """With probability `ratio` all ids of a row become one, `replacement_value`: (ids, lengths)."""
+    ratio = op.attr("ratio", 0.0)
+    if not 0 <= ratio <= 1:
+        raise ArgumentError("ratio lies in [0, 1]", got=str(ratio))
+    kept = bernoulli(shape=lengths.shape, p=1.0 - ratio)
+    old = o.cast(lengths, dtype="int64")
+    new = o.where(kept, old, 1)
+    value = o.fill(shape=(1,), value=op.attr("replacement_value", 0), dtype=x.dtype)
+    starts = o.where(kept, o.cumsum(old, axis=0, exclusive=True), o.dim_value(dim=x.shape[0]))
+    places = o.ragged_range(starts, new, size=op.symbol("packed"))
+    return o.gather(o.concat(x, value), places), o.cast(new, dtype=lengths.dtype)

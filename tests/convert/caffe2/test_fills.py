@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from noria.core.errors import FormatError
+from noria.core.errors import ArgumentError, FormatError
 
 
 def test_given_numbers_take_the_dtype_of_the_operator(run: Any) -> None:
@@ -39,3 +39,10 @@ def test_random_fills_follow_their_fans(run: Any) -> None:
 
 def test_the_diagonal_is_filled(run: Any) -> None:
     assert np.array_equal(run("DiagonalFill", shape=[3, 3], value=2.5), np.eye(3) * 2.5)
+
+
+def test_chosen_integers_differ_and_keep_clear_of_some(run: Any) -> None:
+    y = run("UniqueUniformFill", np.zeros((3, 3)), np.array([2, 3]), min=0, max=10, constant=(1,))
+    assert sorted(y.ravel().tolist()) == [0, 1, 4, 5, 6, 7, 8, 9, 10]
+    with pytest.raises(ArgumentError, match="fewer"):
+        run("UniqueUniformFill", shape=[3], min=0, max=1)

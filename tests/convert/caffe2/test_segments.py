@@ -50,3 +50,12 @@ def test_rows_of_8_bits_keep_their_ends(run: Any) -> None:
     ids, lengths = np.array([1, 0], np.int64), np.array([2], np.int32)
     out = run("SparseLengthsSum8BitsRowwise", levels, ids, lengths, scale)
     assert np.allclose(out, back.sum(0, keepdims=True))
+
+
+def test_weights_of_steps_have_gradients(run: Any) -> None:
+    g, ids = np.array([[1.0, 2.0], [0.0, 0.0], [3.0, -1.0]], np.float32), np.array([0, 1, 2, 3, 4])
+    weights = np.array([1.0, 2.0, 3.0, 4.0, 5.0], np.float32)
+    name = "SparseLengthsIndicesInGradientWeightedSumWithMainInputGradient"
+    dx, dw = run(name, weights, g, LENGTHS, X, ids, outputs=2)
+    rows = g[[0, 0, 2, 2, 2]]
+    assert np.allclose(dx, rows * weights[:, None]) and np.allclose(dw, (rows * X).sum(1))
