@@ -152,9 +152,11 @@ def rmac_regions(op, x):
     squares = _regions(h, w, scales, op.attr("overlap", 0.4)) if h and w else []
     rows = np.array(squares, np.float32).reshape(-1, 4)
     count = len(rows)
-    image = o.floor_divide(o.arange(stop=n * count), max(count, 1))
-    first = o.unsqueeze(o.cast(image, dtype="float32"), axis=1)
-    return o.concat(first, o.tile(rows, repeats=(n, 1)), axis=1)
+    if count == 0:
+        return np.zeros((0, 5), np.float32)
+    places = o.arange(stop=n * count)
+    image = o.cast(o.unsqueeze(o.floor_divide(places, count), axis=1), dtype="float32")
+    return o.concat(image, o.gather(rows, o.remainder(places, count)), axis=1)
 
 
 def _regions(h: int, w: int, scales: int, overlap: float) -> list[tuple[int, int, int, int]]:
