@@ -36,7 +36,7 @@ class Buffer:
     length: Any
 
 
-MAX_ITEMS = 1 << 20
+MAX_ITEMS = 1 << 14
 
 
 class Recorder:

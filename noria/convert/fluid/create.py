@@ -122,7 +122,7 @@ def range_(op: Op) -> dict[str, Any]:
     dtype = spec_of(values[0]).dtype
     if is_float(dtype):
         start, stop, step = (float(op.const(v, "a bound of range").reshape(-1)[0]) for v in values)
-        return {"Out": np.arange(start, stop, step, dtype=to_numpy(dtype))}
+        return {"Out": o.arange(start=start, stop=stop, step=step, dtype=dtype)}
     bounds = [op.sizes(v, "a bound of range")[0] for v in values]
     return {"Out": o.arange(start=bounds[0], stop=bounds[1], step=bounds[2], dtype=dtype)}
 
@@ -136,7 +136,7 @@ def linspace(op: Op) -> dict[str, Any]:
         raise ArgumentError("linspace needs a point or more", got=str(count))
     if count == 1:
         return {"Out": o.reshape(start, shape=(1,))}
-    places = np.arange(count) / (count - 1)
+    places = o.div(o.arange(stop=count, dtype="float64"), float(count - 1))
     wide = [o.cast(o.reshape(v, shape=(1,)), dtype="float64") for v in (start, stop)]
     return {"Out": o.cast(o.add(wide[0], o.mul(o.sub(wide[1], wide[0]), places)), dtype=dtype)}
 
@@ -167,6 +167,9 @@ def uniform(op: Op) -> dict[str, Any]:
 def _with_diagonal(x: Any, count: int, step: int, value: float) -> Any:
     """`count` elements set, `step` + 1 apart in row-major order."""
     flat = o.reshape(x, shape=(-1,))
+    size = flat.shape[0]
+    if isinstance(size, Dim) or (count - 1) * (step + 1) >= size or step < 0:
+        raise ArgumentError("the diagonal is longer than the value", got=f"{count} of {size}")
     places = (np.arange(count, dtype=np.int64) * (step + 1))[:, None]
     numbers = np.full(count, value, to_numpy(spec_of(x).dtype))
     return o.reshape(o.scatter_nd(flat, places, numbers), shape=x.shape)

@@ -145,8 +145,11 @@ def one_hot(op: Op) -> dict[str, Any]:
     (depth,) = numbers_of(op, "depth", "depth_tensor", "", "the depth of one_hot")
     if op.attr("allow_out_of_range", False):
         return {"Out": o.one_hot(ids, depth=depth, dtype=op.dtype("dtype"))}
-    table = o.eye(n=depth, dtype="float32")
-    return {"Out": o.cast(o.embedding(table, ids), dtype=op.dtype("dtype"))}
+    known = o.embedding(
+        o.arange(stop=depth, dtype="float64"), ids
+    )  # an error for what is not there
+    checked = o.cast(known, dtype="int64")
+    return {"Out": o.one_hot(checked, depth=depth, dtype=op.dtype("dtype"))}
 
 
 @fluid_op("shard_index")

@@ -6,6 +6,7 @@ from typing import Any
 
 from noria.convert.fluid.handlers import Op, fluid_op
 from noria.convert.fluid.math import one
+from noria.convert.fluid.shape import bounded
 from noria.core.dims import product
 from noria.core.errors import ShapeError
 from noria.ir.opdef import vocabulary as o
@@ -36,7 +37,7 @@ def matmul(op: Op) -> dict[str, Any]:
         x = o.unsqueeze(x, axis=0)
     if vectors[1]:
         y = o.unsqueeze(y, axis=1)
-    heads = op.attr("head_number", 1)
+    heads = bounded(op.attr("head_number", 1), 0, 1024, "the number of heads")
     out = _by_heads(x, y, tx, ty, heads) if heads > 1 else _product(x, y, tx, ty)
     alpha = op.attr("alpha", 1.0)
     out = out if alpha == 1.0 else o.mul(out, float(alpha))
@@ -132,8 +133,8 @@ def conv_shift(op: Op) -> dict[str, Any]:
     """Circular correlation: out[n, i] = sum over k of x[n, i + k - K // 2] y[n, k], K odd."""
     x, y = op.input("X"), op.input("Y")
     taps = y.shape[1]
-    if not isinstance(taps, int) or taps % 2 == 0:
-        raise ShapeError("the filter of conv_shift has an odd, known width", got=str(taps))
+    if bounded(taps, 1, 4096, "the width of the filter") % 2 == 0:
+        raise ShapeError("the filter of conv_shift has an odd width", got=str(taps))
     columns = o.split(y, num=taps, axis=1) if taps > 1 else [y]
     out: Any = None
     for k, column in enumerate(columns):

@@ -7,6 +7,7 @@ from typing import Any
 from noria.convert.fluid.conv import activated, channels_first, channels_last
 from noria.convert.fluid.handlers import Op, fluid_op
 from noria.convert.fluid.math import number
+from noria.convert.fluid.shape import bounded
 from noria.core.dims import product
 from noria.core.errors import ShapeError
 from noria.ir.opdef import vocabulary as o
@@ -138,7 +139,8 @@ def data_norm(op: Op) -> dict[str, Any]:
 def lrn(op: Op) -> dict[str, Any]:
     """x / (k + alpha * sum of squares of n neighbouring channels) ^ beta.  (Krizhevsky, 2012)"""
     x, last = channels_first(op, op.input("X"))
-    n, front = op.attr("n", 5), (op.attr("n", 5) - 1) // 2
+    n = bounded(op.attr("n", 5), 1, 1024, "a window of channels")
+    front = (n - 1) // 2
     rank = len(x.shape)
     pads = tuple((front, n - 1 - front) if i == 1 else (0, 0) for i in range(rank))
     around = o.pad(o.square(x), pads=pads)
@@ -162,7 +164,7 @@ def spectral_norm(op: Op) -> dict[str, Any]:
     matrix = o.reshape(moved, shape=(rows, -1))
     still = o.stop_gradient(matrix)
     left, right = o.reshape(u, shape=(-1, 1)), o.reshape(v, shape=(-1, 1))
-    for _ in range(op.attr("power_iters", 1)):
+    for _ in range(bounded(op.attr("power_iters", 1), 0, 1000, "a number of iterations")):
         right = _unit(o.matmul(still, left, transpose_x=True), eps)
         left = _unit(o.matmul(still, right), eps)
     left, right = o.stop_gradient(left), o.stop_gradient(right)

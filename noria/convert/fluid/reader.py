@@ -237,7 +237,7 @@ class Reader:
 
 MAY_BE_UNSET = {"while", "conditional_block", "conditional_block_infer", "recurrent"}
 _CONFUSED = (TypeError, ValueError, KeyError, IndexError, ArithmeticError, AttributeError,
-             AssertionError)  # fmt: skip
+             AssertionError, MemoryError)  # fmt: skip
 
 
 def bind_results(op: Op, results: Mapping[str, Any] | None, scope: Scope) -> None:

@@ -17,6 +17,7 @@ from noria.ops.shape import expand as expand_to
 from noria.ops.slicing import flip
 
 END = (1 << 31) - 1  # what Fluid writes for "to the end"
+MAX_PARTS = 1 << 14  # results of one operator
 
 
 def several(result: Any) -> list[Any]:
@@ -42,6 +43,13 @@ def with_xshape(op: Op, out: Any) -> dict[str, Any]:
     if "XShape" in op.outputs and not any(isinstance(d, Dim) for d in x.shape):
         return {"Out": out, "XShape": np.zeros((0, *x.shape), np.float32)}
     return {"Out": out}
+
+
+def bounded(number: Any, low: int, high: int, what: str) -> int:
+    """A number a file says how often something is done. Raises ArgumentError beyond the bounds."""
+    if not isinstance(number, int) or not low <= number <= high:
+        raise ArgumentError(f"{what} cannot be", expected=f"{low} to {high}", got=repr(number))
+    return number
 
 
 def at_least_1d(x: Any) -> Any:
@@ -144,8 +152,9 @@ def split(op: Op) -> dict[str, Any]:
     (axis,) = numbers_of(op, "axis", "AxisTensor", "", "the axis of a split") or (0,)
     at = int(axis)
     sections = numbers_of(op, "sections", "", "SectionsTensorList", "the sections of a split")
+    parts = len(op.outputs.get("Out", ()))
     if not sections:
-        count = op.attr("num", 0) or len(op.outputs.get("Out", ()))
+        count = bounded(op.attr("num", 0) or parts, 1, MAX_PARTS, "the number of parts")
         return {"Out": several(o.split(x, num=count, axis=at))}
     open_ones = [i for i, s in enumerate(sections) if not isinstance(s, Dim) and s == -1]
     if len(open_ones) > 1:
@@ -164,8 +173,9 @@ def stack(op: Op) -> dict[str, Any]:
 
 @fluid_op("unstack", "unbind")
 def unstack(op: Op) -> dict[str, Any]:
-    parts = join.unstack(op.input("X"), axis=op.attr("axis", 0))
-    return {"Y" if op.type == "unstack" else "Out": [at_least_1d(p) for p in parts]}
+    x, axis, slot = op.input("X"), op.attr("axis", 0), "Y" if op.type == "unstack" else "Out"
+    bounded(x.shape[axis], 0, MAX_PARTS, "the number of slices")
+    return {slot: [at_least_1d(p) for p in join.unstack(x, axis=axis)]}
 
 
 @fluid_op("partial_concat", "partial_sum")

@@ -57,3 +57,9 @@ def test_ids_of_one_shard(run_op):
     ids = np.array([[1], [6], [12], [19]], np.int64)
     attrs = {"index_num": 20, "nshards": 2, "shard_id": 0, "ignore_value": -1}
     assert run_op("shard_index", {"X": ids}, attrs)["Out"].ravel().tolist() == [1, 6, -1, -1]
+
+
+def test_many_classes_need_no_table(run_op):
+    ids = np.array([[99_999]], np.int64)
+    got = run_op("one_hot", {"X": ids}, {"depth": 100_000})["Out"]
+    assert got.shape == (1, 100_000) and got.argmax() == 99_999 and got.sum() == 1

@@ -65,3 +65,9 @@ def test_channels_and_places(run_op):
     got = run_op("temporal_shift", {"X": X.reshape(6, 4, 1, 1)}, {"seg_num": 3})["Out"]
     assert got[:, 0, 0, 0].tolist() == [0, 0, 4, 0, 12, 16]  # from the step before
     assert got[:, 1, 0, 0].tolist() == [5, 9, 0, 17, 21, 0]  # from the step behind
+
+
+@pytest.mark.parametrize("num", [1 << 30, -1])
+def test_a_number_of_parts_no_operator_has_is_refused(run_op, num):
+    with pytest.raises(ArgumentError, match="the number of parts"):
+        run_op("split", {"X": X[:0]}, {"axis": 0, "num": num}, {"Out": ["a", "b"]})
