@@ -82,6 +82,7 @@ from noria.ops.bitwise import (
     shift_left,
     shift_right,
 )
+from noria.ops.click_rate import continuous_value_model
 from noria.ops.columns import (
     fold,
     pixel_shuffle,
@@ -706,6 +707,7 @@ __all__ = [
     "concat",
     "cond",
     "constant",
+    "continuous_value_model",
     "conv1d",
     "conv1d_input_grad",
     "conv1d_weight_grad",

@@ -7,6 +7,7 @@ import noria.ops.attention
 import noria.ops.batch_norm
 import noria.ops.beam
 import noria.ops.bitwise
+import noria.ops.click_rate
 import noria.ops.columns
 import noria.ops.compare
 import noria.ops.control

@@ -274,12 +274,5 @@ def cos_sim(op: Op) -> dict[str, Any]:
 
 @fluid_op("cvm")
 def cvm(op: Op) -> dict[str, Any]:
-    """Shows and clicks, the first two columns, as logarithms; or without them.  (Baidu's CTR)"""
-    x = op.input("X")
-    rest = o.slice(x, axes=(1,), starts=(2,), stops=(None,))
-    if not op.attr("use_cvm", True):
-        return {"Y": rest}
-    show, click = (
-        o.log(o.add(o.slice(x, axes=(1,), starts=(k,), stops=(k + 1,)), 1.0)) for k in (0, 1)
-    )
-    return {"Y": o.concat(show, o.sub(click, show), rest, axis=1)}
+    use = bool(op.attr("use_cvm", True))
+    return {"Y": o.continuous_value_model(op.input("X"), op.input("CVM"), use_counts=use)}
