@@ -26,6 +26,7 @@ RTOL = 1e-5  # Fluid's own, beside each case's atol
 RANDOM = {
     "uniform_random", "uniform_random_batch_size_like", "gaussian_random",
     "gaussian_random_batch_size_like", "truncated_gaussian_random", "randint", "sampling_id",
+    "randperm", "bernoulli", "random_crop",
 }  # fmt: skip
 
 # element types as the tests write them

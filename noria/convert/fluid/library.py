@@ -3,6 +3,7 @@
 # ruff: noqa: F401
 import noria.convert.fluid.activation
 import noria.convert.fluid.arrays
+import noria.convert.fluid.channels
 import noria.convert.fluid.control
 import noria.convert.fluid.conv
 import noria.convert.fluid.create

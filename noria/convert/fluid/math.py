@@ -242,6 +242,7 @@ def power_sum(size: Any, p: float, axis: Any, keepdims: bool) -> Any:
 @fluid_op("p_norm")
 def p_norm(op: Op) -> dict[str, Any]:
     x, axis, keep = op.input("X"), op.attr("axis", -1), bool(op.attr("keepdim", False))
+    axis = None if op.attr("asvector", False) else axis
     out = power_sum(o.abs(x), op.attr("porder", 2.0), axis, keep)
     return {"Out": out if out.shape else one(out)}
 

@@ -56,17 +56,6 @@ def test_padding_of_images(run_op):
     assert np.array_equal(run_op("pad2d", {"X": x}, attrs)["Out"], want)
 
 
-def test_channels_and_places(run_op):
-    x = np.arange(16, dtype=np.float32).reshape(1, 4, 2, 2)
-    got = run_op("pixel_shuffle", {"X": x}, {"upscale_factor": 2})["Out"]
-    assert got[0, 0, :2, :2].tolist() == [[0, 4], [8, 12]]
-    got = run_op("shuffle_channel", {"X": x}, {"group": 2})["Out"]
-    assert got[0, :, 0, 0].tolist() == [0, 8, 4, 12]
-    got = run_op("temporal_shift", {"X": X.reshape(6, 4, 1, 1)}, {"seg_num": 3})["Out"]
-    assert got[:, 0, 0, 0].tolist() == [0, 0, 4, 0, 12, 16]  # from the step before
-    assert got[:, 1, 0, 0].tolist() == [5, 9, 0, 17, 21, 0]  # from the step behind
-
-
 @pytest.mark.parametrize("num", [1 << 30, -1])
 def test_a_number_of_parts_no_operator_has_is_refused(run_op, num):
     with pytest.raises(ArgumentError, match="the number of parts"):
