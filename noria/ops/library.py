@@ -78,6 +78,7 @@ FAMILIES = (
     "batch_norm",
     "beam",
     "bitwise",
+    "click_rate",
     "columns",
     "compare",
     "control",

@@ -102,10 +102,16 @@ def add_attribute(step: Any, name: str, value: Any, kind: int | None) -> None:
     kind = _kind_of(value) if kind is None or not _fits(value, kind) else kind
     attr = step.attrs.add(name=name, type=kind)
     if kind in _MANY:
-        values = [v.encode() for v in value] if kind == 5 else value
-        getattr(attr, _MANY[kind]).extend(values)
+        getattr(attr, _MANY[kind]).extend(_exact(v, kind) for v in value)
     else:
-        setattr(attr, _SINGLE[kind], value.encode() if kind == 2 else value)
+        setattr(attr, _SINGLE[kind], _exact(value, kind))
+
+
+def _exact(value: Any, kind: int) -> Any:
+    """As the message wants it: bytes for a text, an integer where a flag stands for one."""
+    if kind in (2, 5):
+        return value.encode()
+    return int(value) if kind in (0, 3, 8, 9, 11) else value
 
 
 def _fits(value: Any, kind: int) -> bool:
