@@ -1,4 +1,4 @@
-"""The command line: `noria train | run | show | bench | profile | passes | flags`.
+"""The command line: `noria train | run | show | convert | bench | profile | passes | flags`.
 
 Commands are loaded when they are called, so `noria --help` is quick.
 """
@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "Train a model of the zoo.",
     "run": "Run a saved model on arrays.",
     "show": "Show a saved model: text, state, operators, memory plan.",
+    "convert": "Convert models: ONNX, Paddle, Caffe, Caffe2, PyTorch's weights.",
     "bench": "Time a saved model: latency and throughput.",
     "profile": "Tell where the time of a step goes.",
     "passes": "List the passes, or tell why one did not fire.",
@@ -60,6 +61,7 @@ def cli() -> None:
       noria train digits                    learn handwritten digits, seconds
       noria show runs/digits/best.noria     what is in a saved model
       noria run runs/digits/best.noria --input image=x.npy --output y.npz
+      noria convert model.onnx model.noria   bring a model of another framework
       noria bench runs/digits/best.noria --size N=1,16,64
       noria profile resnet50 --size N=16    where the time of a training step goes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,9 @@ def parse_text(message: Any, text: str, where: str) -> Any:
     from google.protobuf import text_format
 
     try:
-        text_format.Parse(text, message, allow_unknown_field=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes that Python does not know
+            text_format.Parse(text, message, allow_unknown_field=True)
     except (text_format.ParseError, RecursionError, ValueError) as error:
         raise FormatError(
             f"not the text of a {message.DESCRIPTOR.name}", where=where, got=str(error)

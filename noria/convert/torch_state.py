@@ -300,7 +300,7 @@ def fit(
     Floats are cast to the float dtype that is wanted. Raises ShapeError or MissingError which tell
     all names that are missing, unexpected or of another shape, at once.
     """
-    named = _renamed(weights, rename)
+    named = renamed(weights, rename)
     specs = {n: _spec(v) for n, v in wanted.items()}
     wrong = [
         f"{n}: {format_shape(named[n].shape)} for {s}"
@@ -322,7 +322,8 @@ def fit(
     }
 
 
-def _renamed(weights: Mapping[str, np.ndarray], rename: Any) -> Arrays:
+def renamed(weights: Mapping[str, np.ndarray], rename: Any) -> Arrays:
+    """The weights under other names: `rename` as for `fit`. Raises MissingError for two of one."""
     if rename is None:
         return dict(weights)
     rule = rename if callable(rename) else lambda name: _by_table(name, rename)

