@@ -18,7 +18,7 @@ import pytest
 from noria.cli.main import COMMANDS
 
 ROOT = Path(__file__).parent.parent
-DOCS = ["docs/route.md", "docs/profiling.md", "README.md"]
+DOCS = ["docs/route.md", "docs/profiling.md", "docs/convert.md", "README.md"]
 UPDATE = bool(os.environ.get("NORIA_UPDATE_DOCS"))
 _BLOCK = re.compile(r"```python\n(?P<code>.*?)```(?P<gap>\n+)(```text\n(?P<text>.*?)```)?", re.S)
 
