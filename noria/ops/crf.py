@@ -20,6 +20,7 @@ from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
 from noria.ops.common import need_float, need_integer, need_rank, require_equal, require_same_shape
+from noria.ops.loops import scan
 from noria.ops.numeric import add_at, in_float32
 from noria.ops.packed import checked_splits, need_rows, put_at, repeat_steps, row_count
 
@@ -258,3 +259,35 @@ def _(xp, emission, transition, row_splits):
     path = repeat_steps(xp, batch.longest, retreat, (tag, xp.zeros(total + 1, "int64")))[1]
     score = xp.where(batch.lengths > 0, xp.max(best + stop, axis=1), 0)
     return path[:total], score.astype(emission.dtype)
+
+
+@crf_decode.decompose
+def _(emission, transition, row_splits):
+    """Two scans over the packed positions: on to the best scores, back along where they came."""
+    total, dtype = emission.shape[0], emission.dtype
+    start, stop = transition[0], transition[1]
+    pair = o.slice(transition, axes=(0,), starts=(2,), stops=(None,))
+    ones = o.fill(shape=(row_count(row_splits),), value=1.0, dtype=dtype)
+    firsts, lasts = (
+        o.greater(o.sequence_place(ones, row_splits, total=total, first=first), 0.0)
+        for first in (True, False)
+    )
+
+    def advance(best: Any, xs: Any) -> Any:
+        first, scores = xs
+        ways = o.add(o.unsqueeze(best, axis=1), pair)
+        best = o.add(o.where(first, start, o.reduce_max(ways, axis=0)), scores)
+        ends = o.add(best, stop)
+        came, end = o.argmax(ways, axis=0), o.argmax(ends, axis=0)
+        return best, (came, end, o.reduce_max(ends, axis=0))
+
+    nothing = o.fill(shape=start.shape, value=0.0, dtype=dtype)
+    came, ends, scores = scan(advance, nothing, (firsts, emission))[1]
+
+    def retreat(tag: Any, xs: Any) -> Any:
+        last, end, came = xs
+        tag = o.where(last, end, tag)
+        return o.gather(came, tag), tag
+
+    path = scan(retreat, 0, (lasts, ends, came), reverse=True)[1]
+    return path, o.sequence_end(scores, row_splits)

@@ -7,7 +7,9 @@ import pytest
 from scipy import special
 
 from noria.core.errors import ArgumentError, NoriaError
+from noria.ir.trace import spec, trace
 from noria.ops import crf
+from noria.runtime.executor import Executor
 from noria.testing.case import Case, arr, ints
 from noria.testing.check import check_case
 
@@ -144,3 +146,21 @@ def test_a_path_of_wrong_splits_is_refused():
 def test_every_op_has_a_case():
     names = {"crf_sequence_loss", "crf_sequence_loss_grad", "crf_decode"}
     assert {c.op for c in CASES} == names
+
+
+@pytest.mark.parametrize("splits", [[0, 3, 3, 7], [0, 0, 1], [0]], ids=str)
+def test_the_best_path_in_simpler_ops(splits):
+    rng = np.random.default_rng(3)
+    emission = rng.normal(size=(splits[-1], 4)).astype(np.float32)
+    transition = rng.normal(size=(6, 4)).astype(np.float32)
+    want = crf.crf_decode(emission, transition, np.array(splits))
+
+    def fn(e, t, s):
+        path, score = crf.crf_decode.decompose_fn(e, t, s)
+        return {"path": path, "score": score}
+
+    specs = {"e": spec("T", 4), "t": spec(6, 4), "s": spec("B+1", dtype="int64")}
+    feeds = {"e": emission, "t": transition, "s": np.array(splits)}
+    got = Executor(trace(fn, **specs)).run(feeds)
+    np.testing.assert_array_equal(got["path"], want[0])
+    np.testing.assert_allclose(got["score"], want[1], rtol=1e-5, atol=1e-6)

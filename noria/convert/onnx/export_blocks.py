@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import inspect
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from noria.convert.onnx.export_graph import Graph, emitter, value_info
 from noria.core.errors import NoriaError
 from noria.ir.emit import Builder
 from noria.ir.opdef import lookup
-from noria.ir.program import Block, Operator, Program, Spec, Value, needed
+from noria.ir.program import Block, Operator, Program, Spec, Value, needed, symbols_used
 
 NAME = "onnx"
+IMPLIED = {
+    "arange": ("dtype",),
+    "argmax": ("keepdims",),
+    "argmin": ("keepdims",),
+    "batch_norm": ("momentum",),
+    "embedding": ("padding_idx", "sparse"),
+    "eye": ("m", "dtype"),
+    "flatten": ("start", "end"),
+    "gru": ("recompute",),
+    "layer_norm": ("axes",),
+    "linear": ("dtype",),
+    "lstm": ("recompute",),
+    "matmul": ("dtype",),
+    "multiclass_nms": ("size",),
+    "non_max_suppression": ("size",),
+    "nonzero": ("size",),
+    "one_hot": ("dtype",),
+    "resize": ("beyond", "cubic_a", "rounding", "single"),
+    "scan": ("each",),
+    "split": ("num", "sizes"),
+    "unique": ("size",),
+    "while_loop": ("steps",),
+}
+"""Attributes that need not be asked for: specs of outputs tell them, other attributes that they do
+not matter, or only gradients need them."""
+MAX_COMPUTED = 1 << 24  # elements of a constant
 
 
 def write_operators(graph: Graph, operators: Sequence[Operator], roots: Iterable[Value]) -> None:
@@ -36,11 +67,10 @@ def _uses(operators: Sequence[Operator]) -> dict[Value, list[Operator]]:
 def _write(graph: Graph, operator: Operator) -> None:
     first, outer = len(graph.nodes), graph.prefix
     graph.prefix = f"{outer}/{operator.type}" if outer else operator.outputs[0].name
-    handler = emitter.find(operator.type, version=graph.opset)
     try:
-        names = None if handler is None else handler(graph, operator, *_inputs(graph, operator))
+        names = _emitted(graph, operator)
         if names is None:
-            names = _decomposed(graph, operator)
+            names = _computed(graph, operator) or _decomposed(graph, operator)
     except NoriaError as error:
         raise error.at(operator.where()) from None
     graph.prefix = outer
@@ -51,8 +81,57 @@ def _write(graph: Graph, operator: Operator) -> None:
         graph.bind(value, name)
 
 
+def _emitted(graph: Graph, operator: Operator) -> Any:
+    """What the op's emitter gives. None where there is none, or where it has not asked for an
+    attribute that changes what the op does: a later one, or one that ONNX has nothing for."""
+    handler = emitter.find(operator.type, version=graph.opset)
+    if handler is None:
+        return None
+    attrs = _Asked(operator.attrs)
+    names = handler(graph, replace(operator, attrs=attrs), *_inputs(graph, operator))
+    defaults = lookup(operator.type).attrs
+    overlooked = (
+        name
+        for name, value in operator.attrs.items()
+        if name not in attrs.asked
+        and name not in IMPLIED.get(operator.type, ())
+        and defaults[name] is not inspect.Parameter.empty
+        and value != defaults[name]
+    )
+    return None if any(overlooked) else names
+
+
+class _Asked(dict[str, Any]):
+    """Attributes that know which of them were asked for."""
+
+    def __init__(self, attrs: Mapping[str, Any]) -> None:
+        super().__init__(attrs)
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+
 def _inputs(graph: Graph, operator: Operator) -> list[str | None]:
     return [None if v is None else graph.name(v) for v in operator.inputs]
+
+
+def _computed(graph: Graph, operator: Operator) -> Sequence[str] | None:
+    """What an op without inputs gives, if it gives it in every run and all sizes are known."""
+    definition = lookup(operator.type)
+    sizes = [d for v in operator.outputs for d in v.shape] + list(symbols_used(operator))
+    if operator.operands or definition.effect != "pure" or definition.decompose_fn is not None:
+        return None
+    if not operator.outputs or not all(isinstance(d, int) for d in sizes):
+        return None
+    if any(math.prod(v.shape) > MAX_COMPUTED for v in operator.outputs):
+        return None
+    arrays = definition.run(np, [], operator.attrs)
+    return [
+        graph.constant(np.asarray(a), v.dtype)
+        for a, v in zip(arrays, operator.outputs, strict=True)
+    ]
 
 
 def _decomposed(graph: Graph, operator: Operator) -> Sequence[str]:

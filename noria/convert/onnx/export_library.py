@@ -2,6 +2,7 @@
 
 from noria.convert.onnx import (  # noqa: F401
     export_control,
+    export_detection,
     export_index,
     export_math,
     export_nn,

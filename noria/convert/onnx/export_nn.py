@@ -10,6 +10,7 @@ import numpy as np
 
 from noria.convert.onnx.export_graph import Graph, element_type, emitter
 from noria.convert.onnx.export_index import wide_index
+from noria.convert.onnx.export_math import as_number
 from noria.convert.onnx.export_shape import sliced
 from noria.core.dims import Size, ceil_div, dim_max
 from noria.core.dtypes import is_float, to_numpy
@@ -240,3 +241,38 @@ def _labels(g: Graph, op: Operator, labels: str) -> tuple[str, str | None]:
         return labels, None
     skip = g.node("Equal", labels, g.size(ignored))
     return g.node("Where", skip, g.size(0), labels), skip
+
+
+# ---- metrics -------------------------------------------------------------------------------------
+
+
+@emitter("top_k_hits")
+def top_k_hits(g: Graph, op: Operator, scores: str, labels: str) -> str:
+    """Whether fewer than k classes come before the label's: higher ones, or equal ones of a lower
+    number."""
+    value, size = op.operands[0], op.operands[0].shape[-1]
+    scores, labels = as_number(g, scores, value), wide_index(g, labels, op.operands[1])
+    inside = g.node("Less", labels, g.size(size))
+    known = g.node("And", inside, g.node("GreaterOrEqual", labels, g.size(0)))
+    at = g.node("Unsqueeze", g.node("Where", known, labels, g.size(0)), g.ints(-1))
+    own = g.node("GatherElements", scores, at, axis=value.ndim - 1)
+    classes = g.node("Range", g.size(0), g.size(size), g.size(1))
+    tied = g.node("And", g.node("Equal", scores, own), g.node("Less", classes, at))
+    before = g.node("Or", g.node("Greater", scores, own), tied)
+    count = g.node("ReduceSum", g.node("Cast", before, to=7), g.ints(-1), keepdims=0)
+    number = g.node("Squeeze", g.node("Equal", own, own), g.ints(-1))  # false for a NaN
+    hit = g.node("And", g.node("Less", count, g.size(op.attrs["k"])), known)
+    return g.node("And", hit, number)
+
+
+@emitter("accuracy")
+def accuracy(g: Graph, op: Operator, scores: str, labels: str) -> str:
+    if op.operands[0].ndim == op.operands[1].ndim:
+        both = (wide_index(g, n, v) for n, v in zip((scores, labels), op.operands, strict=True))
+        hits = g.node("Equal", *both)
+    else:
+        hits = top_k_hits(g, op, scores, labels)
+    flat = g.node("Reshape", g.node("Cast", hits, to=1), g.ints(-1))
+    total = g.node("ReduceSum", flat, g.ints(0), keepdims=0)
+    count = g.node("Cast", g.node("Size", flat), to=1)
+    return g.node("Div", total, count)

@@ -24,7 +24,7 @@ for _case in collect_cases(Path(__file__).parents[2] / "ops"):
 
 REFUSED = {"no keys", "no queries", "no columns"}  # ids of cases: onnxruntime reduces no nothing
 # Ops of which ONNX (in version 18) has not every form.
-PARTLY = {"conv_transpose2d", "fold", "grid_sample", "resize", "unfold"}
+PARTLY = {"conv_transpose2d", "fold", "grid_sample", "multiclass_nms", "resize", "unfold"}
 NO_DTYPE = "NOT_IMPLEMENTED", "MLDataType", "No corresponding Numpy type", "Type Error: Type"
 
 
@@ -35,7 +35,9 @@ def _has_nan(arrays):
 def _asked(case):
     """Not what ONNX leaves open, and what is another op in its test form."""
     training = case.attrs.get("training", False)
-    return not training and "bfloat16" not in str(case) and case.id not in REFUSED
+    nothing = case.op in ("top_k_hits", "accuracy") and 0 in case.inputs[0].shape
+    known = "bfloat16" not in str(case) and case.id not in REFUSED
+    return not training and not nothing and known
 
 
 @pytest.mark.parametrize("name", sorted(set(CASES) - {"dropout"}))

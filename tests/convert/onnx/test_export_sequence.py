@@ -29,3 +29,15 @@ def test_ops_over_rows(splits, same_in_onnx):
         }
 
     same_in_onnx(fn, {"x": ("T", 2), "s": ("B+1",)}, x=x, s=np.array(splits))
+
+
+@pytest.mark.parametrize("splits", SPLITS, ids=str)
+def test_the_best_path_of_tags(splits, same_in_onnx):
+    def fn(e, t, s):
+        path, score = ops.crf_decode(e, t, s)
+        return {"path": path, "score": score}
+
+    rng = np.random.default_rng(0)
+    e = rng.normal(size=(splits[-1], 3)).astype(np.float32)
+    t = rng.normal(size=(5, 3)).astype(np.float32)
+    same_in_onnx(fn, {"e": ("T", 3), "s": ("B+1",)}, e=e, t=t, s=np.array(splits))
