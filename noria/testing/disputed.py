@@ -20,4 +20,12 @@ DISPUTED = {
         "the test moves an input that lies near the kink after it was recorded: one element is off "
         "by exactly 0.2, all others fit"
     ),
+    r"^(RecurrentNetwork|ONNXWhile): ": (
+        "the net inside the operator was recorded as an empty list, so there is nothing to run; "
+        "the operators are tested with real nets"
+    ),
+    r"^GivenTensorByteStringToUInt8Fill: .*#[23]$": "the bytes to fill with were not recorded",
+    r"^test_(bernoulli|training_dropout)": (
+        "random: what is expected is one draw of NumPy's generator"
+    ),
 }
