@@ -10,12 +10,15 @@ is None, a sequence a Python list, an empty optional None. One result, or a tupl
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
 
-from noria.convert.handlers import Handlers
+from noria.convert.handlers import Handler, Handlers
 from noria.core.dims import Size
 from noria.core.errors import FormatError
 from noria.ir.program import Value
@@ -139,6 +142,29 @@ class Node:
         return self.attr("axes", default)
 
 
+def need_inputs(node: Node, handler: Handler, count: int) -> None:
+    """Raises FormatError if the operator takes fewer inputs than `count`, or needs more."""
+    least, most = _arity(handler)
+    if not least <= count <= most:
+        told = f"{least}" if least == most else f"{least} to {most}"
+        told = f"{least} or more" if most == math.inf else told
+        raise FormatError(
+            "another number of inputs than the operator takes",
+            where=str(node),
+            expected=told,
+            got=f"{count}: {', '.join(n or 'none' for n in node.inputs)}",
+        )
+
+
+@cache
+def _arity(handler: Handler) -> tuple[int, float]:
+    """(inputs that must be there, inputs that may) of what converts an operator."""
+    inputs = list(inspect.signature(handler).parameters.values())[1:]
+    several = any(p.kind is p.VAR_POSITIONAL for p in inputs)
+    one = [p for p in inputs if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return sum(p.default is p.empty for p in one), math.inf if several else len(one)
+
+
 def scalar(array: np.ndarray) -> Any:
     """The Python number of an array of one element. Raises FormatError for another size."""
     if array.size != 1:
@@ -146,4 +172,4 @@ def scalar(array: np.ndarray) -> Any:
     return array.reshape(()).item()
 
 
-__all__ = ["Body", "Frame", "Node", "onnx_op", "scalar"]
+__all__ = ["Body", "Frame", "Node", "need_inputs", "onnx_op", "scalar"]

@@ -17,12 +17,12 @@ import numpy as np
 
 from noria.convert.handlers import NeedsConstant
 from noria.convert.onnx.graph import Names, attributes, outputs_of, resolved
-from noria.convert.onnx.handlers import Node, onnx_op
+from noria.convert.onnx.handlers import Node, need_inputs, onnx_op
 from noria.convert.onnx.knowledge import Knowledge
 from noria.convert.onnx.model import Model, domain_of, node_name, opsets_of, version_of
 from noria.convert.onnx.sizes import Sizes, fold
 from noria.convert.onnx.tensors import array_of, dense_of
-from noria.convert.onnx.types import program_dtype, spec_of
+from noria.convert.onnx.types import checked_constant, program_dtype, spec_of, symbols_told
 from noria.core.errors import FormatError, MissingError, NoriaError, nearest
 from noria.core.trace import Source
 from noria.ir.emit import Builder, bounded_arrays, building
@@ -81,12 +81,14 @@ def _add_output(builder: Builder, name: str, result: Any) -> None:
     builder.program.outputs[name] = result
 
 
-def _constant(value: Any, name: str) -> Any:
+def _constant(value: Any, info: Any) -> Any:
     """What a caller gives for an input: a tensor, a sequence as a list, None for no optional."""
     if value is None:
         return None
+    if info.type.WhichOneof("value") == "tensor_type":
+        return checked_constant(value, info)
     if isinstance(value, list):
-        return [_constant(v, name) for v in value]
+        return [_constant(v, info) for v in value]
     array = np.asarray(value)
     return array.astype(object) if array.dtype.kind in "US" else array
 
@@ -141,6 +143,7 @@ class Conversion(Knowledge):
     def run(self) -> dict[str, Any]:
         graph = self.model.proto.graph
         scope = Names(self.model.opsets)
+        self._need_sizes(graph)
         given = self._given(graph)
         self._declare(graph, given, scope)
         self.enter(graph, scope)
@@ -155,7 +158,16 @@ class Conversion(Knowledge):
         for name in self.constants:
             if name not in names:
                 raise MissingError(f"the model has no input '{name}'", hint=nearest(name, names))
-        return {name: _constant(value, name) for name, value in self.constants.items()}
+        infos = {v.name: v for v in graph.input}
+        return {name: _constant(value, infos[name]) for name, value in self.constants.items()}
+
+    def _need_sizes(self, graph: Any) -> None:
+        known = set().union(*map(symbols_told, graph.input))
+        for name in self.symbols:
+            if name not in known:
+                raise MissingError(
+                    f"no input of the model has a size '{name}'", hint=nearest(name, known)
+                )
 
     def _declare(self, graph: Any, given: Mapping[str, Any], scope: Names) -> None:
         weights = {t.name for t in graph.initializer} | {
@@ -270,6 +282,7 @@ class Conversion(Knowledge):
         assert handler is not None  # Model.require has looked
         while args and args[-1] is None:  # left out at the end: the handler's defaults stand
             args = args[:-1]
+        need_inputs(node, handler, len(args))
         return handler(node, *(self._plain(a) for a in args))
 
     def _plain(self, value: Any) -> Any:

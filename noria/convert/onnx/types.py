@@ -11,7 +11,7 @@ from noria.convert.onnx.tensors import dtype_of
 from noria.core.dim_nodes import RESERVED
 from noria.core.dims import Size, symbol
 from noria.core.dtypes import as_dtype
-from noria.core.errors import DTypeError, FormatError
+from noria.core.errors import DTypeError, FormatError, ShapeError
 from noria.ir.program import Spec
 
 MAX_SIZE = 1 << 48  # of one axis
@@ -32,6 +32,47 @@ def spec_of(info: Any, sizes: dict[str, Size]) -> Spec | None:
         return None
     dims = info.type.tensor_type.shape.dim
     return Spec([_size(d, info.name, i, sizes) for i, d in enumerate(dims)], dtype)
+
+
+def symbols_told(info: Any) -> set[str]:
+    """What the sizes of an input that the model leaves open may be called by who fixes them."""
+    found = set()
+    for axis, dim in enumerate(info.type.tensor_type.shape.dim):
+        if not dim.HasField("dim_value") or dim.dim_value < 0:
+            name = dim.dim_param.strip()
+            found |= {f"{info.name}_{axis}"} if name in _UNKNOWN else {name, _identifier(name)}
+    return found | {_identifier(name) for name in found}
+
+
+def checked_constant(value: Any, info: Any) -> np.ndarray:
+    """What a caller gives for an input that is a tensor, with the dtype the model declares.
+
+    Raises DTypeError or ShapeError where the model declares another dtype or shape.
+    """
+    array, kind, where = np.asarray(value), info.type.tensor_type, f"input '{info.name}'"
+    if array.dtype.kind in "US":
+        array = array.astype(object)
+    declared = dtype_of(kind.elem_type, where) if kind.elem_type else array.dtype
+    exact = isinstance(value, np.ndarray | np.generic)
+    if not exact and np.can_cast(array.dtype, declared, "same_kind"):
+        array = array.astype(declared)
+    if array.dtype != declared and "V" not in array.dtype.kind + declared.kind:
+        raise DTypeError(
+            "a constant has another dtype",
+            where=where,
+            expected=f"{declared}",
+            got=f"{array.dtype}",
+        )
+    dims = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in kind.shape.dim]
+    fits = len(dims) == array.ndim and all(
+        d == n for d, n in zip(dims, array.shape, strict=True) if isinstance(d, int) and d >= 0
+    )
+    if kind.HasField("shape") and not fits:
+        told = f"[{', '.join(str(d or '?') for d in dims)}]"
+        raise ShapeError(
+            "a constant has another shape", where=where, expected=told, got=f"{list(array.shape)}"
+        )
+    return array
 
 
 def program_dtype(dtype: np.dtype[Any]) -> str | None:

@@ -9,7 +9,7 @@ import pytest
 from noria import Predictor
 from noria.convert.handlers import NeedsConstant
 from noria.convert.onnx import load
-from noria.core.errors import FormatError, MissingError
+from noria.core.errors import DTypeError, FormatError, MissingError, ShapeError
 
 onnx = pytest.importorskip("onnx")
 X = {"x": ("f4", ["N", 3])}
@@ -50,6 +50,30 @@ def test_a_fixed_input_and_a_fixed_size_are_no_inputs_any_more(build: Any) -> No
     assert [str(v) for v in program.inputs.values()] == ["float32[2, 3]"] * 2
     with pytest.raises(MissingError, match="no input 'q'"):
         load(model, {"q": 1})
+
+
+def test_what_is_fixed_must_fit_the_model(build: Any) -> None:
+    nodes = [("Reshape", ["x", "to"], ["y"])]
+    model = build(nodes, X | {"to": ("i8", [2])}, ["y"]).SerializeToString()
+    program, _ = load(model, {"to": [3, -1]})
+    assert str(program.outputs["y"]) == "float32[3, N]"
+    with pytest.raises(MissingError, match=r"size 'M'(.|\n)*one of N"):
+        load(model, {"to": [3, -1]}, {"M": 4})
+    with pytest.raises(ShapeError, match=r"input 'to'(.|\n)*\[2\](.|\n)*\[3\]"):
+        load(model, {"to": np.array([1, 3, -1])})
+    with pytest.raises(DTypeError, match=r"expected int64(.|\n)*got      float64"):
+        load(model, {"to": [3.0, -1.0]})
+    with pytest.raises(ShapeError, match=r"input 'x'(.|\n)*\[N, 3\]"):
+        load(model, {"x": np.zeros((2, 4), "f4")})
+
+
+def test_a_node_with_too_many_or_too_few_inputs_says_so(build: Any) -> None:
+    few = build([("Add", ["x"], ["y"])], X, ["y"]).SerializeToString()
+    with pytest.raises(FormatError, match=r"Add 'y'(.|\n)*expected 2(.|\n)*got      1: x"):
+        load(few)
+    many = build([("Clip", ["x", "x", "", "x"], ["y"])], X, ["y"]).SerializeToString()
+    with pytest.raises(FormatError, match=r"expected 1 to 3(.|\n)*got      4: x, x, none, x"):
+        load(many)
 
 
 def test_an_input_of_unknown_rank_must_be_given(build: Any) -> None:
