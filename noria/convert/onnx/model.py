@@ -147,6 +147,12 @@ def graphs_of(node: Any) -> Iterator[Any]:
         yield from attribute.graphs
 
 
+def statistics_of(graph: Any) -> set[str]:
+    """Names of the means and variances of batch normalisation, which nobody learns by gradients."""
+    nodes = (n for n in graph.node if n.op_type == "BatchNormalization")
+    return {name for n in nodes for name in n.input[3:5]}
+
+
 def _check_graph(graph: Any, outer: set[str], where: str) -> None:
     names = set(outer)
     names.update(v.name for v in graph.input)

@@ -19,10 +19,18 @@ from noria.convert.handlers import NeedsConstant
 from noria.convert.onnx.graph import Names, attributes, outputs_of, resolved
 from noria.convert.onnx.handlers import Node, need_inputs, onnx_op
 from noria.convert.onnx.knowledge import Knowledge
-from noria.convert.onnx.model import Model, domain_of, node_name, opsets_of, version_of
+from noria.convert.onnx.model import (
+    Model,
+    domain_of,
+    node_name,
+    opsets_of,
+    statistics_of,
+    version_of,
+)
 from noria.convert.onnx.sizes import Sizes, fold
 from noria.convert.onnx.tensors import array_of, dense_of
 from noria.convert.onnx.types import checked_constant, program_dtype, spec_of, symbols_told
+from noria.core.dtypes import is_float
 from noria.core.errors import FormatError, MissingError, NoriaError, nearest
 from noria.core.trace import Source
 from noria.ir.emit import Builder, bounded_arrays, building
@@ -44,8 +52,9 @@ def load(
     source:    a file, or its bytes (then external data cannot be read)
     constants: input -> array: inputs that are fixed, and no inputs of the Program any more
     sizes:     symbol of the model -> number: symbolic sizes that are fixed
-    A size without a name is called after its input and axis: `x_0`. A sequence among the outputs
-    gives outputs `name[0]`, `name[1]`, ...
+    Weights of floats are parameters, which optimisers train; statistics of batch normalisation
+    are none. A size without a name is called after its input and axis: `x_0`. A sequence among the
+    outputs gives outputs `name[0]`, `name[1]`, ...
 
     Raises FormatError for what is no sound model, UnsupportedOperators (all at once) before
     anything is converted, NeedsConstant naming the inputs to fix, MissingError for an unknown name.
@@ -198,15 +207,19 @@ class Conversion(Knowledge):
 
     def enter(self, graph: Any, scope: Names) -> None:
         """Defines the weights of a graph."""
+        statistics = statistics_of(graph)
         for tensor in graph.initializer:
-            array = array_of(tensor, self.model.folder)
-            scope.values[tensor.name] = self.weight(tensor.name, array)
+            name, array = tensor.name, array_of(tensor, self.model.folder)
+            scope.values[name] = self.weight(name, array, learned=name not in statistics)
         for sparse in graph.sparse_initializer:
             name = sparse.values.name
             scope.values[name] = self.weight(name, dense_of(sparse, f"tensor '{name}'"))
 
-    def weight(self, name: str, array: np.ndarray) -> Any:
-        """An array of the file as state, or as itself if it is a number of the graph's form."""
+    def weight(self, name: str, array: np.ndarray, *, learned: bool = False) -> Any:
+        """An array of the file as state, or as itself if it is a number of the graph's form.
+
+        learned: optimisers find it, if it has floats
+        """
         dtype = program_dtype(array.dtype)
         few = 1 if array.dtype.kind not in "iub" else FEW
         if dtype is None or array.size <= few:
@@ -214,7 +227,7 @@ class Conversion(Knowledge):
         root = self.builder
         fresh = root.names.fresh(name or "weight")
         root.names.taken.discard(fresh)
-        value = root.state(fresh, array.shape, dtype)
+        value = root.state(fresh, array.shape, dtype, trainable=learned and is_float(dtype))
         self.state[fresh] = array
         self.origins.arrays[value] = array
         return building().capture(value)

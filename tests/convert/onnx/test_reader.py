@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from noria import Predictor
+from noria import Executor, Predictor, optim
 from noria.convert.handlers import NeedsConstant
 from noria.convert.onnx import load
 from noria.core.errors import DTypeError, FormatError, MissingError, ShapeError
+from noria.runtime.scope import Scope
 
 onnx = pytest.importorskip("onnx")
 X = {"x": ("f4", ["N", 3])}
@@ -28,6 +29,22 @@ def test_weights_are_state_under_their_names(build: Any) -> None:
     assert str(program.inputs["x"]) == "float32[N, 3]"
     x = np.ones((2, 3), "f4")
     assert np.array_equal(Predictor(program, state)(x=x), x @ W)
+
+
+def test_weights_are_trained_but_statistics_are_not(build: Any) -> None:
+    rows = {n: np.full(2, v, "f4") for n, v in (("scale", 1), ("bias", 0), ("mean", 3), ("var", 2))}
+    nodes = [("MatMul", ["x", "w"], ["a"]), ("BatchNormalization", ["a", *rows], ["b"])]
+    nodes += [("ReduceMean", ["b"], ["loss"])]
+    nodes = [
+        onnx.helper.make_node(*n, **({"keepdims": 0} if "loss" in n[2] else {})) for n in nodes
+    ]
+    model = build(nodes, X, ["loss"], {"w": W, **rows})
+    program, state = load(model.SerializeToString())
+    assert list(program.parameters()) == ["w", "scale", "bias"]
+    training = optim.SGD(0.1).minimize(program)
+    trainer = Executor(training, Scope().initialize(training, values=state))
+    losses = [float(trainer.run({"x": np.ones((4, 3), "f4")})["loss"]) for _ in range(2)]
+    assert losses[1] < losses[0]
 
 
 def test_a_path_and_external_data(build: Any, tmp_path: Path) -> None:
