@@ -212,6 +212,8 @@ def _(xp, logits, row_splits, beam_size, size, blank):
     top = logits.max(axis=1, keepdims=True, initial=-np.inf)
     scores = logits - top
     scores = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    if np.isnan(scores).any():
+        raise ArgumentError("the largest logit of a step must be finite", got="NaN or infinity")
     found = [_best_prefix(scores[a:b], beam_size, blank) for a, b in pairwise(splits.tolist())]
     labels = np.array([k for prefix, _ in found for k in prefix], np.int64)
     lengths = np.cumsum([0, *(len(prefix) for prefix, _ in found)]).astype(np.int64)

@@ -133,6 +133,8 @@ def beam_search_sentences(*steps, end_id, size, sentences):
     for ids, scores, sources, prefixes in zip(*(steps[i::4] for i in range(4)), strict=True):
         need_integer(ids)
         need_float(scores)
+        need_rank(ids, 1, 2, what="ids")
+        require_same_shape(ids, scores, "scores")
         require_equal(row_count(sources), row_count(steps[2]), "the sources of all steps")
         row_count(prefixes)
     n, found = data_size(size), data_size(sentences)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from noria.core.errors import EngineError
+from noria.ir.program import Spec
+from noria.ops.common import need_rank, require_equal
 
 Overlap = Callable[[np.ndarray, np.ndarray], np.ndarray]  # one shape, many shapes -> IoU of each
 
@@ -23,6 +25,12 @@ def numpy_only(xp: Any, name: str) -> None:
 
 
 # ---- upright boxes -----------------------------------------------------------------------------
+
+
+def need_columns(table: Spec, count: int, what: str) -> None:
+    """Raises ShapeError unless this is a table [N, count]."""
+    need_rank(table, 2, what=what)
+    require_equal(table.shape[1], count, f"columns of {what}")
 
 
 def box_sizes(boxes: np.ndarray, normalized: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,7 @@ from noria.ops.packed import checked_splits, row_count
 @op
 def best_rows(scores, *, limit, size):
     """Ids int64 [size] of the `limit` best (0: all) of scores [N], best first; ties in order."""
+    need_float(scores)
     need_rank(scores, 1, what="scores")
     if not isinstance(limit, int) or limit < 0:
         raise ArgumentError("limit must be an integer, 0 or more", got=repr(limit))

@@ -11,7 +11,7 @@ from noria.core.errors import ArgumentError
 from noria.ir.opdef import op
 from noria.ir.program import Spec
 from noria.ops.common import need_float, need_integer, need_rank, require_equal
-from noria.ops.detection.geometry import iou_matrix, numpy_only
+from noria.ops.detection.geometry import iou_matrix, need_columns, numpy_only
 from noria.ops.detection.suppression import joined, new_symbol, splits_of
 from noria.ops.packed import checked_splits, row_count
 
@@ -100,15 +100,16 @@ def mask_targets(
     """
     need_float(image_info, points, rois)
     need_integer(classes, crowd, labels)
-    need_rank(image_info, 2, what="image_info")
-    need_rank(points, 2, what="points")
-    need_rank(rois, 2, what="rois")
+    need_columns(image_info, 3, "image_info")
+    need_columns(points, 2, "points")
+    need_columns(rois, 4, "rois")
     for value, what in ((classes, "classes"), (crowd, "crowd"), (labels, "labels")):
         need_rank(value, 1, what=what)
     require_equal(classes.shape[0], crowd.shape[0], "numbers of objects")
     require_equal(row_count(polygon_splits), classes.shape[0], "numbers of objects")
     require_equal(rois.shape[0], labels.shape[0], "numbers of regions")
     images = row_count(object_splits)
+    require_equal(images, image_info.shape[0], "numbers of images")
     require_equal(images, row_count(roi_splits), "numbers of images")
     row_count(point_splits)
     found, width = new_symbol(size), class_count * resolution**2

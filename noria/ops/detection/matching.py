@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from noria.core.errors import ArgumentError
+from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.program import Spec
 from noria.ops.common import need_float, need_integer, need_rank, require_equal, require_same_shape
@@ -84,6 +84,8 @@ def target_assign(values, match, row_splits, negatives=None, negative_splits=Non
     need_integer(match, negatives)
     need_rank(values, 3, what="values")
     need_rank(match, 2, what="match")
+    if values.shape[1] == 0:
+        raise ShapeError("an object has a value for one kind of prior at least", got=str(values))
     require_equal(row_count(row_splits), match.shape[0], "numbers of images")
     if (negatives is None) != (negative_splits is None):
         raise ArgumentError("negatives come with their negative_splits")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from noria.core.dims import product
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.program import Spec
@@ -105,6 +106,9 @@ def non_max_suppression(
     _need_width(boxes, 4)
     require_equal(boxes.shape[0], scores.shape[0], "numbers of images")
     require_equal(boxes.shape[1], scores.shape[2], "numbers of boxes and of scores")
+    for value in (limit, iou_threshold, score_threshold):
+        if value is not None:
+            require_equal(product(value.shape), 1, "elements of a limit or threshold and one")
     return Spec((new_symbol(size), 3), "int64")
 
 

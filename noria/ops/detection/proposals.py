@@ -23,7 +23,7 @@ from noria.ops.detection.boxes import (
     rotated_box_clip,
     rotated_box_transform,
 )
-from noria.ops.detection.geometry import numpy_only
+from noria.ops.detection.geometry import need_columns, numpy_only
 from noria.ops.detection.suppression import (
     best_first,
     greedy,
@@ -74,14 +74,17 @@ def generate_proposals(
     need_float(scores, deltas, image_info, anchors, variances)
     need_rank(scores, 4, what="scores")
     need_rank(deltas, 4, what="deltas")
-    need_rank(image_info, 2, what="image_info")
+    need_columns(image_info, 3, "image_info")
     need_rank(anchors, 4 if stride is None else 2, what="anchors")
     width = anchors.shape[-1]
     if width not in (4, 5):
         raise ShapeError("an anchor has 4 or 5 coordinates", got=str(anchors))
     require_equal(anchors.shape[-2], scores.shape[1], "numbers of anchors")
     require_equal(deltas.shape[1], scores.shape[1] * width, "channels of deltas")
-    require_equal(image_info.shape[0], scores.shape[0], "numbers of images")
+    for value in (deltas, image_info):
+        require_equal(value.shape[0], scores.shape[0], "numbers of images")
+    for axis in (2, 3):
+        require_equal(deltas.shape[axis], scores.shape[axis], "positions")
     if stride is None:
         for axis in (0, 1):
             require_equal(anchors.shape[axis], scores.shape[axis + 2], "positions")

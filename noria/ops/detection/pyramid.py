@@ -11,7 +11,7 @@ from noria.ir.opdef import op
 from noria.ir.program import Spec
 from noria.ops.common import need_float, need_rank, require_equal
 from noria.ops.detection.boxes import box_clip, box_transform
-from noria.ops.detection.geometry import numpy_only
+from noria.ops.detection.geometry import need_columns, numpy_only
 from noria.ops.detection.suppression import (
     best_first,
     greedy,
@@ -44,7 +44,7 @@ def retinanet_detections(
     """
     if not levels or len(levels) % 3:
         raise ArgumentError("levels are deltas, scores and anchors in turn", got=str(len(levels)))
-    need_rank(image_info, 2, what="image_info")
+    need_columns(image_info, 3, "image_info")
     need_float(image_info, *levels)
     for deltas, scores, anchors in _triples(levels):
         need_rank(deltas, 3, what="deltas")
@@ -54,7 +54,8 @@ def retinanet_detections(
             raise ShapeError("boxes have 4 coordinates", got=f"{deltas}, {anchors}")
         require_equal(deltas.shape[1], anchors.shape[0], "numbers of anchors")
         require_equal(deltas.shape[1], scores.shape[1], "numbers of boxes and of scores")
-        require_equal(deltas.shape[0], image_info.shape[0], "numbers of images")
+        for value in (deltas, scores):
+            require_equal(value.shape[0], image_info.shape[0], "numbers of images")
     found = Spec((new_symbol(size), 6), levels[1].dtype)
     return found, Spec((image_info.shape[0] + 1,), "int64")
 

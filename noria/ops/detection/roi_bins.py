@@ -82,7 +82,7 @@ def _bin_means(rois: Any, axis: int, pooled: int, scale: float, size: int) -> np
 def _(xp, x, rois, batch, size, scale):
     numpy_only(xp, "psroi_pool")
     batch = image_ids(batch, len(x))
-    own = x.reshape(len(x), -1, *pooled_size(size), *x.shape[2:])
+    own = x.reshape(len(x), _groups(x.shape[1], size), *pooled_size(size), *x.shape[2:])
     rows, columns = (w.astype(x.dtype) for w in _both(_bin_means, rois, x.shape, size, scale))
     out = np.empty((len(rois), own.shape[1], *own.shape[2:4]), x.dtype)
     for r, image in enumerate(batch):

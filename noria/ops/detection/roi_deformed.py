@@ -14,7 +14,7 @@ from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
-from noria.ops.common import need_float, pair, require_same_shape
+from noria.ops.common import need_float, pair, require_equal, require_same_shape
 from noria.ops.detection.geometry import numpy_only
 from noria.ops.detection.windows import (
     finite_regions,
@@ -40,6 +40,7 @@ def _need_deformable(x: Any, rois: Any, batch: Any, moves: Any, channels: int, g
         return
     if moves.ndim != 4 or not isinstance(moves.shape[1], int) or moves.shape[1] % 2:
         raise ShapeError("moves are [R, 2 classes, parts...]", got=str(moves))
+    require_equal(moves.shape[0], rois.shape[0], "numbers of moves and of regions")
     if not moves.shape[1] or channels % (moves.shape[1] // 2):
         raise ArgumentError("classes of moves must divide the channels", got=str(moves))
 
@@ -132,6 +133,8 @@ def _deformed(x: Any, rois: Any, moves: Any, part: Any, how: Any) -> _Deformed:
     parts = pooled_size(how["size"]) if part is None else pair(part, 2, "part")
     if moves is not None and tuple(moves.shape[2:]) != tuple(parts):
         raise ShapeError("moves have one place a part", expected=f"{parts}", got=f"{moves.shape}")
+    if moves is not None and np.isnan(moves).any():
+        raise ArgumentError("moves must be numbers", got="NaN")
     return _Deformed(rois, moves, x.shape, part=parts, **how)
 
 

@@ -18,7 +18,7 @@ from noria.core.errors import ArgumentError
 from noria.ir.opdef import op
 from noria.ir.program import Spec
 from noria.ops.common import need_float, need_integer, need_rank, require_equal
-from noria.ops.detection.geometry import box_sizes, iou_matrix, numpy_only
+from noria.ops.detection.geometry import box_sizes, iou_matrix, need_columns, numpy_only
 from noria.ops.detection.suppression import joined, new_symbol, splits_of
 from noria.ops.packed import checked_splits, row_count
 
@@ -56,9 +56,9 @@ def _need_key(key: Spec | None) -> None:
 def _need_objects(boxes: Spec, crowd: Spec, splits: Spec, info: Spec) -> Any:
     need_float(boxes, info)
     need_integer(crowd)
-    need_rank(boxes, 2, what="boxes")
+    need_columns(boxes, 4, "boxes")
     need_rank(crowd, 1, what="crowd")
-    need_rank(info, 2, what="image_info")
+    need_columns(info, 3, "image_info")
     require_equal(boxes.shape[0], crowd.shape[0], "numbers of objects")
     images = row_count(splits)
     require_equal(images, info.shape[0], "numbers of images")
@@ -196,7 +196,8 @@ def rpn_target_assign(
     deltas and weights [located, 4]; scored int64 [scored], those whose score is, with labels int64
     1 or 0; and row_splits of both [N + 1].
     """
-    need_rank(anchors, 2, what="anchors")
+    need_float(anchors)
+    need_columns(anchors, 4, "anchors")
     _need_key(key)
     images = _need_objects(boxes, crowd, row_splits, image_info)
     return _anchor_specs(anchors, images, located, scored)
@@ -227,8 +228,10 @@ def retinanet_target_assign(
     labels: integers [T], the class of each object, which positive examples have as labels. Also
     positives int64 [N]: how many located examples an image has, and 1.
     """
-    need_rank(anchors, 2, what="anchors")
+    need_float(anchors)
+    need_columns(anchors, 4, "anchors")
     need_integer(labels)
+    need_rank(labels, 1, what="labels")
     require_equal(boxes.shape[0], labels.shape[0], "numbers of objects")
     images = _need_objects(boxes, crowd, row_splits, image_info)
     return *_anchor_specs(anchors, images, located, scored), Spec((images,), "int64")
@@ -279,7 +282,8 @@ def sample_proposals(
     """
     need_float(rois)
     need_integer(labels)
-    need_rank(rois, 2, what="rois")
+    need_columns(rois, 4, "rois")
+    need_rank(labels, 1, what="labels")
     _need_key(key)
     images = _need_objects(boxes, crowd, box_splits, image_info)
     require_equal(boxes.shape[0], labels.shape[0], "numbers of objects")

@@ -25,6 +25,8 @@ def need_regions(x: Spec, rois: Spec, batch: Spec, columns: int) -> None:
     need_rank(x, 4)
     need_rank(rois, 2, what="rois")
     need_rank(batch, 1, what="batch")
+    if 0 in x.shape[2:]:
+        raise ShapeError("regions lie in a feature map that has elements", got=str(x))
     if rois.shape[1] != columns:
         raise ShapeError(f"a region has {columns} numbers", got=str(rois))
     require_equal(rois.shape[0], batch.shape[0], "numbers of regions and of their images")

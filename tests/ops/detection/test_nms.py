@@ -207,3 +207,11 @@ def test_thousands_of_boxes_take_a_moment():
         BoxOverlap(True)(boxes[k], boxes[kept[:i]]).max(initial=0) for i, k in enumerate(kept[:200])
     ]
     assert max(worst) <= 0.5
+
+
+@pytest.mark.parametrize("place", [2, 3, 4])
+def test_a_limit_or_threshold_is_one_number(place):
+    inputs = [some_boxes(4)[None], some_scores(1, 2, 4), np.array([1]), *np.float32([[0.5], [0]])]
+    inputs[place] = inputs[place][:0]
+    with pytest.raises(ShapeError, match="limit or threshold"):
+        family.non_max_suppression(*inputs, size="K")

@@ -152,3 +152,16 @@ def test_each_region_gets_the_box_of_its_best_class():
 def test_bad_inputs_are_refused():
     with pytest.raises(ShapeError, match="4 or 5"):
         family.generate_proposals(SCORES, DELTAS, INFO, ANCHORS[..., :3], **HOW)
+
+
+@pytest.mark.parametrize(
+    ("deltas", "info", "told"),
+    [
+        (DELTAS, INFO[:, :2], "columns of image_info"),
+        (DELTAS[:1], INFO, "numbers of images"),
+        (DELTAS[:, :, :2], INFO, "positions"),
+    ],
+)
+def test_inputs_of_other_sizes_are_refused(deltas, info, told):
+    with pytest.raises(ShapeError, match=told):
+        family.generate_proposals(SCORES, deltas, info, ANCHORS, size="K")

@@ -95,3 +95,10 @@ def test_regions_of_no_size_give_zero():
 def test_channels_must_be_those_of_the_bins():
     with pytest.raises(ShapeError, match="channels of its own"):
         family.psroi_pool(np.zeros((1, 7, 4, 4), np.float32), ROIS, BATCH, size=2)
+
+
+def test_no_images_and_no_regions_give_nothing():
+    none = np.zeros((0, 12, 6, 7), np.float32), ROIS[:0], BATCH[:0]
+    assert family.psroi_pool(*none, **HOW).shape == (0, 2, 2, 3)
+    with pytest.raises(ShapeError, match="has elements"):
+        family.psroi_pool(np.zeros((2, 12, 0, 7), np.float32), ROIS, BATCH, **HOW)

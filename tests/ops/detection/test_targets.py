@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from noria.core.errors import ArgumentError
+from noria.core.errors import ArgumentError, ShapeError
 from noria.ops.detection import targets as family
 from noria.testing.case import Case
 from noria.testing.check import check_case
@@ -144,3 +144,12 @@ def test_an_image_without_anything_has_no_examples():
 def test_labels_beyond_the_classes_are_refused():
     with pytest.raises(ArgumentError, match="label is no class"):
         family.sample_proposals(*SAMPLE, size="K", classes=2)
+
+
+def test_tables_of_another_width_are_refused():
+    for i, what in ((0, "anchors"), (1, "boxes"), (4, "image_info")):
+        wide = [np.pad(a, [(0, 0), (0, 1)]) if i == n else a for n, a in enumerate(ANCHOR_INPUTS)]
+        with pytest.raises(ShapeError, match=f"columns of {what}"):
+            family.rpn_target_assign(*wide, **NAMES)
+    with pytest.raises(ShapeError, match="columns of rois"):
+        family.sample_proposals(ROIS[:, :3], *SAMPLE[1:], size="K", classes=3)
