@@ -179,6 +179,10 @@ WRONG = {
     "a blank beyond the classes": lambda: alignment.ctc_beam_decode(
         np.ones((9, 3)), SPLITS, beam_size=2, size="n", blank=3
     ),
+    "logits that are no numbers": lambda: alignment.ctc_beam_decode(
+        np.full((9, 3), np.nan), SPLITS, size="n"
+    ),
+    "infinite logits": lambda: alignment.ctc_beam_decode(np.full((9, 3), np.inf), SPLITS, size="n"),
     "floats": lambda: alignment.edit_distance(np.ones(9), SPLITS, LABELS, SPLITS),
     "other rows": lambda: alignment.edit_distance(LABELS, SPLITS, LABELS, SPLITS[[0, -1]]),
 }

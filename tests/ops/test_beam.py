@@ -133,6 +133,9 @@ WRONG = {
     "half a step": lambda: beam.beam_search_sentences(
         *STEPS[:2], end_id=0, size="n", sentences="m"
     ),
+    "scores of other words": lambda: beam.beam_search_sentences(
+        STEPS[0], STEPS[1][:1], *STEPS[2:4], end_id=0, size="n", sentences="m"
+    ),
 }
 
 

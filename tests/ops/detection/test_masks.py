@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from noria.core.errors import ArgumentError
+from noria.core.errors import ArgumentError, ShapeError
 from noria.ops.detection import masks as family
 from noria.testing.case import Case
 from noria.testing.check import check_case
@@ -98,3 +98,10 @@ def test_bad_inputs_are_refused():
     inputs[4] = inputs[4] * np.float32(1e9)
     with pytest.raises(ArgumentError, match="too far"):
         family.mask_targets(*inputs, **HOW)
+
+
+@pytest.mark.parametrize(("place", "what"), [(0, "image_info"), (4, "points"), (7, "rois")])
+def test_tables_of_another_width_are_refused(place, what):
+    wide = [np.pad(a, [(0, 0), (0, 1)]) if i == place else a for i, a in enumerate(INPUTS)]
+    with pytest.raises(ShapeError, match=f"columns of {what}"):
+        family.mask_targets(*wide, **HOW)

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from noria.core.errors import ArgumentError
+from noria.core.errors import ArgumentError, ShapeError
 from noria.ops.detection import matching as family
 from noria.testing.case import Case, arr
 from noria.testing.check import check_case
@@ -121,3 +121,8 @@ def test_bad_inputs_are_refused():
             size="K",
             mining="all",
         )
+
+
+def test_objects_have_values():
+    with pytest.raises(ShapeError, match="one kind of prior"):
+        family.target_assign(np.zeros((7, 0, 4), np.float32), MATCH, SPLITS)

@@ -86,3 +86,11 @@ def test_bad_inputs_are_refused():
         family.deformable_psroi_pool(x, UPRIGHT, BATCH, FIXED, part=3, **DEFORM)
     with pytest.raises(ArgumentError, match="samples"):
         family.deformable_psroi_pool(x, UPRIGHT, BATCH, **(DEFORM | {"samples": 0}))
+
+
+def test_moves_are_numbers_for_each_region():
+    x, moves = np.ones((2, 24, 6, 7), np.float32), np.zeros((3, 4, 2, 3), np.float32)
+    with pytest.raises(ShapeError, match="numbers of moves"):
+        family.deformable_psroi_pool(x, UPRIGHT, BATCH, moves[:2], **DEFORM)
+    with pytest.raises(ArgumentError, match="must be numbers"):
+        family.deformable_psroi_pool(x, UPRIGHT, BATCH, moves * np.nan, **DEFORM)
