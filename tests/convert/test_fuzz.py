@@ -21,7 +21,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from noria.convert import torch_state
+from noria.convert import caffe, torch_state
+from noria.convert.caffe.network import read_weights
 from noria.convert.caffe2 import reader as caffe2
 from noria.convert.fluid import parameters
 from noria.convert.messages import schema
@@ -78,6 +79,16 @@ def edited(data: bytes, edits: list[Any]) -> bytes:
     return bytes(out)
 
 
+def seconds(read: Callable[[bytes], Any], data: bytes) -> float:
+    """What reading takes, whether it ends well or in an error that says something."""
+    start = time.perf_counter()
+    try:
+        read(data)
+    except NoriaError as error:
+        assert str(error)
+    return time.perf_counter() - start
+
+
 def survives(read: Callable[[bytes], Any], data: bytes) -> None:
     """Runs 10,000 edited copies through a reader."""
     read(data)  # the sound file is read
@@ -94,12 +105,11 @@ def survives(read: Callable[[bytes], Any], data: bytes) -> None:
     @given(st.lists(EDIT, min_size=1, max_size=6))
     def case(edits: list[Any]) -> None:
         nonlocal slowest
-        start = time.perf_counter()
-        try:
-            read(edited(data, edits))
-        except NoriaError as error:
-            assert str(error)
-        slowest = max(slowest, time.perf_counter() - start)
+        damaged = edited(data, edits)
+        took = seconds(read, damaged)
+        if took > SECONDS:  # a busy machine, or garbage of other tests: twice is no accident
+            took = min(took, seconds(read, damaged))
+        slowest = max(slowest, took)
 
     case()
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before
@@ -184,6 +194,54 @@ def test_weights_of_pytorch(tmp_path: Path) -> None:
         torch_state.read(file)
 
     survives(read, torch_file())
+
+
+CAFFE = """
+name: "n"
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
+layer { name: "c" type: "Convolution" bottom: "x" top: "c"
+  convolution_param { num_output: 2 kernel_size: 3 pad: 1 stride: 2 } }
+layer { name: "b" type: "BatchNorm" bottom: "c" top: "c" }
+layer { name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "r" type: "Reshape" bottom: "p" top: "r" reshape_param { shape { dim: 0 dim: -1 } } }
+layer { name: "q" type: "PriorBox" bottom: "p" bottom: "x" top: "q"
+  prior_box_param { min_size: 4 max_size: 6 aspect_ratio: 2 } }
+layer { name: "f" type: "InnerProduct" bottom: "r" top: "f" inner_product_param { num_output: 2 } }
+layer { name: "s" type: "Softmax" bottom: "f" top: "s" }
+"""
+
+
+def caffe_weights() -> bytes:
+    message = schema("caffe").NetParameter(name="n")
+    shapes = {"c": [(2, 3, 3, 3), (2,)], "b": [(2,), (2,), (1,)], "f": [(2, 8), (2,)]}
+    for name, blobs in shapes.items():
+        layer = message.layer.add(name=name)
+        for shape in blobs:
+            blob = layer.blobs.add(data=[np.ones(shape, "<f4").tobytes()])
+            blob.shape.dim.extend(shape)
+    return message.SerializeToString()
+
+
+def test_networks_of_caffe(tmp_path: Path) -> None:
+    text, weights = tmp_path / "n.prototxt", tmp_path / "n.caffemodel"
+    weights.write_bytes(caffe_weights())
+
+    def read(data: bytes) -> None:
+        text.write_bytes(data)
+        caffe.load(text, weights)
+
+    survives(read, CAFFE.encode())
+
+
+def test_weights_of_caffe(tmp_path: Path) -> None:
+    text, weights = tmp_path / "n.prototxt", tmp_path / "n.caffemodel"
+    text.write_text(CAFFE)
+
+    def read(data: bytes) -> None:
+        weights.write_bytes(data)
+        read_weights(weights)
+
+    survives(read, caffe_weights())
 
 
 class Evil:
