@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from noria.convert.fluid.unsupported import UNSUPPORTED
+from noria.convert.caffe2 import unsupported as caffe2
+from noria.convert.fluid import unsupported as fluid
 from noria.core.files import atomic_write
 from noria.testing import onnx_suite, vectors
 from noria.testing.disputed import DISPUTED
@@ -197,12 +198,14 @@ def page(results: Mapping[str, SuiteResult], seconds: Mapping[str, float]) -> st
 
 
 def _unsupported() -> list[str]:
-    """Operators of Fluid that are left out, by reason."""
-    out = ["## Operators of Fluid that are not supported", ""]
-    for reason in sorted(set(UNSUPPORTED.values())):
-        names = sorted(n for n, r in UNSUPPORTED.items() if r == reason)
-        out.append(f"- {reason}: " + ", ".join(f"`{n}`" for n in names))
-    return out
+    """Operators of Fluid and of Caffe2 that are left out, by reason."""
+    out: list[str] = []
+    for framework, listed in (("Fluid", fluid.UNSUPPORTED), ("Caffe2", caffe2.UNSUPPORTED)):
+        out += ["", f"## Operators of {framework} that are not supported", ""]
+        for reason in sorted(set(listed.values())):
+            names = sorted(n for n, r in listed.items() if r == reason)
+            out.append(f"- {reason}: " + ", ".join(f"`{n}`" for n in names))
+    return out[1:]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

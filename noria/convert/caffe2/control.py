@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from noria.convert.caffe2.common import scalar
-from noria.convert.caffe2.frame import Frame, as_value
+from noria.convert.caffe2.frame import Frame, as_value, assigned_by
 from noria.convert.caffe2.handlers import Node, caffe2_op
 from noria.core.errors import ArgumentError
 from noria.ir.opdef import vocabulary as o
@@ -21,7 +21,7 @@ from noria.ops.ragged import ragged_range
 def _assigned(*nets: Any) -> list[str]:
     """Blobs that nets assign, in order."""
     return list(
-        dict.fromkeys(n for net in nets if net is not None for m in net.op for n in m.output)
+        dict.fromkeys(n for net in nets if net is not None for m in net.op for n in assigned_by(m))
     )
 
 

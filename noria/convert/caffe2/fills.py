@@ -61,7 +61,8 @@ def given_bytes(op, like=None):
 
 @caffe2_op("ConstantFill")
 def constant_fill(op, like=None):
-    value = op.attr("value", None) or 0
+    value = op.attr("value", None)
+    value = 0 if value is None else value
     dtype = op.dtype("dtype", "int64" if op.has("value") and type(value) is int else "float32")
     if isinstance(value, str):
         raise ArgumentError("strings cannot be filled in", got=repr(value)[:40])

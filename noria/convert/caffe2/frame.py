@@ -30,6 +30,7 @@ from noria.ir.opdef import lookup
 from noria.ir.program import Block, Operator, Value, needed
 
 MAX_NUMBERS = 1 << 20  # a value that decides a shape is small
+COUNTING = ("CountDown", "CountUp", "ResetCounter")  # they change their input
 MAX_DEPTH = 8  # nets within nets; some are read twice, so that each level may cost double
 
 # what a handler stumbles over where a net gives an operator what Caffe2 would not take
@@ -184,6 +185,12 @@ def _foldable(operator: Operator, found: Mapping[Value, Any]) -> bool:
 def as_value(value: Any) -> Value:
     """A result of a handler as a value of the Program."""
     return value if isinstance(value, Value) else building().constant(np.asarray(value))
+
+
+def assigned_by(operator: Any) -> list[str]:
+    """The names an OperatorDef gives new values to: its outputs, and a counter it changes."""
+    changed = operator.input[:1] if operator.type in COUNTING else []
+    return [*operator.output, *changed]
 
 
 def nets_of(operator: Any) -> list[Any]:

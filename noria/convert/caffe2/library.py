@@ -4,6 +4,7 @@ from noria.convert.caffe2 import (
     activation,
     control,
     conv,
+    counters,
     ctc,
     detection,
     distance,
@@ -16,6 +17,7 @@ from noria.convert.caffe2 import (
     math,
     norm,
     optimizer,
+    optimizer_fused,
     optimizer_tuned,
     quantize,
     recurrent,
@@ -25,13 +27,17 @@ from noria.convert.caffe2 import (
     shape,
     sparse,
     statistics,
+    unsupported,
     vision,
 )
+
+_unsupported = unsupported  # kept: importing it registers the reasons
 
 FAMILIES = (
     activation,
     control,
     conv,
+    counters,
     ctc,
     detection,
     distance,
@@ -44,6 +50,7 @@ FAMILIES = (
     math,
     norm,
     optimizer,
+    optimizer_fused,
     optimizer_tuned,
     quantize,
     recurrent,

@@ -111,6 +111,11 @@ def _decayed(op: Node, grad: Any, param: Any) -> Any:
     return o.add(grad, o.mul(param, decay)) if decay else grad
 
 
+def adagrad_row(op: Node, param: Any, moment: Any, grad: Any, lr: Any) -> tuple[Any, Any]:
+    """(param, moment) of rows after one update."""
+    return _adagrad(op, param, moment, _decayed(op, grad, param), lr)[:2]
+
+
 @caffe2_op("Adagrad")
 def adagrad(op, param, moment, grad, lr):
     """(param, moment, effective rate, update).  (Duchi et al., 2011)"""
@@ -123,7 +128,7 @@ def sparse_adagrad(op, param, moment, ids, grad, lr):
     chosen, old = _taken(ids, param, moment)
     if op.type.startswith("RowWise") and len(moment.shape) == len(param.shape) > 1:
         old = o.reshape(old, shape=(ids.shape[0],))
-    new, square, _, _ = _adagrad(op, chosen, old, _decayed(op, rows, chosen), lr)
+    new, square = adagrad_row(op, chosen, old, rows, lr)
     square = o.reshape(square, shape=(ids.shape[0], *moment.shape[1:]))
     return put_rows(ids, param, new), put_rows(ids, moment, square)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from noria.convert.caffe2 import library
-from noria.convert.caffe2.frame import Frame, Shared, nets_of, operators_of
+from noria.convert.caffe2.frame import Frame, Shared, assigned_by, nets_of, operators_of
 from noria.convert.caffe2.handlers import caffe2_op
 from noria.convert.caffe2.tensors import dtype_of, sizes_of
 from noria.convert.messages import parse_message, parse_text, read_message, schema
@@ -233,7 +233,7 @@ def _declare(
 ) -> list[str]:
     """State for what the init net made and this net reads; their names."""
     statistics = _statistics(net)
-    assigned = {name for message in net.op for name in message.output}
+    assigned = {name for message in net.op for name in assigned_by(message)}
     kept = [n for n in wanted if made.get(n) is not None and n not in constants]
     blobs.update({n: None for n in wanted if n in made and n not in kept and n not in constants})
     for name in kept:

@@ -46,3 +46,9 @@ def test_chosen_integers_differ_and_keep_clear_of_some(run: Any) -> None:
     assert sorted(y.ravel().tolist()) == [0, 1, 4, 5, 6, 7, 8, 9, 10]
     with pytest.raises(ArgumentError, match="fewer"):
         run("UniqueUniformFill", shape=[3], min=0, max=1)
+
+
+def test_a_constant_is_of_the_kind_of_its_value(run: Any) -> None:
+    assert run("ConstantFill", shape=[2], value=0.0).dtype == np.float32
+    assert run("ConstantFill", shape=[2], value=0).dtype == np.int64
+    assert run("ConstantFill", shape=[2]).dtype == np.float32
