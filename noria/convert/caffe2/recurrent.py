@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from noria.convert.caffe2.common import pullback, scalar
 from noria.convert.caffe2.frame import as_value
@@ -192,3 +195,56 @@ def recurrent_network(op, *blobs):
 def _from(x: Any, offset: int) -> Any:
     start = offset if offset >= 0 else x.shape[0] + offset
     return o.slice(x, axes=(0,), starts=(start,), stops=(x.shape[0],))
+
+
+# ---- whole networks ----------------------------------------------------------------------------
+
+
+def _linear(x: Any, weight: Any, bias: Any) -> Any:
+    y = o.matmul(x, weight, transpose_y=True)
+    return y if bias is None else o.add(y, bias)
+
+
+def _lstm_layer(x: Any, h: Any, c: Any, params: Sequence[Any], reverse: bool) -> tuple[Any, ...]:
+    """(h of all steps, the last h, the last c) of x [T, N, K]; h, c: [N, D].
+
+    params: weights of the input [4 D, K] and of h [4 D, D], their biases or None
+    """
+    w_ih, w_hh, b_ih, b_hh = params
+
+    def step(carry: Any, gates: Any) -> Any:
+        h, c = carry
+        i, f, g, out = _gates(o.add(gates, _linear(h, w_hh, b_hh)), 4)
+        c = o.add(o.mul(o.sigmoid(f), c), o.mul(o.sigmoid(i), o.tanh(g)))
+        h = o.mul(o.sigmoid(out), o.tanh(c))
+        return (h, c), h
+
+    (h, c), shown = scan(step, (h, c), _linear(x, w_ih, b_ih), reverse=reverse)
+    return shown, h, c
+
+
+@caffe2_op("InferenceLSTM")
+def inference_lstm(op, x, h0, c0, *params):
+    """(output [T, N, D * directions], last h, last c [layers * directions, N, D]); gates are in
+    PyTorch's order: input, forget, candidate, output.  (Hochreiter and Schmidhuber, 1997)"""
+    directions = 2 if op.attr("bidirectional", False) else 1
+    count = op.attr("num_layers", 1) * directions
+    width = 4 if op.attr("has_biases", True) else 2
+    if count < 1 or len(params) != count * width:
+        raise ArgumentError(
+            "weights do not fit the layers", expected=str(count * width), got=str(len(params))
+        )
+    swap = (lambda v: o.transpose(v, perm=(1, 0, 2))) if op.attr("batch_first", False) else None
+    x = x if swap is None else swap(x)
+    last_h, last_c = [], []
+    for layer in range(0, count, directions):
+        shown = []
+        for k in range(layer, layer + directions):
+            own = [*params[k * width : (k + 1) * width], None, None][:4]
+            h, c = (o.gather(v, np.int64(k)) for v in (h0, c0))
+            y, h, c = _lstm_layer(x, h, c, own, reverse=k > layer)
+            shown.append(y)
+            last_h.append(o.unsqueeze(h, axis=0))
+            last_c.append(o.unsqueeze(c, axis=0))
+        x = o.concat(*shown, axis=2) if directions == 2 else shown[0]
+    return x if swap is None else swap(x), o.concat(*last_h), o.concat(*last_c)

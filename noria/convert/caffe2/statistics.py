@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from noria.convert.caffe2.handlers import Node, caffe2_op
 from noria.convert.caffe2.ragged import row_numbers
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import vocabulary as o
+from noria.ops.loops import while_loop
 
 
 @caffe2_op("Histogram")
@@ -132,3 +134,55 @@ def _bisected(x: Any, raw: Any, mapped: Any, lower: Any, upper: Any) -> Any:
     out = o.where(o.equal(near, x), o.gather(mapped, k), between)
     out = o.where(o.less(x, raw[0]), 0.0, out)
     return o.where(o.greater(x, raw[-1]), 1.0, out)
+
+
+@caffe2_op("Quantile")
+def quantile(op, *xs):
+    """The number [1] that this share of all numbers (`abs`: of their sizes) is not above.
+
+    Found by halving the range until it is within `tol` of its ends, as Caffe2 does.
+    """
+    share, tol = op.attr("quantile", -1.0), op.attr("tol", 1e-3)
+    if not (0 <= share <= 1 and tol > 0):
+        raise ArgumentError("quantile lies in [0, 1], tol above 0", got=f"{share}, {tol}")
+    flat = [o.reshape(x, shape=(numel(x),)) for x in xs]
+    x = o.concat(*flat) if len(flat) > 1 else flat[0]
+    x = o.abs(x) if op.attr("abs", True) else x
+    if x.shape[0] == 0:
+        raise ArgumentError("a quantile of no numbers")
+    count = o.dim_value(dim=x.shape[0])
+    wanted = o.cast(o.ceil(o.mul(o.cast(count, dtype="float32"), np.float32(share))), dtype="int64")
+    low, high = o.reduce_min(x), o.reduce_max(x)
+    lowest = o.logical_or(o.equal(wanted, 0), o.greater_equal(_not_above(x, low), wanted))
+    first = o.where(lowest, low, high)
+    found = o.logical_or(lowest, o.equal(wanted, count))
+    _, high, _ = while_loop(_wider_than(tol), _halved(x, wanted), (low, first, found))
+    return o.reshape(high, shape=(1,))
+
+
+def _not_above(x: Any, limit: Any) -> Any:
+    return o.reduce_sum(o.cast(o.less_equal(x, limit), dtype="int64"))
+
+
+def _wider_than(tol: float) -> Callable[[Any], Any]:
+    def going(carry: Any) -> Any:
+        low, high, found = carry
+        bound = o.mul(o.add(o.abs(high), o.abs(low)), tol)
+        return o.logical_and(o.greater(o.sub(high, low), bound), o.logical_not(found))
+
+    return going
+
+
+def _halved(x: Any, wanted: Any) -> Callable[[Any], Any]:
+    """One turn of the search; it ends too where nothing lies between two neighbouring floats."""
+
+    def turn(carry: Any) -> Any:
+        low, high, _ = carry
+        middle = o.add(low, o.mul(o.sub(high, low), 0.5))
+        count = _not_above(x, middle)
+        stuck = o.logical_or(o.equal(middle, low), o.equal(middle, high))
+        found = o.logical_or(stuck, o.equal(count, wanted))
+        new_high = o.where(o.greater_equal(count, wanted), middle, high)
+        return o.where(o.less(count, wanted), middle, low), new_high, found
+
+    return turn

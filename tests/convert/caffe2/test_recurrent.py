@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 from noria.convert.caffe2.reader import load, net_of_one_operator
 from noria.convert.messages import schema
@@ -99,3 +100,40 @@ def test_a_step_net_runs_over_time_with_lengths() -> None:
     assert np.allclose(out["h_last"][0], h, atol=1e-5) and np.allclose(
         out["c_last"][0], c, atol=1e-5
     )
+
+
+def pytorch_layer(x: Any, h: Any, c: Any, params: list[Any]) -> tuple[Any, Any, Any]:
+    shown = []
+    for row in x:
+        gates = row @ params[0].T + h @ params[1].T + sum(params[2:], np.zeros(1))
+        i, f, g, o = np.split(gates, 4, -1)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        shown.append(h)
+    return np.stack(shown), h, c
+
+
+@pytest.mark.parametrize(("both", "biases"), [(False, True), (True, False), (True, True)])
+def test_a_whole_network_runs_layer_after_layer(run: Any, both: bool, biases: bool) -> None:
+    t, n, k, d, sides = 4, 2, 3, 2, 1 + both
+    x, state = RNG.normal(size=(t, n, k)), RNG.normal(size=(2, 2 * sides, n, d))
+    layers = [
+        [RNG.normal(size=s) for s in ((4 * d, width), (4 * d, d), *[(4 * d,)] * (2 * biases))]
+        for width in [k] * sides + [sides * d] * sides
+    ]
+    how = {"num_layers": 2, "bidirectional": int(both), "has_biases": int(biases)}
+    flat = [p for layer in layers for p in layer]
+    first = np.swapaxes(x, 0, 1).copy()
+    got = run("InferenceLSTM", first, *state, *flat, outputs=3, batch_first=1, **how)
+    y, last = x, []
+    for layer in (0, 1):
+        parts = []
+        for side in range(sides):
+            at = layer * sides + side
+            turned = y[::-1] if side else y
+            out, h, c = pytorch_layer(turned, state[0, at], state[1, at], layers[at])
+            parts.append(out[::-1] if side else out)
+            last.append((h, c))
+        y = np.concatenate(parts, 2)
+    assert np.allclose(got[0], np.swapaxes(y, 0, 1), atol=1e-6)
+    assert np.allclose(got[1], [h for h, _ in last]) and np.allclose(got[2], [c for _, c in last])

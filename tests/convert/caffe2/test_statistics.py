@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 
 def test_numbers_are_counted_between_edges(run: Any) -> None:
@@ -52,3 +53,21 @@ def test_percentiles_lie_between_the_ends_of_their_neighbours(run: Any) -> None:
     }
     out = run("BisectPercentile", x, **args)
     assert np.allclose(out, [[0, 0.3], [0.1, 0.25 * 0.4 + 0.75 * 0.7], [0.5, 1]])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.5, 0.9, 1.0])
+def test_a_quantile_has_its_share_of_numbers_below(run: Any, share: float) -> None:
+    x, y = np.random.default_rng(2).normal(size=(2, 40)).astype(np.float32)
+    for sizes in (0, 1):
+        found = run("Quantile", x.reshape(5, 8), y, quantile=share, abs=sizes, tol=1e-5)
+        each = np.sort(np.abs(np.concatenate([x, y])) if sizes else np.concatenate([x, y]))
+        k = int(np.ceil(80 * np.float32(share)))
+        assert found.shape == (1,) and (each <= found).sum() in (k, max(k, 1))
+        if k in (0, 80):
+            assert found[0] == each[0 if k == 0 else -1]
+
+
+def test_equal_numbers_have_themselves_as_quantile(run: Any) -> None:
+    x = np.array([2, 2, 2, 2, 5], np.float32)
+    assert run("Quantile", x, quantile=0.5)[0] == 2
+    assert np.isclose(run("Quantile", np.flip(x).copy(), quantile=0.9)[0], 5)
