@@ -40,9 +40,7 @@ def occurrences(ids: Any, count: Any) -> Any:
     return o.sub(places, o.gather(o.cumsum(totals, axis=0, exclusive=True), ids))
 
 
-def in_turn(
-    ids: Any, grads: Any, tables: Tables, update: Callable[[Any, Any, Any], Tables]
-) -> Tables:
+def in_turn(ids: Any, grads: Any, tables: Tables, update: Callable[..., Tables]) -> Tables:
     """Rows of two tables after update(row, row of the other, gradient), one id after the other.
 
     Turn k takes the k-th occurrence of every id: no row twice, so all of a turn go at once.
