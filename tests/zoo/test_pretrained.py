@@ -39,6 +39,7 @@ def prepared(photo: Path) -> np.ndarray:
     return normal.transpose(2, 0, 1).astype(np.float32)
 
 
+@pytest.mark.suite("MobileNetV2 of PyTorch on 20 photos")
 def test_mobilenet_knows_20_photos():
     pytest.importorskip("PIL")
     path = have(MOBILENET, WEIGHTS)

@@ -15,6 +15,9 @@ MAX_NODES = 1_000_000  # those of functions at each call
 FunctionKey = tuple[str, str, str]  # domain, name, overload
 
 
+NEWEST = 28  # opset that the operators were written from
+
+
 class Model:
     """A ModelProto whose graphs make sense.
 
@@ -125,6 +128,14 @@ def opsets_of(imports: Any, where: str) -> dict[str, int]:
             raise FormatError(
                 f"the opset of '{domain or 'ai.onnx'}' is no version", where=where, got=f"{version}"
             )
+    if found.get("", 0) > NEWEST:
+        raise FormatError(
+            "this model uses operators newer than those noria knows",
+            where=where,
+            expected=f"opset {NEWEST} or older",
+            got=f"opset {found['']}",
+            hint="export it for an older opset",
+        )
     return found
 
 

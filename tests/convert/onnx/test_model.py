@@ -6,7 +6,7 @@ import pytest
 
 from noria.convert.handlers import UnsupportedOperators
 from noria.convert.onnx.handlers import onnx_op
-from noria.convert.onnx.model import Model
+from noria.convert.onnx.model import NEWEST, Model
 from noria.core.errors import FormatError
 
 onnx = pytest.importorskip("onnx")
@@ -79,3 +79,8 @@ def test_all_unknown_operators_are_told_also_those_of_nested_graphs(build: Any) 
         read(model).require(onnx_op)
     assert caught.value.operators == ["Iff", "Matmul", "Reluu"]
     assert "nearest: MatMul" in str(caught.value)
+
+
+def test_operators_newer_than_known_are_refused(build: Any) -> None:
+    with pytest.raises(FormatError, match="newer"):
+        read(build([("Relu", ["x"], ["y"])], X, ["y"], opset=NEWEST + 1))
