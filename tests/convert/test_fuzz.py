@@ -26,7 +26,6 @@ from noria.convert.caffe.network import read_weights
 from noria.convert.caffe2 import reader as caffe2
 from noria.convert.fluid import parameters
 from noria.convert.messages import schema
-from noria.convert.onnx import reader as onnx_reader
 from noria.core.errors import NoriaError
 
 CASES = 10_000
@@ -120,25 +119,6 @@ def survives(read: Callable[[bytes], Any], data: bytes) -> None:
 # ---- sound files -------------------------------------------------------------------------------
 
 
-def onnx_model() -> bytes:
-    model = schema("onnx").ModelProto(ir_version=8)
-    model.opset_import.add(version=17)
-    graph = model.graph
-    graph.name = "g"
-    for name in ("x", "y"):
-        info = (graph.input if name == "x" else graph.output).add(name=name)
-        info.type.tensor_type.elem_type = 1
-        info.type.tensor_type.shape.dim.add(dim_param="N")
-        info.type.tensor_type.shape.dim.add(dim_value=2)
-    weight = np.arange(4, dtype=np.float32)
-    graph.initializer.add(name="w", dims=[2, 2], data_type=1, raw_data=weight.tobytes())
-    graph.initializer.add(name="b", dims=[2], data_type=1, float_data=[1.0, 2.0])
-    graph.node.add(op_type="MatMul", input=["x", "w"], output=["h"])
-    graph.node.add(op_type="Add", input=["h", "b"], output=["s"])
-    graph.node.add(op_type="Relu", input=["s"], output=["y"])
-    return model.SerializeToString()
-
-
 def caffe2_net() -> bytes:
     net = schema("caffe2").NetDef(name="n", external_input=["x"], external_output=["y"])
     op = net.op.add(type="Clip", input=["x"], output=["h"])
@@ -165,10 +145,6 @@ def torch_file() -> bytes:
 
 
 # ---- the formats -------------------------------------------------------------------------------
-
-
-def test_onnx_files() -> None:
-    survives(onnx_reader.load, onnx_model())
 
 
 def test_parameters_of_fluid(tmp_path: Path) -> None:

@@ -112,8 +112,8 @@ def test_an_unknown_effect_is_refused(own_ops):
 
 
 def test_unknown_ops_are_met_with_the_nearest_names():
-    with pytest.raises(MissingError, match="unknown op 'tan'") as told:
-        lookup("tan")
+    with pytest.raises(MissingError, match="unknown op 'tahn'") as told:
+        lookup("tahn")
     assert "'tanh'" in told.value.hint
     assert vocabulary.tanh is lookup("tanh")
 

@@ -270,7 +270,7 @@ def test_text_written_by_hand_is_read():
         (body("y: float32[N] = tanh(z)"), "'z' is not defined before", "line 3, column 24"),
         (body("x: float32[N] = tanh(x)"), "'x' is defined twice", "line 3, column 3"),
         (body("input x: float32[]"), "'x' is defined twice", "line 3, column 9"),
-        (body("y: float32[N] = tan(x)"), "unknown op 'tan'", "line 3, column 3"),
+        (body("y: float32[N] = tahn(x)"), "unknown op 'tahn'", "line 3, column 3"),
         (body("y: float31[N] = tanh(x)"), "unknown dtype 'float31'", "line 3, column 6"),
         (body("y: float32[N,] = tanh(x)"), "cannot read a size", "line 3, column 13"),
         (body("y: float32[N] = clip(x, lo=1)"), "no attribute 'lo'", "line 3, column 3"),

@@ -86,9 +86,9 @@ def test_names_are_neither_empty_nor_endless(name):
 
 
 def test_ops_are_known():
-    program = changed(simple(), 1, type="tan")
-    error = refused(program, "unknown op 'tan'")
-    assert "'tanh'" in error.hint and error.where.startswith("tan at ")
+    program = changed(simple(), 1, type="tahn")
+    error = refused(program, "unknown op 'tahn'")
+    assert "'tanh'" in error.hint and error.where.startswith("tahn at ")
 
 
 def test_inputs_follow_the_schema():
