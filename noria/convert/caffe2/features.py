@@ -16,7 +16,7 @@ from noria.ir.opdef import vocabulary as o
 # ---- shards ------------------------------------------------------------------------------------
 
 
-def _shards(op: Node, ids: Any, count: int) -> list[Any]:
+def shards_of(ids: Any, count: int) -> list[Any]:
     """Which elements of a vector belong to each shard, by the remainder of their id."""
     shard = o.remainder(o.cast(ids, dtype="int64"), count)
     return [o.equal(shard, k) for k in range(count)]
@@ -30,42 +30,42 @@ def _packed_ids(op: Node, ids: Any, count: int) -> Any:
 
 
 def _partitioned(op: Node, ids: Any, others: Any, count: int) -> list[list[Any]]:
-    """Of ids and of each further input: the elements of each shard."""
+    """Of each shard: its ids and its elements of each further input."""
     flat = o.reshape(ids, shape=(numel(ids),))
-    places = [places_of(op, own) for own in _shards(op, flat, count)]
+    places = [places_of(op, own) for own in shards_of(flat, count)]
     first = _packed_ids(op, flat, count)
     rows = [o.reshape(x, shape=(numel(ids), *x.shape[len(ids.shape) :])) for x in others]
-    return [[o.gather(x, at) for at in places] for x in (first, *rows)]
+    return [[o.gather(x, at) for x in (first, *rows)] for at in places]
 
 
 @caffe2_op("Partition")
 def partition(op, ids, *others):
-    """Every input in as many shards: outputs of the first, then those of the second, ..."""
+    """The first shard of every input, then the second of every input, ..."""
     count, rest = divmod(len(op.outputs), 1 + len(others))
     if rest or count < 1:
         raise ArgumentError("outputs must be a multiple of the inputs", got=str(len(op.outputs)))
-    return tuple(v for parts in _partitioned(op, ids, others, count) for v in parts)
+    return tuple(v for shard in _partitioned(op, ids, others, count) for v in shard)
 
 
 @caffe2_op("LengthsPartition")
 def lengths_partition(op, lengths, ids, *others):
-    """As Partition, of rows told by lengths: the lengths in each shard come first."""
+    """As Partition, of rows told by lengths: each shard begins with the lengths in it."""
     count, rest = divmod(len(op.outputs), 2 + len(others))
     if rest or count < 1:
         raise ArgumentError("outputs must be a multiple of the inputs", got=str(len(op.outputs)))
     rows = row_numbers(op, lengths, ids.shape[0])
     sizes = [
         o.scatter_rows(rows, o.cast(own, dtype=lengths.dtype), shape=lengths.shape)
-        for own in _shards(op, ids, count)
+        for own in shards_of(ids, count)
     ]
     parts = _partitioned(op, ids, others, count)
-    return (*sizes, *(v for listed in parts for v in listed))
+    return tuple(v for n, shard in zip(sizes, parts, strict=True) for v in (n, *shard))
 
 
 # ---- merged features ---------------------------------------------------------------------------
 
 
-def _by_example(columns: Any) -> Any:
+def by_example(columns: Any) -> Any:
     """Vectors [N] side by side and read row by row: [N * K]."""
     joined = o.concat(*[o.unsqueeze(c, axis=1) for c in columns], axis=1)
     return o.reshape(joined, shape=(numel(joined),))
@@ -80,7 +80,7 @@ def _ids(op: Node, count: int) -> np.ndarray:
 
 def _present(op: Node, flags: list[Any], ids: np.ndarray) -> tuple[Any, Any, Any]:
     """(features of each example int32, their ids, places among all examples and features)"""
-    there = _by_example(flags)
+    there = by_example(flags)
     kept = places_of(op, there)
     counts = o.reduce_sum(
         o.cast(o.reshape(there, shape=(flags[0].shape[0], len(ids))), dtype="int32"), axis=1
@@ -104,14 +104,14 @@ def merge_single_scalars(op, *pairs):
     """(values, presence) of each feature -> (lengths, ids, values)"""
     values, flags = pairs[::2], list(pairs[1::2])
     counts, keys, kept = _present(op, flags, _ids(op, len(flags)))
-    return counts, keys, o.gather(_by_example(values), kept)
+    return counts, keys, o.gather(by_example(values), kept)
 
 
 @caffe2_op("MergeSingleScalarFeatureTensorsGradient")
 def merge_single_scalars_gradient(op, *given):
     """(presence of each feature, gradient of the values) -> gradients, 0 where absent"""
     flags, g = given[:-1], given[-1]
-    there = _by_example(flags)
+    there = by_example(flags)
     before = o.sub(o.cumsum(o.cast(there, dtype="int64"), axis=0), 1)
     more = o.concat(g, o.fill(shape=(1,), value=0, dtype=g.dtype), axis=0)
     at = o.where(there, before, o.dim_value(dim=g.shape[0]))
@@ -129,19 +129,19 @@ def _merge_lists(op: Node, groups: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     lengths, flags = [g[0] for g in groups], [g[-1] for g in groups]
     counts, keys, kept = _present(op, flags, _ids(op, len(groups)))
     own = [o.where(f, o.cast(n, dtype="int64"), 0) for n, f in zip(lengths, flags, strict=True)]
-    sizes = o.gather(_by_example([o.cast(n, dtype="int64") for n in lengths]), kept)
+    sizes = o.gather(by_example([o.cast(n, dtype="int64") for n in lengths]), kept)
     firsts, offset = [], 0
     for group, mine in zip(groups, own, strict=True):
         starts = o.cumsum(mine, axis=0, exclusive=True)
         firsts.append(o.add(starts, o.dim_value(dim=offset)))
         offset = offset + group[1].shape[0]
-    places = o.ragged_range(o.gather(_by_example(firsts), kept), sizes, size=packed_size(op, sizes))
+    places = o.ragged_range(o.gather(by_example(firsts), kept), sizes, size=packed_size(op, sizes))
     columns = zip(*[g[1:-1] for g in groups], strict=True)
     merged = [o.gather(o.concat(*c) if len(c) > 1 else c[0], places) for c in columns]
     return counts, keys, o.cast(sizes, dtype="int32"), *merged
 
 
-def _grouped(blobs: Any, width: int) -> list[tuple[Any, ...]]:
+def grouped(blobs: Any, width: int) -> list[tuple[Any, ...]]:
     if not blobs or len(blobs) % width:
         raise ArgumentError(f"inputs come in groups of {width}", got=str(len(blobs)))
     return [tuple(blobs[i : i + width]) for i in range(0, len(blobs), width)]
@@ -150,13 +150,13 @@ def _grouped(blobs: Any, width: int) -> list[tuple[Any, ...]]:
 @caffe2_op("MergeSingleListFeatureTensors")
 def merge_single_lists(op, *blobs):
     """(lengths, values, presence) of each -> (lengths, ids, lengths of lists, values)"""
-    return _merge_lists(op, _grouped(blobs, 3))
+    return _merge_lists(op, grouped(blobs, 3))
 
 
 @caffe2_op("MergeSingleMapFeatureTensors")
 def merge_single_maps(op, *blobs):
     """(lengths, keys, values, presence) of each -> (lengths, ids, lengths of maps, keys, values)"""
-    return _merge_lists(op, _grouped(blobs, 4))
+    return _merge_lists(op, grouped(blobs, 4))
 
 
 def _merge_multi(op: Node, groups: list[tuple[Any, ...]]) -> tuple[Any, ...]:
@@ -165,12 +165,12 @@ def _merge_multi(op: Node, groups: list[tuple[Any, ...]]) -> tuple[Any, ...]:
     Where there are lists, (lengths, ids, lengths of lists, values...).
     """
     lengths = [o.cast(g[0], dtype="int64") for g in groups]
-    sizes = _by_example(lengths)
+    sizes = by_example(lengths)
     firsts, offset = [], 0
     for group, mine in zip(groups, lengths, strict=True):
         firsts.append(o.add(o.cumsum(mine, axis=0, exclusive=True), o.dim_value(dim=offset)))
         offset = offset + group[1].shape[0]
-    places = o.ragged_range(_by_example(firsts), sizes, size=offset)
+    places = o.ragged_range(by_example(firsts), sizes, size=offset)
     total = lengths[0]
     for mine in lengths[1:]:
         total = o.add(total, mine)
@@ -184,7 +184,7 @@ def _joined(groups: list[tuple[Any, ...]], i: int) -> Any:
 @caffe2_op("MergeMultiScalarFeatureTensors")
 def merge_multi_scalars(op, *blobs):
     """(lengths, ids, values) of each -> the same of all"""
-    groups = _grouped(blobs, 3)
+    groups = grouped(blobs, 3)
     total, places = _merge_multi(op, groups)
     return total, *(o.gather(_joined(groups, i), places) for i in (1, 2))
 
@@ -203,13 +203,13 @@ def _merge_multi_lists(op: Node, groups: list[tuple[Any, ...]]) -> tuple[Any, ..
 @caffe2_op("MergeMultiListFeatureTensors")
 def merge_multi_lists(op, *blobs):
     """(lengths, ids, lengths of lists, values) of each -> the same of all"""
-    return _merge_multi_lists(op, _grouped(blobs, 4))
+    return _merge_multi_lists(op, grouped(blobs, 4))
 
 
 @caffe2_op("MergeMultiMapFeatureTensors")
 def merge_multi_maps(op, *blobs):
     """(lengths, ids, lengths of maps, keys, values) of each -> the same of all"""
-    return _merge_multi_lists(op, _grouped(blobs, 5))
+    return _merge_multi_lists(op, grouped(blobs, 5))
 
 
 # ---- numbers of features -----------------------------------------------------------------------

@@ -110,8 +110,8 @@ def lengths_gradient(op, dy, lengths):
     return o.gather(dy, row_numbers(op, lengths))
 
 
-caffe2_op("SparseLengthsIndicesInGradientSumGradient")(lengths_gradient)
-caffe2_op("SparseLengthsIndicesInGradientMeanGradient")(lengths_gradient)
+for _prefix in ("SparseLengths", "SparseLengthsIndicesInGradient"):
+    caffe2_op(f"{_prefix}SumGradient", f"{_prefix}MeanGradient")(lengths_gradient)
 
 
 @caffe2_op("LengthsMaxWithMainInputAndForwardOutputGradient")
@@ -122,6 +122,7 @@ def lengths_max_gradient(op, y, dy, lengths, x):
 
 
 @caffe2_op("SparseLengthsIndicesInGradientWeightedSumGradient", "LengthsWeightedSumGradient")
+@caffe2_op("SparseLengthsWeightedSumGradient")
 def lengths_weighted_gradient(op, weights, dy, lengths):
     rows = o.gather(dy, row_numbers(op, lengths, weights.shape[0]))
     return o.mul(rows, behind(o.cast(weights, dtype=dy.dtype), len(dy.shape) - 1))
@@ -198,6 +199,27 @@ def segment_gradient(op, dy, ids):
         counts = o.scatter_rows(ids, ones, shape=(dy.shape[0],))
         dy = o.div(dy, behind(o.maximum(counts, 1.0), len(dy.shape) - 1))
     return o.gather(dy, ids)
+
+
+@caffe2_op(*[f"{s}WeightedSumGradient" for s in _SEGMENTS])
+@caffe2_op(*[f"Sparse{s}WeightedSumGradient" for s in _SEGMENTS])
+def segment_weighted_gradient(op, weights, dy, ids):
+    return _weighted(o.gather(dy, o.cast(ids, dtype="int64")), weights)
+
+
+@caffe2_op(*[f"SortedSegmentRange{k}Gradient" for k in ("Sum", "Mean", "Max")])
+@caffe2_op(*[f"SortedSegmentRangeLog{k}ExpGradient" for k in ("Sum", "Mean")])
+def segment_range_gradient(op, x, y, dy, ids):
+    """A step gets the gradient of its segment as far as it has part in it; all largest ones do."""
+    ids = o.cast(ids, dtype="int64")
+    if "Mean" in op.type:
+        ones = o.fill(shape=ids.shape, value=1.0, dtype=dy.dtype)
+        counts = o.scatter_rows(ids, ones, shape=(dy.shape[0],))
+        dy = o.div(dy, behind(o.maximum(counts, 1.0), len(dy.shape) - 1))
+    steps, top = o.gather(dy, ids), o.gather(y, ids)
+    if "RangeMax" in op.type:
+        return o.where(o.equal(x, top), steps, 0.0)
+    return o.mul(steps, o.exp(o.sub(x, top))) if "Log" in op.type else steps
 
 
 # ---- rows of 8 bits ----------------------------------------------------------------------------

@@ -8,11 +8,11 @@ import numpy as np
 def test_elements_are_parted_by_the_remainder_of_their_id(run: Any) -> None:
     ids, x = np.array([3, -1, 4, 7], np.int64), np.arange(8, dtype=np.float32).reshape(4, 2)
     out = run("Partition", ids, x, pack_first_input=1, outputs=4)
-    assert out[0].tolist() == [2] and out[1].tolist() == [1, -1, 3]
-    assert out[2].tolist() == [[4, 5]] and out[3].tolist() == [[0, 1], [2, 3], [6, 7]]
+    assert out[0].tolist() == [2] and out[2].tolist() == [1, -1, 3]
+    assert out[1].tolist() == [[4, 5]] and out[3].tolist() == [[0, 1], [2, 3], [6, 7]]
     lengths = np.array([3, 1], np.int32)
     out = run("LengthsPartition", lengths, ids, outputs=4)
-    assert out[0].tolist() == [1, 0] and out[1].tolist() == [2, 1] and out[2].tolist() == [4]
+    assert out[0].tolist() == [1, 0] and out[2].tolist() == [2, 1] and out[1].tolist() == [4]
 
 
 def test_features_that_are_there_are_merged(run: Any) -> None:

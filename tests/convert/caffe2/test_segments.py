@@ -59,3 +59,28 @@ def test_weights_of_steps_have_gradients(run: Any) -> None:
     dx, dw = run(name, weights, g, LENGTHS, X, ids, outputs=2)
     rows = g[[0, 0, 2, 2, 2]]
     assert np.allclose(dx, rows * weights[:, None]) and np.allclose(dw, (rows * X).sum(1))
+
+
+@pytest.mark.parametrize("kind", ["Sum", "Mean", "Max", "LogSumExp", "LogMeanExp"])
+def test_gradients_of_ranges_are_slopes(run: Any, kind: str) -> None:
+    ids, x = np.array([0, 0, 2, 2, 2], np.int32), np.sin(X * 3).astype(np.float64)
+    dy = np.array([[1.0, -2.0], [9.0, 9.0], [0.5, 3.0]])
+    y = run(f"SortedSegmentRange{kind}", x, ids)
+    grad = run(f"SortedSegmentRange{kind}Gradient", x, y, dy, ids)
+    for at in np.ndindex(*x.shape):
+        sides = []
+        for step in (1e-5, -1e-5):
+            moved = x.copy()
+            moved[at] += step
+            sides.append((run(f"SortedSegmentRange{kind}", moved, ids) * dy).sum())
+        assert np.isclose(grad[at], (sides[0] - sides[1]) / 2e-5, atol=1e-5)
+
+
+def test_weighted_segments_give_gradients_by_weight(run: Any) -> None:
+    ids, w = np.array([1, 0, 1], np.int32), np.array([2.0, 3.0, 4.0], np.float32)
+    dy = np.array([[1.0, 2.0], [5.0, 6.0]], np.float32)
+    want = dy[ids] * w[:, None]
+    assert np.array_equal(run("UnsortedSegmentWeightedSumGradient", w, dy, ids), want)
+    lengths = np.array([1, 2], np.int32)
+    out = run("SparseLengthsWeightedSumGradient", w, dy, lengths)
+    assert np.array_equal(out, dy[[0, 1, 1]] * w[:, None])
