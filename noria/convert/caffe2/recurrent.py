@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from noria.convert.caffe2.common import pullback, scalar
-from noria.convert.caffe2.frame import as_value
+from noria.convert.caffe2.frame import Frame, as_value
 from noria.convert.caffe2.handlers import Node, caffe2_op
 from noria.core.errors import ArgumentError, MissingError
 from noria.ir.opdef import vocabulary as o
@@ -112,10 +113,12 @@ def _links(op: Node) -> list[_Link]:
 class _Steps:
     """A RecurrentNetwork taken apart.
 
-    carried:  state -> its first value [1, N, D]
-    reads:    links to a state at offset 0, what a step sees of it
-    writes:   links to a state at offset 1, what a step makes of it
+    carried:  state -> its first values [L, N, D]; a step sees the L latest
+    reads:    links to what a step sees of a state, from the oldest at offset 0 on; one that reaches
+              to offset L ends with what the step itself has made
+    writes:   links to a state at offset L, what a step makes of it
     slices:   links to what is not a state: one step of it each
+    windows:  links to several steps of what is not a state
     """
 
     def __init__(self, op: Node) -> None:
@@ -123,26 +126,61 @@ class _Steps:
         if len(states) != len(ids) or not states:
             raise ArgumentError("each state has a first value", got=f"{states}: {ids}")
         links = _links(op)
-        if any(link.window != 1 or link.offset not in (0, 1) for link in links):
-            raise ArgumentError("only links of one step are supported", got=str(links)[:200])
+        if any(link.window < 1 or link.offset < 0 for link in links):
+            raise ArgumentError("links look at one step or more", got=str(links)[:200])
         batch = op.frame.read(op.inputs[0]).shape[1]
         self.carried = {
             s: _first(op.frame.read(op.inputs[i]), batch) for s, i in zip(states, ids, strict=True)
         }
         own = [link for link in links if link.external in self.carried]
-        self.reads = [link for link in own if link.offset == 0]
-        self.writes = {link.external: link.internal for link in own if link.offset == 1}
-        self.slices = [link for link in links if link.external not in self.carried]
+        self.latest = {s: self._steps(v) for s, v in self.carried.items()}
+        made = [link for link in own if link.offset == self.latest[link.external]]
+        self.reads = [link for link in own if link not in made]
+        self.writes = {link.external: link.internal for link in made if link.window == 1}
+        if late := [k for k in self.reads if k.offset + k.window > self.latest[k.external] + 1]:
+            raise ArgumentError("a link reaches beyond its step", got=str(late)[:200])
+        others = [link for link in links if link.external not in self.carried]
+        self.slices = [link for link in others if (link.offset, link.window) == (0, 1)]
+        self.windows = [link for link in others if link not in self.slices]
         if missing := [s for s in states if s not in self.writes]:
             raise ArgumentError("a step does not make these states", got=", ".join(missing))
 
+    def _steps(self, first: Any) -> int:
+        if not isinstance(first.shape[0], int):
+            raise ArgumentError("how many first states there are must be known", got=str(first))
+        return first.shape[0]
+
+    def seen(self, link: _Link, old: Any, new: Any = None) -> Any:
+        """What a link to a state holds, of its latest values and, if it reaches that far, `new`."""
+        stop = min(link.offset + link.window, self.latest[link.external])
+        part = old
+        if stop - link.offset < self.latest[link.external]:
+            part = o.slice(old, axes=(0,), starts=(link.offset,), stops=(stop,))
+        return part if new is None else o.concat(part, new, axis=0)
+
+    def run(self, inner: Frame, net: Any, old: Mapping[str, Any]) -> dict[str, Any]:
+        """What a step makes of each state: [1, N, D]. A window that ends with it comes after it."""
+        late = [link for link in self.reads if self.is_late(link)]
+        for message in net.op:
+            inner.run(SimpleNamespace(op=[message]))
+            for link in late:
+                name = link.external
+                if self.writes[name] in message.output:
+                    inner.blobs[link.internal] = self.seen(link, old[name], self._made(inner, name))
+        return {name: self._made(inner, name) for name in self.carried}
+
+    def _made(self, inner: Frame, name: str) -> Any:
+        shape = (1, *self.carried[name].shape[1:])
+        return o.reshape(as_value(inner.read(self.writes[name])), shape=shape)
+
+    def is_late(self, link: _Link) -> bool:
+        return link.offset + link.window > self.latest[link.external]
+
 
 def _first(x: Any, batch: Any) -> Any:
-    """A first state as [1, N, D]."""
+    """First states as [L, N, D]."""
     rank = len(x.shape)
     if rank == 3:
-        if x.shape[0] != 1:
-            raise ArgumentError("only one step of a first state is supported", got=str(x))
         return x
     return o.broadcast_to(
         o.reshape(x, shape=((1,) * (3 - rank) + tuple(x.shape))), shape=(1, batch, x.shape[-1])
@@ -153,7 +191,7 @@ def _first(x: Any, batch: Any) -> Any:
 def recurrent_network(op, *blobs):
     """A step net over the first axis of the first input; outputs are parts of the states' history.
 
-    The states of all steps, the first ones before them, are [T + 1, N, D]; `alias_dst` names what
+    The states of all steps, the L first ones before them, are [T + L, N, D]; `alias_dst` names what
     is taken of them from `alias_offset` on. The last output, the workspaces of steps, is nothing.
     """
     net = op.net("step_net")
@@ -162,22 +200,27 @@ def recurrent_network(op, *blobs):
     steps = _Steps(op)
     frame, states = op.frame, list(steps.carried)
     sequences = [frame.read(link.external) for link in steps.slices]
+    early = [link for link in steps.reads if not steps.is_late(link)]
     times = o.cast(o.arange(stop=blobs[0].shape[0]), dtype="int32")
     timestep = op.attr("timestep", "timestep")
 
     def step(carry: Any, now: Any) -> Any:
         time, parts = now
         given = {timestep: o.reshape(time, shape=(1,))}
-        given.update({link.internal: carry[states.index(link.external)] for link in steps.reads})
+        olds = dict(zip(states, carry, strict=True))
+        given.update({k.internal: steps.seen(k, olds[k.external]) for k in early})
+        for link in steps.windows:
+            places = o.add(o.cast(time, dtype="int64"), np.arange(link.window) + link.offset)
+            given[link.internal] = o.gather(frame.read(link.external), places)
         for link, part in zip(steps.slices, parts, strict=True):
             given[link.internal] = o.unsqueeze(part, axis=0)
         inner = frame.inner(given)
-        inner.run(net)
-        new = tuple(
-            o.reshape(as_value(inner.read(steps.writes[s])), shape=steps.carried[s].shape)
-            for s in states
+        new = steps.run(inner, net, olds)
+        moved = (
+            v if steps.latest[s] == 1 else o.concat(_from(olds[s], 1), v, axis=0)
+            for s, v in new.items()
         )
-        return new, tuple(o.squeeze(v, axis=0) for v in new)
+        return tuple(moved), tuple(o.squeeze(v, axis=0) for v in new.values())
 
     _, made = scan(step, tuple(steps.carried.values()), (times, tuple(sequences)))
     history = {s: o.concat(steps.carried[s], v) for s, v in zip(states, made, strict=True)}

@@ -137,3 +137,47 @@ def test_a_whole_network_runs_layer_after_layer(run: Any, both: bool, biases: bo
         y = np.concatenate(parts, 2)
     assert np.allclose(got[0], np.swapaxes(y, 0, 1), atol=1e-6)
     assert np.allclose(got[1], [h for h, _ in last]) and np.allclose(got[2], [c for _, c in last])
+
+
+def test_a_step_sees_windows_of_states_and_of_inputs() -> None:
+    net = schema("caffe2").NetDef(name="step")
+    for kind, given, out in (
+        ("ReduceFrontSum", ["ahead"], "near"),  # x[t] + x[t + 1]
+        ("ExpandDims", ["near"], "near_1"),
+        ("Sum", ["near_1", "oldest"], "new"),
+        ("ReduceFrontSum", ["trace"], "traced"),  # of the two latest states and the new one
+        ("ExpandDims", ["traced"], "traced_1"),
+        ("Copy", ["traced_1"], "sum_t"),
+    ):
+        message = net.op.add(type=kind, input=given, output=[out])
+        if kind == "ExpandDims":
+            message.arg.add(name="dims").ints.append(0)
+    outer = net_of_one_operator("RecurrentNetwork", {}, 0, 0)
+    message, names = outer.op[0], ["short", "h0", "s0", "x"]
+    message.input.extend(names)
+    message.output.extend(["h_all", "s_all", "scopes"])
+    outer.external_input.extend(names)
+    outer.external_output.extend(["h_all", "s_all"])
+    message.arg.add(name="step_net").n.CopyFrom(net)
+    texts = {
+        "link_internal": ["ahead", "oldest", "trace", "new", "sum_t"],
+        "link_external": ["x", "h", "h", "h", "s"],
+        "recurrent_states": ["h", "s"],
+        "alias_src": ["h", "s"],
+        "alias_dst": ["h_all", "s_all"],
+    }
+    for name, listed in texts.items():
+        message.arg.add(name=name).strings.extend(t.encode() for t in listed)
+    numbers = {"link_offset": [0, 0, 0, 2, 1], "link_window": [2, 1, 3, 1, 1]}
+    numbers |= {"initial_recurrent_state_ids": [1, 2], "alias_offset": [0, 1]}
+    for name, values in numbers.items():
+        message.arg.add(name=name).ints.extend(values)
+    shapes = {"short": (3, 2, 1), "h0": (2, 2, 1), "s0": (1, 2, 1), "x": (4, 2, 1)}
+    feeds = {k: RNG.normal(size=s).astype(np.float32) for k, s in shapes.items()}
+    program, _ = load(None, outer, {k: Spec(v.shape, v.dtype) for k, v in feeds.items()})
+    out = Executor(program).run(feeds)
+    h, sums = list(feeds["h0"]), []
+    for t in range(3):
+        h.append(feeds["x"][t] + feeds["x"][t + 1] + h[t])
+        sums.append(h[t] + h[t + 1] + h[t + 2])
+    assert np.allclose(out["h_all"], h, atol=1e-5) and np.allclose(out["s_all"], sums, atol=1e-5)
