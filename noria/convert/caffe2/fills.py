@@ -74,6 +74,11 @@ def constant_fill(op, like=None):
     return o.fill(shape=shape_of(op, like), value=number, dtype=dtype)
 
 
+@caffe2_op("Float16ConstantFill")
+def half_constant_fill(op):
+    return o.fill(shape=shape_of(op), value=op.attr("value", 0.0), dtype="float16")
+
+
 @caffe2_op("DiagonalFill")
 def diagonal_fill(op, like=None, value=None):
     if like is None:
@@ -109,6 +114,12 @@ def uniform_fill(op, like=None, low=None, high=None):
         if given is not None:
             ends[i] = float(op.const(given, "the range").item())
     return uniform(shape=shape_of(op, like), low=ends[0], high=ends[1])
+
+
+@caffe2_op("Float16UniformFill")
+def half_uniform_fill(op):
+    low, high = op.attr("min", 0.0), op.attr("max", 1.0)
+    return o.cast(uniform(shape=shape_of(op), low=low, high=high), dtype="float16")
 
 
 @caffe2_op("UniformIntFill")

@@ -14,6 +14,7 @@ import numpy as np
 from noria.convert.caffe2.handlers import Node, caffe2_op
 from noria.convert.caffe2.segments import by_lengths
 from noria.convert.caffe2.tensors import filled
+from noria.core.dtypes import to_numpy
 from noria.core.errors import ArgumentError, ShapeError
 from noria.ir.opdef import vocabulary as o
 
@@ -25,11 +26,19 @@ def _bytes(x: Any, dtype: str) -> Any:
     return o.bitcast(o.squeeze(o.cast(x, dtype=dtype), axis=1), dtype="uint8")
 
 
+def _scale_dtype(op: Node) -> str:
+    return "float16" if "HalfScaleBias" in op.type else "float32"
+
+
 @caffe2_op("FloatToFused8BitRowwiseQuantized", "HalfFloatToFused8BitRowwiseQuantized")
+@caffe2_op("FloatToFused8BitRowwiseQuantizedHalfScaleBias")
+@caffe2_op("HalfFloatToFused8BitRowwiseQuantizedHalfScaleBias")
 def to_fused_8bit(op, x):
-    """[N, D] -> uint8 [N, D + 8]: levels, then the bytes of scale and smallest number."""
+    """[N, D] -> uint8 [N, D + 8]: levels, then the bytes of scale and smallest number; [N, D + 4]
+    where these are halves."""
     levels, scale, low = _levels(o.cast(x, dtype="float32"), 255)
-    return o.concat(levels, _bytes(scale, "float32"), _bytes(low, "float32"), axis=1)
+    dtype = _scale_dtype(op)
+    return o.concat(levels, _bytes(scale, dtype), _bytes(low, dtype), axis=1)
 
 
 def _levels(x: Any, top: int) -> tuple[Any, Any, Any]:
@@ -43,28 +52,31 @@ def _levels(x: Any, top: int) -> tuple[Any, Any, Any]:
     return o.cast(o.minimum(levels, float(top)), dtype="uint8"), o.div(span, float(top)), low
 
 
-def _fused_parts(x: Any) -> tuple[Any, Any, Any]:
-    """(levels float32 [N, D], scale [N, 1], smallest [N, 1])"""
-    width = x.shape[1]
-    cuts = (0, width - 8, width - 4, width)
+def _fused_parts(x: Any, dtype: str = "float32") -> tuple[Any, Any, Any]:
+    """(levels float32 [N, D], scale [N, 1], smallest [N, 1]); the last two are kept in `dtype`."""
+    width, each = x.shape[1], to_numpy(dtype).itemsize
+    cuts = (0, width - 2 * each, width - each, width)
     parts = [o.slice(x, axes=(1,), starts=(a,), stops=(b,)) for a, b in pairwise(cuts)]
-    scale, low = (o.unsqueeze(o.bitcast(v, dtype="float32"), axis=1) for v in parts[1:])
+    scale, low = (
+        o.cast(o.unsqueeze(o.bitcast(v, dtype=dtype), axis=1), dtype="float32") for v in parts[1:]
+    )
     return o.cast(parts[0], dtype="float32"), scale, low
 
 
-def _unfused(x: Any) -> Any:
-    levels, scale, low = _fused_parts(x)
+def _unfused(x: Any, dtype: str = "float32") -> Any:
+    levels, scale, low = _fused_parts(x, dtype)
     return o.add(o.mul(levels, scale), low)
 
 
-@caffe2_op("Fused8BitRowwiseQuantizedToFloat")
+@caffe2_op("Fused8BitRowwiseQuantizedToFloat", "Fused8BitRowwiseQuantizedHalfScaleBiasToFloat")
 def from_fused_8bit(op, x):
-    return _unfused(x)
+    return _unfused(x, _scale_dtype(op))
 
 
 @caffe2_op("Fused8BitRowwiseQuantizedToHalfFloat")
+@caffe2_op("Fused8BitRowwiseQuantizedHalfScaleBiasToHalfFloat")
 def from_fused_8bit_to_half(op, x):
-    return o.cast(_unfused(x), dtype="float16")
+    return o.cast(_unfused(x, _scale_dtype(op)), dtype="float16")
 
 
 @caffe2_op("GatherFused8BitRowwise")

@@ -6,7 +6,7 @@ from typing import Any
 
 from noria.convert.caffe2.common import as_float, behind
 from noria.convert.caffe2.handlers import Node, caffe2_op
-from noria.convert.caffe2.ragged import largest_size, row_numbers
+from noria.convert.caffe2.ragged import largest_size, places_of, row_numbers
 from noria.core.dims import Size
 from noria.core.dtypes import is_float
 from noria.core.errors import ShapeError
@@ -137,6 +137,24 @@ def lengths_weighted_main_gradient(op, weights, dy, lengths, x, indices=None):
     axes = tuple(range(1, len(rows.shape)))
     along = o.mul(rows, x)
     return _weighted(rows, weights), o.reduce_sum(along, axis=axes) if axes else along
+
+
+@caffe2_op("SparseLengthsSumSparseLookup")
+def sparse_lookup(op, indices, lengths, mapping, weights=None):
+    """(rows that indices stand for, lengths, weights) without those mapped to a negative row; a
+    mapping that is the one number 0 maps nothing."""
+    ids = o.cast(indices, dtype="int64")
+    table = o.cast(mapping, dtype="int64")
+    if mapping.shape[0] == 1:
+        rows = o.where(o.equal(table, 0), ids, table)
+    else:
+        rows = o.gather(table, ids)
+    keep = o.greater_equal(rows, 0)
+    owner = row_numbers(op, lengths, indices.shape[0])
+    left = o.scatter_rows(owner, o.cast(keep, dtype="int64"), shape=lengths.shape)
+    at = places_of(op, keep)
+    given = o.cast(o.gather(rows, at), dtype=indices.dtype), o.cast(left, dtype=lengths.dtype)
+    return given if weights is None else (*given, o.gather(weights, at))
 
 
 # ---- by ids ------------------------------------------------------------------------------------

@@ -25,6 +25,12 @@ def same(op, x, *others):
     return o.stop_gradient(x) if op.type == "StopGradient" else o.identity(x)
 
 
+@caffe2_op("DataCouple")
+def data_couple(op, *xs):
+    """All inputs as they are."""
+    return tuple(o.identity(x) for x in xs)
+
+
 @caffe2_op("Cast")
 def cast(op, x):
     return o.cast(x, dtype=dtype_of(op.attr("to", 1), op.where()))

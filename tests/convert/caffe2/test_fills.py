@@ -52,3 +52,9 @@ def test_a_constant_is_of_the_kind_of_its_value(run: Any) -> None:
     assert run("ConstantFill", shape=[2], value=0.0).dtype == np.float32
     assert run("ConstantFill", shape=[2], value=0).dtype == np.int64
     assert run("ConstantFill", shape=[2]).dtype == np.float32
+
+
+def test_halves_are_filled_in(run: Any) -> None:
+    assert np.array_equal(run("Float16ConstantFill", shape=[2], value=1.5), np.float16([1.5, 1.5]))
+    drawn = run("Float16UniformFill", shape=[500], min=2.0, max=4.0)
+    assert drawn.dtype == np.float16 and drawn.min() >= 2 and abs(drawn.mean() - 3) < 0.2

@@ -69,3 +69,16 @@ def test_a_layer_of_8_bits_computes_on_the_numbers_meant() -> None:
     assert got["y"].dtype == np.uint8
     assert np.abs(got["y"] - np.clip(np.round(real / 0.1) + 100, 0, 255)).max() <= 1
     assert np.allclose(got["out"], np.maximum((got["y"].astype(float) - 100) * 0.1, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["Float", "HalfFloat"])
+def test_scales_may_be_halves(run: Any, kind: str) -> None:
+    x = X.astype(np.float16 if kind == "HalfFloat" else np.float32)
+    fused = run(f"{kind}ToFused8BitRowwiseQuantizedHalfScaleBias", x)
+    assert fused.shape == (3, 9)
+    scale, low = np.hsplit(fused[:, 5:].copy().view("<f2").astype(np.float32), 2)
+    assert np.allclose(low[:, 0], x.min(1), rtol=1e-3)
+    back = run(f"Fused8BitRowwiseQuantizedHalfScaleBiasTo{kind}", fused)
+    assert back.dtype == x.dtype
+    assert np.allclose(back, fused[:, :5] * scale + low, atol=4e-3)
+    assert np.allclose(back, x, atol=0.03)

@@ -84,3 +84,12 @@ def test_weighted_segments_give_gradients_by_weight(run: Any) -> None:
     lengths = np.array([1, 2], np.int32)
     out = run("SparseLengthsWeightedSumGradient", w, dy, lengths)
     assert np.array_equal(out, dy[[0, 1, 1]] * w[:, None])
+
+
+def test_indices_are_mapped_and_pruned(run: Any) -> None:
+    ids, lengths = np.array([0, 3, 1, 2, 3], np.int32), np.array([2, 0, 3], np.int32)
+    mapping, weights = np.array([5, -1, 7, 2], np.int32), np.arange(5, dtype=np.float32)
+    out = run("SparseLengthsSumSparseLookup", ids, lengths, mapping, weights, outputs=3)
+    assert [v.tolist() for v in out] == [[5, 2, 7, 2], [2, 0, 2], [0, 1, 3, 4]]
+    whole = run("SparseLengthsSumSparseLookup", ids, lengths, np.zeros(1, np.int32), outputs=2)
+    assert np.array_equal(whole[0], ids) and np.array_equal(whole[1], lengths)

@@ -65,3 +65,9 @@ def test_values_go_back_to_the_places_of_their_masks(run: Any) -> None:
     mask = np.array([True, False, True])
     a, b = np.array([1.0, 3.0], np.float32), np.array([2.0], np.float32)
     assert run("BooleanUnmask", mask, a, ~mask, b).tolist() == [1, 2, 3]
+
+
+def test_coupled_blobs_stay_as_they_are(run: Any) -> None:
+    x, y = np.arange(3), np.array([0.5], np.float32)
+    out = run("DataCouple", x, y, outputs=2)
+    assert np.array_equal(out[0], x) and np.array_equal(out[1], y)
