@@ -35,6 +35,16 @@ _REASONS = {
     "keeps what earlier runs gave it in its output, which no net initialises": (
         "Accumulate AccumulateHistogram LastNWindowCollector ReservoirSampling"
     ),
+    "grows a tensor while it runs": "ExtendTensor",
+    "weights are made by hashing ids with a function of another library": (
+        "FunHash FunHashGradient SparseFunHash SparseFunHashGradient"
+    ),
+    "weights packed for Caffe2's own engine": (
+        "Int8ConvPackWeight Int8FCPackWeight Int8GenQuantParams"
+    ),
+    "Caffe2's own kernel mixes the samples of a batch, so that no reference tells what is right": (
+        "TT TTLinearGradient"
+    ),
     "shared between threads, where one step of noria runs as one": (
         "AsyncNetBarrier AtomicAppend AtomicFetchAdd AtomicFetchAdd64 CheckAtomicBool "
         "ConditionalSetAtomicBool CreateAtomicBool"
