@@ -3,6 +3,7 @@
 Arrays that many examples share are those of `SETUP`; a page shows the ones its example names.
 """
 
+# ruff: noqa: E501  (a line here is a line of a page)
 from __future__ import annotations
 
 SETUP = {
@@ -162,4 +163,53 @@ EXAMPLES = {
     "roi_pool": "ops.roi_pool(image, rois, one, size=(1, 1))",
     # attention
     "scaled_dot_product_attention": "ops.scaled_dot_product_attention(q, q, q, causal=True)",
+    # detection, ragged rows, trees and the rest
+    "box_assign": "ops.box_assign(np.array([[0, 0, 1, 1, 2, 2, 3, 3]], np.float32), np.array([[0.1, 0.9]], np.float32), b)",
+    "channels_first": "ops.channels_first(m, np.array([0, 2]))",
+    "class_paths": "ops.class_paths(labels, classes=4)",
+    "class_scores": "ops.class_scores(m, np.array([[0], [1]]), m)",
+    "ctc_collapse": "ops.ctc_collapse(np.array([0, 1, 1, 0, 2]), np.array([0, 5]), size='kept')",
+    "ctc_greedy_decode": "ops.ctc_greedy_decode(logits, np.array([0, 2]), size='kept')",
+    "ctc_loss": "ops.ctc_loss(logits[:, None], np.array([[1]]), np.array([2]), np.array([1]))",
+    "density_prior_boxes": "ops.density_prior_boxes(feature_size=(1, 1), image_size=(8, 8), fixed_sizes=(4.0,), fixed_ratios=(1.0,), densities=(1,))",
+    "detections_or_none": "ops.detections_or_none(np.zeros((0, 6), np.float32), np.array([0, 0]), size='n', width='w', rows='r')",
+    "einsum": "ops.einsum('ij,kj->ik', m, m)",
+    "embedding_bag": "ops.embedding_bag(steps, np.array([[0, 1], [4, 4]]))",
+    "hsigmoid_loss": "ops.hsigmoid_loss(m, labels, np.ones((1, 2), np.float32), classes=2)",
+    "heatmap_keypoints": "ops.heatmap_keypoints(image, np.array([[0.0, 0.0, 4.0, 4.0]], np.float32))",
+    "limited_nms": "ops.limited_nms(np.stack([1 - scores, scores], 1), boxes, shared_boxes=True, size='kept')",
+    "locality_aware_nms": "ops.locality_aware_nms(boxes[None], scores[None, None], size='kept')",
+    "log_uniform_probability": "ops.log_uniform_probability(np.arange(4), classes=4)",
+    "matrix_nms": "ops.matrix_nms(boxes[None], scores[None, None], size='kept', background=-1)",
+    "mean_iou": "ops.mean_iou(np.array([0, 1, 1]), np.array([0, 1, 0]), classes=2)",
+    "mel_weight_matrix": "ops.mel_weight_matrix(np.array(2), np.array(8), np.array(8000), np.float32(0), np.float32(4000))",
+    "multiclass_nms": "ops.multiclass_nms(boxes[None], scores[None, None], size='kept')",
+    "nce_loss": "ops.nce_loss(m, 0.1 * np.ones_like(m), labels=1, negatives=1)",
+    "ngrams": "ops.ngrams(splits, longest=2, size='runs')",
+    "non_max_suppression": "ops.non_max_suppression(boxes[None], scores[None, None], np.array(2), np.float32(0.5), size='kept')",
+    "polygon_from_offsets": "ops.polygon_from_offsets(np.zeros((1, 2, 2, 2), np.float32))",
+    "position_encoding": "ops.position_encoding(np.arange(3), size=4)",
+    "ranked_pairs": "ops.ranked_pairs(scores, y, np.zeros(3, np.int64))",
+    "roi_align_rotated": "ops.roi_align_rotated(image, np.array([[2.0, 2.0, 2.0, 2.0, 90.0]], np.float32), one, size=(1, 1))",
+    "rotary_embedding": "ops.rotary_embedding(m[None, :, None], np.zeros((1, 2, 1), np.float32), np.ones((1, 2, 1), np.float32))",
+    "rotated_box_clip": "ops.rotated_box_clip(np.array([[2.0, 2.0, 4.0, 2.0, 0.0]], np.float32), 3.0, 3.0)",
+    "row_conv": "ops.row_conv(steps, splits, np.array([[1.0], [0.5]], np.float32))",
+    "sample_logits": "ops.sample_logits(logits, np.array([[0, 2], [1, 0]]), np.full((2, 2), 0.5, np.float32), labels=1)",
+    "sequence_conv": "ops.sequence_conv(steps, splits, np.array([[1.0, 10.0]], np.float32), length=2)",
+    "sequence_filter": "ops.sequence_filter(steps, splits, steps[:, 0] > 1, size='kept')",
+    "sequence_places": "ops.sequence_places(splits, total=5)",
+    "sequence_repeat": "ops.sequence_repeat(steps, splits, np.array([0, 1, 1, 2]), total=2, size='n')",
+    "sequence_reshape": "ops.sequence_reshape(np.arange(8.0).reshape(4, 2), np.array([0, 2, 4]), width=4)",
+    "sequence_slice": "ops.sequence_slice(steps, splits, np.array([0, 0, 1]), np.array([1, 0, 2]), size='kept')",
+    "sequence_unpad": "ops.sequence_unpad(m, np.array([1, 2]), size='n')",
+    "sigmoid_focal_loss": "ops.sigmoid_focal_loss(m, np.array([1, 0]))",
+    "similarity_focus": "ops.similarity_focus(image, axis=1, indices=(0,))",
+    "tree_patches": "ops.tree_patches(np.array([[[1, 2], [1, 3]]]), nodes=3, depth=1)",
+    "lstm_form": "ops.lstm_form(np.ones((2, 4), np.float32), np.ones((4, 1), np.float32), np.array([0, 2]), coupled=False)[0]",
+    "gru_form": "ops.gru_form(np.ones((2, 3), np.float32), np.ones((3, 1), np.float32), np.array([0, 2]))",
+    "rnn_form": "ops.rnn_form(steps, np.ones((1, 1), np.float32), splits)",
+    "dequantize_rows": "ops.dequantize_rows(np.array([[0, 256, 0]], np.float32), one)",
+    "linear_attention": "ops.linear_attention(q, q, q)",
+    "tree_children": "ops.tree_children(np.array([1]), np.array([[0, 0, 0, 0, 0], [0, 1, 0, 2, 3], [7, 2, 1, 0, 0], [8, 2, 1, 0, 0]]))",
+    "tree_scores": "ops.tree_scores(m, np.array([[0, -1], [1, 0]]), m)",
 }

@@ -160,7 +160,8 @@ def _with_output(lines: list[str], results: Sequence[Any]) -> str:
     if len(results) == 1:
         lines.append("print(np.round(result, 4))" if _numeric(results[0]) else "print(result)")
     else:
-        lines += ["for part in result:", "    print(np.round(part, 4))"]
+        shown = "np.round(part, 4)" if all(map(_numeric, results)) else "part"
+        lines += ["for part in result:", f"    print({shown})"]
     code = "\n".join(lines)
     return f"```python\n{code}\n```\n\n```text\n{printed(code)}```"
 
