@@ -30,7 +30,7 @@ docs: $(STAMP)  ## generate docs/coverage.md and a page for each operator
 
 NORIA_VECTORS ?= ../shared/vectors
 conformance: $(STAMP)  ## judge by suites and models that others made
-	$(BIN)/python -m noria.testing.conformance --vectors $(NORIA_VECTORS) --tests tests \
+	NORIA_SENTENCES=500 $(BIN)/python -m noria.testing.conformance --vectors $(NORIA_VECTORS) --tests tests \
 		--json conformance.json --page docs/conformance.md
 
 protos: $(STAMP)  ## compile the schemas of other frameworks' files

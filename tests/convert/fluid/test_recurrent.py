@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from scipy.special import expit
 
 from noria.convert.fluid.handlers import Lod
@@ -35,7 +36,7 @@ def test_the_order_of_kernels_begins_with_the_longest_row():
 
 
 def test_layers_of_cudnn_are_those_of_torch(run_op: Any) -> None:
-    import torch
+    torch = pytest.importorskip("torch")
 
     layer = torch.nn.LSTM(4, H, num_layers=2, bidirectional=True)
     parts = dict(layer.named_parameters())
