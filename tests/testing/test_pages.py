@@ -41,8 +41,20 @@ def test_the_example_prints_what_it_says() -> None:
     assert pages.printed(code[1]) == output[1]
 
 
-def test_a_case_too_large_to_look_at_is_no_example() -> None:
-    assert "## Example" not in made()["relu.md"]
+def test_of_a_case_too_large_to_look_at_the_first_results_are_told() -> None:
+    text = made()["relu.md"]
+    assert "rng.uniform(-2.0, 2.0, (100, 100))" in text
+    assert "(100, 100) [" in text
+
+
+def test_last_digits_may_differ_and_nothing_else() -> None:
+    assert pages.same("a [1.0001  2.] b", "a [1.0002 2.] b")
+    assert not pages.same("a [1.0 2.] b", "a [1.1 2.] b")
+    assert not pages.same("a [1.0 2.] b", "a [1.0 2. 3.] b")
+    assert not pages.same("a 1.0", "c 1.0")
+
+
+def test_numbers_without_a_literal_are_no_example() -> None:
     assert pages.example("relu", [Case("relu", [np.array([np.inf] * 4, np.float32)])]) is None
 
 
