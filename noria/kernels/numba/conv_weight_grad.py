@@ -27,7 +27,7 @@ from noria.kernels.numba.conv_weight_grad_source import (
     source,
     table_bytes,
 )
-from noria.kernels.numba.launch import launch, need_one
+from noria.kernels.numba.launch import launch, need_one, need_vectors
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import PAIRS, PANEL, WIDTH
 from noria.kernels.registry import (
@@ -65,6 +65,7 @@ class WeightGrad(Kernel):
     def accepts(self, op: Operator) -> None:
         if need_one(op, ("float32", "bfloat16")) == "bfloat16" and not PAIRS:
             raise Declined("the CPU multiplies no bfloat16")
+        need_vectors(op)
         if op.outputs[0].dtype != "float32":
             raise Declined(f"the gradient is {op.outputs[0].dtype}")
         if op.attrs["groups"] != 1:

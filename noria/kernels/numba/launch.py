@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from noria.core.dtypes import itemsize
 from noria.ir.program import Operator
 from noria.kernels.call import Call
-from noria.kernels.numba import jit
+from noria.kernels.numba import jit, tile_sizes
 from noria.kernels.numba.parallel import parallel
 from noria.kernels.registry import Declined
 
@@ -49,6 +49,12 @@ def need_one(op: Operator, dtypes: Sequence[str]) -> str:
     if len(found) > 1:
         raise Declined(f"{' and '.join(sorted(found))} in one kernel")
     return found.pop()
+
+
+def need_vectors(op: Operator) -> None:
+    """Raises Declined for products of bfloat16 on a CPU whose matrix units oneDNN uses for them."""
+    if tile_sizes.MATRIX_UNITS and any(v.dtype == "bfloat16" for v in op.operands):
+        raise Declined("the CPU has matrix units for bfloat16, which oneDNN uses")
 
 
 def typed(source: str, dtype: str, prefix: str = "") -> str:

@@ -11,3 +11,5 @@ VECTORS = 4 if WIDE else 2
 ROWS = 6
 PANEL = WIDTH * VECTORS
 PAIRS = WIDE and "+avx512bf16" in cpu()[1]  # products of pairs of bfloat16, summed in float32
+# Products of bfloat16 are left to oneDNN then, which uses them: several times as fast as vectors.
+MATRIX_UNITS = "+amx-bf16" in cpu()[1]

@@ -23,9 +23,8 @@ from noria.core.flags import flags
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import gemm
-from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.launch import launch, need, need_vectors
 from noria.kernels.numba.linear import ACTIVATIONS
-from noria.kernels.numba.loader import cpu
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.numba.winograd_matrix import OUTPUTS, POSITIONS, TAPS
@@ -46,7 +45,6 @@ from noria.ops.window import slide
 LINE = 64
 BLOCK = 24  # tiles: the factors of 64 channels, and the products, then fill half the second cache
 FEW_TILES = 8  # fewer are multiplied faster than 36 matrices are read
-AMX = "+amx-bf16" in cpu()[1]
 PAST = 16 << 20  # bytes of matrices that no cache will still have when they are read
 CACHED = 2 << 20  # bytes of matrices that stay in a cache
 
@@ -173,9 +171,8 @@ def need_shape(op: Operator, channels: Sequence[Any], kernel: Sequence[Any]) -> 
     x, y = op.operands[:2]
     if x.dtype != y.dtype:
         raise Declined(f"{x.dtype} and {y.dtype}")
-    if x.dtype == "bfloat16" and AMX:
-        raise Declined("the CPU has matrix units for halves")
     need(op, ("float32", "bfloat16"))
+    need_vectors(op)
     if tuple(kernel) != (TAPS, TAPS):
         raise Declined("not 3x3")
     if any(isinstance(c, int) and (c % WIDTH or c < 2 * WIDTH) for c in channels):

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from noria.core.flags import flags
-from noria.kernels.numba.winograd import AMX, FEW_TILES, Shape
+from noria.kernels.numba import tile_sizes
+from noria.kernels.numba.winograd import FEW_TILES, Shape
 from noria.kernels.numba.winograd_matrix import OUTPUTS
 from noria.testing.case import arr
 from noria.testing.kernel import check_kernel
 
 FORWARD, INPUT_GRAD = "numba:winograd", "numba:winograd_input_grad"
-halves = pytest.mark.skipif(AMX, reason="the CPU has matrix units for halves")
 # batch, inputs, outputs, image, padding
 CASES = [
     (2, 32, 48, (9, 7), 1),
@@ -22,6 +22,12 @@ CASES = [
 ]
 MANY = (5, 32, 32, (22, 18), 1)  # more than a block for each thread
 NARROW = (2, 128, 144, (7, 7), 1)  # all threads at all tiles
+
+
+@pytest.fixture(autouse=True)
+def no_matrix_units(monkeypatch):
+    """Halves too, whatever CPU this is."""
+    monkeypatch.setattr(tile_sizes, "MATRIX_UNITS", False)
 
 
 def check(case, grad=False, dtype="float32", **options):
@@ -48,14 +54,12 @@ def test_the_gradient_by_the_input(case):
     check(case, grad=True)
 
 
-@halves
 @pytest.mark.parametrize("case", [*CASES[:2], NARROW], ids=str)
 def test_halves_are_summed_in_float32(case):
     for grad in (False, True):
         check(case, grad, dtype="bfloat16", tol=1e-2)
 
 
-@halves
 def test_halves_beside_a_bias_of_float32():
     x, weight = (arr(*s, dtype="bfloat16") for s in ((2, 32, 9, 6), (48, 32, 3, 3)))
     how, options = {"padding": 1, "activation": "relu"}, {"kernel": FORWARD, "tol": 1e-2}
