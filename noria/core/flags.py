@@ -193,6 +193,13 @@ class Flags:
     threads = Flag(
         "NORIA_THREADS", _count(4096), 0, "Threads of the pool; 0: one per CPU this process has."
     )
+    cpu = Flag(
+        "NORIA_CPU",
+        _choice("native", "avx512_bf16", "avx512", "avx2"),
+        "native",
+        "The most instructions that compiled kernels and oneDNN use on x86-64: those of this CPU "
+        "(native), or of them only what older ones have too. Read once, at the first use.",
+    )
     cache = Flag("NORIA_CACHE", PATH, "~/.cache/noria", "Folder for generated kernels.")
     onednn = Flag(
         "NORIA_ONEDNN", PATH, "", "The libdnnl shared library to load; empty: the installed one."

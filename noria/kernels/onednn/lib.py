@@ -15,12 +15,14 @@ from typing import Any
 
 from noria.core.errors import EngineError
 from noria.core.flags import flags
-from noria.kernels.numba.loader import openmp
+from noria.kernels.numba.loader import X86, openmp
 from noria.kernels.onednn.enums import STATUS
 
 WHEEL = "onednn-cpu-gomp"
 SONAME = "libdnnl.so.3"
 MAJOR = 3
+# NORIA_CPU -> dnnl_cpu_isa_t, whose bits are sets of instructions.
+_ISA = {"avx2": 0x07, "avx512": 0x27, "avx512_bf16": 0xE7}
 _RUNTIMES = {1: "sequential", 2: "OpenMP"}  # others want their own streams or their own pool
 
 _C: dict[str, Any] = {
@@ -197,6 +199,22 @@ def _check_version(c: ctypes.CDLL, path: str) -> tuple[int, int, int]:
     return version
 
 
+def _limit(c: ctypes.CDLL, path: str) -> None:
+    """Holds oneDNN to the instructions that NORIA_CPU allows, which is possible before its first
+    use only; if it was used before, it must have been held to them then."""
+    wanted = _ISA.get(flags.cpu)
+    if wanted is None or not X86:
+        return
+    try:
+        c.dnnl_set_max_cpu_isa(wanted)
+        used = c.dnnl_get_effective_cpu_isa()
+    except AttributeError:
+        raise EngineError("this oneDNN cannot be held to NORIA_CPU", where=path) from None
+    if used & ~wanted:
+        expected, got = f"instructions {wanted:#x} ({flags.cpu})", f"{used:#x}"
+        raise EngineError("oneDNN exceeds NORIA_CPU", where=path, expected=expected, got=got)
+
+
 def _declare(c: ctypes.CDLL, path: str) -> None:
     for name, letters in _SIGNATURES.items():
         try:
@@ -216,6 +234,7 @@ def open_library(path: str | None = None) -> Library:
     gomp, c = _dlopen(path)
     version = _check_version(c, path)
     _declare(c, path)
+    _limit(c, path)
     engine, stream = ctypes.c_void_p(), ctypes.c_void_p()
     check(c.dnnl_engine_create(ctypes.byref(engine), 1, 0), "a CPU engine", where=path)
     check(c.dnnl_stream_create(ctypes.byref(stream), engine, 1), "a stream", where=path)
