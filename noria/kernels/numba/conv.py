@@ -22,6 +22,7 @@ from math import prod
 import numpy as np
 
 from noria.core.flags import flags
+from noria.core.machine import caches
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import conv_pixels
@@ -48,8 +49,8 @@ from noria.kernels.registry import (
 )
 from noria.ops.window import Windows, per_axis, slide
 
-PANEL_BYTES = 512 * 1024  # of a part of a panel that is used for all pixels of a block
-INPUT_BYTES = 256 * 1024  # of the input that a block should need at most
+PANEL_BYTES = caches().second // 2  # of a part of a panel that is used for all pixels of a block
+INPUT_BYTES = caches().second // 4  # of the input that a block should need at most
 LIST = 768  # pixels in a list of pairs, at least: small images share one
 FEW = 4  # channels of an image that is read in planes
 BLOCK = 96  # pixels of a block that sees several taps

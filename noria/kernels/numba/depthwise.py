@@ -17,6 +17,7 @@ from textwrap import indent
 
 import numpy as np
 
+from noria.core.machine import caches
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import depthwise_sizes as sizes
@@ -40,7 +41,7 @@ from noria.ops.window import Windows, slide
 
 PIECE = 5  # int64 of a piece of a row: which tile, first pixel and column, taps left out and seen
 ONE = 4  # the tile that is a single pixel; 0 to 3 leave out (0, 0), (0, 1), (1, 0), (1, 1)
-CACHE = 24 * 1024  # bytes of the first cache for what a tile and the one below it see
+CACHE = caches().first // 2  # bytes of the first cache for what a tile and the one below it see
 EVEN = 16  # rows for each thread that may be dealt out however they fall
 _ZEROS = np.zeros(WIDTH, np.float32)
 

@@ -36,14 +36,14 @@ define void @GOMP_barrier() { ret void }
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 # What LLVM may use under the values of NORIA_CPU: the x86-64 psABI's levels 3 and 4, and more.
 _AVX2 = (
-    "64bit cx8 cmov mmx fxsr sse sse2 sse3 ssse3 sse4.1 sse4.2 crc32 cx16 sahf popcnt xsave avx avx2 "
-    "bmi bmi2 f16c fma lzcnt movbe"
-).split()
-_AVX512 = [*_AVX2, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"]
+    "64bit cx8 cmov mmx fxsr sse sse2 sse3 ssse3 sse4.1 sse4.2 crc32 cx16 sahf popcnt xsave "
+    "avx avx2 bmi bmi2 f16c fma lzcnt movbe"
+)
+_AVX512 = f"{_AVX2} avx512f avx512bw avx512cd avx512dq avx512vl"
 _LEVELS = {
     "avx2": ("x86-64-v3", _AVX2),
     "avx512": ("x86-64-v4", _AVX512),
-    "avx512_bf16": ("x86-64-v4", [*_AVX512, "avx512vnni", "avx512bf16"]),
+    "avx512_bf16": ("x86-64-v4", f"{_AVX512} avx512vnni avx512bf16"),
 }
 SPIN = 1000  # turns of a waiting thread before it sleeps, some 10 us
 _lock = threading.Lock()
@@ -77,7 +77,7 @@ def cpu() -> tuple[str, str]:
     name, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features()
     if X86 and flags.cpu in _LEVELS:
         name, allowed = _LEVELS[flags.cpu]
-        features = llvm.FeatureMap({f: has and f in allowed for f, has in features.items()})
+        features = llvm.FeatureMap({f: has and f in allowed.split() for f, has in features.items()})
     wide = ",-prefer-256-bit" if features.get("avx512f") else ""
     return name, features.flatten() + wide
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from math import prod
 from textwrap import indent
 
+from noria.core.machine import caches
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch, need
@@ -20,7 +21,8 @@ from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
 from noria.kernels.registry import BoundOp, Declined, Kernel, Prepared, register
 
-DEPTH = 384  # inputs whose part of a panel, and of the next, stay in the second cache
+# Inputs whose part of a panel, and of the next, stay in the second cache.
+DEPTH = min(384, caches().second * 3 // 8192)
 MOST_ROWS = 40 * ROWS  # of a block, so that its inputs too stay there
 SCRATCH = 128  # bytes of a thread's table for its tiles
 LEAST_ROWS = 4  # below, reading the weight is all the work

@@ -11,15 +11,13 @@ Its threads do not survive `fork` either; `enter` notices.
 from __future__ import annotations
 
 import ctypes
-import functools
-import math
 import os
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 
+from noria.core import machine
 from noria.core.errors import ArgumentError, EngineError
 from noria.core.flags import flags
 from noria.kernels.call import Call
@@ -56,7 +54,7 @@ def thread_count() -> int:
     if loader.openmp() is None:
         return 1
     chosen = _team.get() or _chosen or flags.threads
-    return chosen or max(1, min(len(os.sched_getaffinity(0)), _quota()))
+    return chosen or machine.cpu_count()
 
 
 def set_threads(count: int) -> None:
@@ -105,17 +103,6 @@ def enter_thread() -> None:
     library = loader.openmp()
     if library is not None:
         library.omp_set_num_threads(ctypes.c_int(thread_count()))
-
-
-@functools.cache
-def _quota(file: str = "/sys/fs/cgroup/cpu.max") -> int:
-    """CPUs' worth of time that a container's control group (version 2) allows, rounded up."""
-    unlimited = 1 << 30
-    try:
-        quota, period = Path(file).read_text().split()
-        return unlimited if quota == "max" else math.ceil(int(quota) / int(period))
-    except (OSError, ValueError):
-        return unlimited
 
 
 def worthwhile(*, bytes: int = 0, ops: int = 0) -> bool:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from noria.core.machine import caches
 from noria.kernels.numba.tile_sizes import ROWS
 
 # What one core does in a nanosecond, on CPUs of today: only ratios between grids matter.
 FLOPS, NEAR, FAR = 150.0, 60.0, 20.0  # of a tile; bytes from the second cache, and from the third
-CACHE = 640 << 10  # bytes of a weight that stay in the second cache
+CACHE = caches().second * 5 // 8  # bytes of a weight that stay in the second cache
 EXPOSED = 0.25  # of the time of reading the weight, which mostly hides behind the products
 MEETING = 250.0  # nanoseconds
 

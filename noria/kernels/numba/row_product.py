@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
+from noria.core.machine import caches
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import gemm
@@ -24,9 +25,11 @@ from noria.kernels.numba.tile_sizes import PANEL, ROWS
 from noria.kernels.registry import BoundOp, Declined, Kernel, Prepared, register
 
 BLOCK = 20 * ROWS  # rows of x that a thread takes at a time
-DEPTH = 768  # inputs of a block and of a panel that stay in the second cache together
+DEPTH = min(
+    768, caches().second * 3 // 4096
+)  # inputs of a block and of a panel that stay in the second cache together
 LEAST_ROWS = 768  # below, packing a weight that changes costs more than it saves
-MOST_BYTES = 8 << 20  # of a packed weight; of larger ones each block would read too much
+MOST_BYTES = caches().last // 4  # of a packed weight; of larger ones each block would read too much
 LEAST = 32  # inputs and outputs: narrower products leave most of a tile empty
 SPACE = 128  # bytes of a thread's table of a product
 

@@ -6,6 +6,7 @@ It is the gradient of a 1 x 1 convolution whose pixels are the rows, and runs it
 
 from __future__ import annotations
 
+from noria.core.machine import caches
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import jit
@@ -24,7 +25,7 @@ from noria.kernels.registry import BoundOp, Declined, Kernel, Prepared, register
 
 DEPTH = 128  # rows of a block: a panel of y is then 32 KB
 LEAST_ROWS = 512  # below, oneDNN is as fast
-MOST_BYTES = 8 << 20  # of a result, which is read and written once for each block
+MOST_BYTES = caches().last // 4  # of a result, which is read and written once for each block
 LONG = 16  # times as many rows as sums, and adding up what threads have costs nothing
 
 

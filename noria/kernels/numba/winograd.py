@@ -20,13 +20,14 @@ from typing import Any
 
 from noria.core.dtypes import itemsize
 from noria.core.flags import flags
+from noria.core.machine import caches
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import gemm
 from noria.kernels.numba.launch import launch, need, need_vectors
 from noria.kernels.numba.linear import ACTIVATIONS
 from noria.kernels.numba.parallel import thread_count
-from noria.kernels.numba.tile_sizes import WIDTH
+from noria.kernels.numba.tile_sizes import ROWS, WIDTH
 from noria.kernels.numba.winograd_matrix import OUTPUTS, POSITIONS, TAPS
 from noria.kernels.numba.winograd_source import TABLE, convolution, factors, repair_bytes
 from noria.kernels.registry import (
@@ -43,10 +44,11 @@ from noria.kernels.registry import (
 from noria.ops.window import slide
 
 LINE = 64
-BLOCK = 24  # tiles: the factors of 64 channels, and the products, then fill half the second cache
+# Tiles, at most 24: the factors of 64 channels, and the products, then fill half the second cache.
+BLOCK = min(caches().second // (2 * 4 * POSITIONS * (64 + 64)) // ROWS * ROWS, 24)
 FEW_TILES = 8  # fewer are multiplied faster than 36 matrices are read
-PAST = 16 << 20  # bytes of matrices that no cache will still have when they are read
-CACHED = 2 << 20  # bytes of matrices that stay in a cache
+PAST = caches().last // 2  # bytes of matrices that no cache will still have when they are read
+CACHED = 2 * caches().second  # bytes of matrices that stay in a cache
 
 
 @dataclass(frozen=True, slots=True)

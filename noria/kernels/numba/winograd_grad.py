@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from noria.core.machine import caches
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import gemm
@@ -31,7 +32,7 @@ from noria.kernels.registry import (
     register,
 )
 
-BLOCK_BYTES = 8 << 20  # of the factors of a block
+BLOCK_BYTES = caches().last // 4  # of the factors of a block
 
 
 class WeightGrad(Kernel):

@@ -4,7 +4,8 @@ import ctypes
 
 import pytest
 
-from noria.kernels.numba import jit, loader, lower
+from noria.core.flags import flags
+from noria.kernels.numba import cache, jit, loader, lower
 
 TEXT = """
 def kernel(args):
@@ -28,6 +29,70 @@ def test_missing_tells_names_that_nothing_defines():
 def test_the_cpu_has_a_name_and_features():
     name, features = loader.cpu()
     assert name and features.startswith(("+", "-"))
+
+
+needs_x86 = pytest.mark.skipif(not loader.X86, reason="levels of x86-64")
+
+
+def features(level):
+    with flags.set(cpu=level):
+        name, text = loader.cpu.__wrapped__()
+    return name, {f[1:] for f in text.split(",") if f.startswith("+")}
+
+
+@needs_x86
+def test_a_level_is_a_generic_cpu_with_what_this_one_has_of_it():
+    native = features("native")[1]
+    older = [features(level) for level in ("avx2", "avx512", "avx512_bf16")]
+    assert [name for name, _ in older] == ["x86-64-v3", "x86-64-v4", "x86-64-v4"]
+    avx2, avx512, bf16 = (f for _, f in older)
+    assert "avx2" in avx2 and avx2 <= avx512 <= bf16 <= native
+    assert not any(f.startswith(("avx5", "avx10", "amx", "avxv")) for f in avx2)
+    assert avx512 - avx2 <= {f"avx512{x}" for x in ("f", "bw", "cd", "dq", "vl")}
+    assert bf16 - avx512 <= {"avx512vnni", "avx512bf16"}
+
+
+@needs_x86
+def test_a_level_has_a_cache_of_its_own(monkeypatch):
+    names = []
+    for level in ("native", "avx512_bf16", "avx512", "avx2"):
+        with flags.set(cpu=level):
+            monkeypatch.setattr(cache, "cpu", loader.cpu.__wrapped__)
+            cache._surroundings.cache_clear()
+            names.append(cache.key("text", "f"))
+    monkeypatch.undo()
+    cache._surroundings.cache_clear()
+    assert len(set(names)) >= 3  # on a CPU of one of the levels two may be the same
+
+
+CODE = """
+    import re
+    import textwrap
+    from noria.kernels.numba import lower, tile_sizes
+
+    text = '''
+    def kernel(args):
+        p, q, n = load_int64(args, 0), load_int64(args, 1), load_int64(args, 2)
+        tile_6(p, q, p, args, n)
+        tile_6_1(p, q, p, args, n)
+        transpose_tile(p, n, q, n)
+        for i in range(n):
+            independent()
+            x = exp(load_float16(p, i)) + tanh(load_bfloat16(q, i))
+            store_bfloat16(q, i, x)
+            store_float16(p, i, where(x > load_float32(q, i), x, float32(i)))
+        return 0
+    '''
+    code = lower.assembly(textwrap.dedent(text), "kernel")
+    wide = sorted(set(re.findall(r"%(?:zmm|k[0-7]|[xy]mm(?:1[6-9]|[23][0-9]))", code)))
+    print(tile_sizes.WIDTH, "ymm" in code, wide)
+"""
+
+
+@needs_x86
+def test_code_for_avx2_has_nothing_of_avx512(fresh_python):
+    """No register of 64 bytes, none past the sixteenth, no mask."""
+    assert fresh_python(CODE, NORIA_CPU="avx2") == "8 True []"
 
 
 def test_openmp_is_the_library_onednn_links_to():

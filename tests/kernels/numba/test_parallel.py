@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 
+from noria.core import machine
 from noria.core.errors import ArgumentError
 from noria.kernels.call import Call, run
 from noria.kernels.numba import jit, loader, parallel
@@ -91,10 +92,10 @@ def test_threads_come_from_set_threads_then_the_environment_then_the_cpus(
     monkeypatch, default_threads
 ):
     monkeypatch.delenv("NORIA_THREADS", raising=False)
-    monkeypatch.setattr(parallel, "_quota", lambda: 1 << 30)
+    monkeypatch.setattr(machine, "quota", lambda: 1 << 30)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 5})
     assert parallel.thread_count() == 3
-    monkeypatch.setattr(parallel, "_quota", lambda: 2)
+    monkeypatch.setattr(machine, "quota", lambda: 2)
     assert parallel.thread_count() == 2
     monkeypatch.setenv("NORIA_THREADS", "6")
     assert parallel.thread_count() == 6
@@ -107,23 +108,6 @@ def test_a_team_without_threads_is_refused(default_threads):
     for count in (0, -1):
         with pytest.raises(ArgumentError, match="a team needs a thread"):
             parallel.set_threads(count)
-
-
-@pytest.mark.parametrize(
-    ("text", "cpus"),
-    [("200000 100000", 2), ("150000 100000", 2), ("5000 100000", 1), ("max 100000", 1 << 30)],
-)
-def test_a_containers_quota_counts(text, cpus, tmp_path):
-    file = tmp_path / "cpu.max"
-    file.write_text(text + "\n")
-    assert parallel._quota(str(file)) == cpus
-
-
-def test_no_quota_or_an_odd_one_is_no_limit(tmp_path):
-    assert parallel._quota(str(tmp_path / "absent")) == 1 << 30
-    odd = tmp_path / "cpu.max"
-    odd.write_text("something")
-    assert parallel._quota(str(odd)) == 1 << 30
 
 
 FORKED = """

@@ -5,6 +5,7 @@ import pytest
 
 from noria.core.flags import flags
 from noria.kernels.numba import tile_sizes
+from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.numba.winograd import FEW_TILES, Shape
 from noria.kernels.numba.winograd_matrix import OUTPUTS
 from noria.testing.case import arr
@@ -97,7 +98,7 @@ def test_what_it_leaves_to_others():
     x, weight = arr(1, 32, 8, 8), arr(32, 32, 3, 3)
     for inputs, attrs, why in (
         ([arr(1, 17, 8, 8), arr(32, 17, 3, 3)], {}, "do not fill vectors"),
-        ([arr(1, 16, 8, 8), arr(32, 16, 3, 3)], {}, "do not fill vectors"),
+        ([arr(1, WIDTH, 8, 8), arr(32, WIDTH, 3, 3)], {}, "do not fill vectors"),
         ([arr(1, 32, 8, 8), arr(32, 32, 3, 1)], {}, "not 3x3"),
         ([x, weight], {"stride": 2}, "stride or dilation"),
         ([x, weight], {"dilation": 2}, "stride or dilation"),

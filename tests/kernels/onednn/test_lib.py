@@ -124,6 +124,42 @@ def test_a_later_minor_version_is_taken():
     assert lib._check_version(FakeLibrary(3, 9, 1, b"", 2, 0), "fake.so") == (3, 9, 1)
 
 
+class HeldLibrary:
+    """Answers as a library whose instructions can be limited to some set."""
+
+    def __init__(self, used):
+        self.used, self.asked = used, []
+        self.dnnl_set_max_cpu_isa = self.asked.append
+        self.dnnl_get_effective_cpu_isa = lambda: self.used
+
+
+@pytest.mark.skipif(not lib.X86, reason="levels of x86-64")
+def test_a_library_uses_no_more_than_the_flag_allows():
+    with flags.set(cpu="native"):
+        lib._limit(ctypes.CDLL("libm.so.6"), "libm.so.6")  # nothing is asked of it
+    with flags.set(cpu="avx512"):
+        older, other = HeldLibrary(0x7), HeldLibrary(0xE7)
+        lib._limit(older, "held.so")
+        assert older.asked == [0x27]
+        with pytest.raises(EngineError, match=r"exceeds NORIA_CPU[\s\S]*avx512[\s\S]*0xe7"):
+            lib._limit(other, "used.so")
+        with pytest.raises(EngineError, match="cannot be held"):
+            lib._limit(ctypes.CDLL("libm.so.6"), "libm.so.6")
+
+
+@pytest.mark.skipif(not lib.X86, reason="levels of x86-64")
+def test_the_flag_holds_the_real_library(loaded):
+    code = (
+        "from noria.kernels.onednn import lib; c = lib.library().c;"
+        "print(c.dnnl_get_effective_cpu_isa())"
+    )
+    environment = {**os.environ, "NORIA_CPU": "avx2"}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert int(ran.stdout) & ~0x7 == 0
+
+
 def test_a_library_that_lacks_a_function_is_refused_by_its_name():
     with pytest.raises(EngineError, match="dnnl_engine_create"):
         lib._declare(ctypes.CDLL("libm.so.6"), "libm.so.6")
