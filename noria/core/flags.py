@@ -217,6 +217,12 @@ class Flags:
         "auto",
         "Stacked recurrent layers side by side, each on a thread: where it is faster, on or off.",
     )
+    branches = Flag(
+        "NORIA_BRANCHES",
+        BOOL,
+        True,
+        "Small operators that do not need each other side by side, each on a thread.",
+    )
     winograd = Flag(
         "NORIA_WINOGRAD",
         BOOL,

@@ -22,12 +22,15 @@ class Call:
     fn:   address of a native function with the C calling convention
     args: integers or addresses
     keep: whatever must stay alive for as long as the row may run
+    alone: nanoseconds it takes at least, if it runs on the thread that calls it and would do so
+          beside others; 0 for a row that has a team, or of which nothing is known
     """
 
     name: str
     fn: int
     args: tuple[int, int, int, int]
     keep: object
+    alone: float = 0.0
 
 
 def run(call: Call) -> None:

@@ -14,6 +14,7 @@ from noria.ir.interpret import bind_attrs
 from noria.ir.program import Value
 from noria.kernels.numba import parallel
 from noria.kernels.registry import BoundOp, Kernel
+from noria.runtime import branches
 from noria.runtime.arena import Arena
 from noria.runtime.buffers import Buffers, Item
 from noria.runtime.emission import BlockFunctions, Emission
@@ -66,7 +67,7 @@ class Bound:
         with parallel.team(threads):
             prologue, pieces = self._place()
             self.arena = room(self.arena_bytes)
-            how = Emission(plan, operands, self.memory, self.arena, threads, blocks)
+            how = Emission(plan, operands, self.memory, self.arena, threads, blocks, self.groups)
             self._how = how
             self.actions = self._told() if flags.debug >= 2 else how.actions(self.items)
         self._offer(how)
@@ -82,6 +83,8 @@ class Bound:
         known = self.plan.memory
         key = self.memory.apart, *self.sizes
         known[key] = self.memory.assign(self.items, known.get(key))
+        threads = self.threads if flags.branches and not self.memory.apart else 1
+        self.groups = branches.find(self.items, self.memory, self.array, threads)
         self.peak_bytes = peak_bytes(self.memory.all)
         self.arena_bytes = place(self.memory.all, self.peak_bytes)
         self.naive_bytes = self.memory.naive_bytes

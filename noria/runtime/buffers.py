@@ -104,7 +104,7 @@ class Buffers:
 
         before: what was decided for other sizes; it is followed if nothing speaks against it
         """
-        likeness = likeness_of(items, self._is_nothing)
+        likeness = likeness_of(items, self.is_nothing)
         if before is not None and before.fits(likeness, self.array):
             return self._follow(before, items)
         self.script = Script(likeness)
@@ -142,7 +142,7 @@ class Buffers:
             self._own_needs(t, item)
             if item.pack is not None:
                 continue
-            if item.step.view or self._is_nothing(item):
+            if item.step.view or self.is_nothing(item):
                 self.share(item)
             else:
                 self._outputs(t, item, in_place)
@@ -165,7 +165,7 @@ class Buffers:
             for v in item.inputs:
                 if v is not None:
                     last.setdefault(v, t)
-            if item.reorders and not self._is_nothing(item):
+            if item.reorders and not self.is_nothing(item):
                 continue
             for o, i in item.shares().items():
                 source = item.inputs[i]
@@ -189,7 +189,7 @@ class Buffers:
             item.scratch = Buffer("scratch", item.prepared.scratch, t, t)
             self.all.append(item.scratch)
 
-    def _is_nothing(self, item: Item) -> bool:
+    def is_nothing(self, item: Item) -> bool:
         """A reorder between layouts that are the same for these sizes."""
         if not item.reorders or item.inputs[0] is None:
             return False

@@ -13,6 +13,7 @@ from noria.ir.interpret import run_operator
 from noria.ir.program import Operator, Value
 from noria.kernels.call import Call
 from noria.kernels.numba.move import copy_kernel
+from noria.runtime import branches
 from noria.runtime.arena import Arena
 from noria.runtime.buffers import Buffers, Item
 from noria.runtime.finite import CHECK, check_calls, examine, is_checked
@@ -35,6 +36,7 @@ class Emission:
 
     threads: size of the teams of tapes
     blocks:  gives the nested blocks of an operator as functions of arrays (`runtime/nested.py`)
+    groups:  what may run side by side (`runtime/branches.py`)
     sizes:   symbol -> number; dynamic steps add what they tell as they run, `begin` forgets it
     dynamic: value -> array, for values whose size is not known before
     """
@@ -47,9 +49,10 @@ class Emission:
         arena: Arena,
         threads: int,
         blocks: BlockFunctions,
+        groups: Mapping[Item, branches.Lists] | None = None,
     ) -> None:
         self.plan, self.operands, self.memory, self.arena = plan, operands, memory, arena
-        self.threads, self.blocks = threads, blocks
+        self.threads, self.blocks, self.groups = threads, blocks, groups or {}
         self.learns = any(step.dynamic for step in plan.body)
         self.sizes = dict(operands.sizes)
         self.dynamic: dict[Value, Any] = {}
@@ -90,16 +93,24 @@ class Emission:
     def actions(self, items: Sequence[Item]) -> list[Action]:
         """Tapes of native calls, with Python steps between them."""
         return [
-            got if callable(got) else self._explained(Tape(got, *self._how(makers)).run, makers)
+            got if callable(got) else self._tape(got, makers)
             for got, makers in self._stretches(items)
         ]
 
+    def _tape(self, calls: Sequence[Call], makers: Sequence[Item]) -> Action:
+        """A tape of these calls, small ones that do not need each other side by side."""
+        rows = branches.rows(calls, makers, self.groups, self.threads)
+        tape = Tape([row.call for row in rows], self.threads, [row.where for row in rows])
+        return self._explained(tape.run, lambda row: rows[row].item())
+
     def timed(self, items: Sequence[Item]) -> list[TimedAction]:
-        """The same, telling when each row ran."""
+        """The same, telling when each row ran: one after the other, each where the plan has it."""
         return [
             timed_step(got, makers[0])
             if callable(got)
-            else self._explained(timed_tape(Tape(got, *self._how(makers)), makers), makers)
+            else self._explained(
+                timed_tape(Tape(*self._how(got, makers)), makers), makers.__getitem__
+            )
             for got, makers in self._stretches(items)
         ]
 
@@ -121,18 +132,20 @@ class Emission:
         if calls:
             yield calls, makers
 
-    def _how(self, makers: Sequence[Item]) -> tuple[int, list[Callable[[], str]]]:
-        """What a tape of such rows is made with besides its calls."""
-        return self.threads, [item.step.op.where for item in makers]
+    def _how(
+        self, calls: Sequence[Call], makers: Sequence[Item]
+    ) -> tuple[Sequence[Call], int, list[Callable[[], str]]]:
+        """What a tape of these calls is made of."""
+        return calls, self.threads, [item.step.op.where for item in makers]
 
-    def _explained(self, run: Callable[[], T], makers: Sequence[Item]) -> Callable[[], T]:
-        """Runs a tape; a row that fails is explained. makers: the item behind each row."""
+    def _explained(self, run: Callable[[], T], maker: Callable[[int], Item]) -> Callable[[], T]:
+        """Runs a tape; a row that fails is explained. maker: the item behind a row, by number."""
 
         def explained() -> T:
             try:
                 return run()
             except RowFailed as failure:
-                self._explain(makers[failure.row], failure)
+                self._explain(maker(failure.row), failure)
 
         return explained
 
@@ -176,8 +189,7 @@ class Emission:
         if callable(got) or not got or item.pack is not None or item.kernel is None:
             return got
         op, name = item.step.op, item.kernel.name
-        makers = [item] * len(got)
-        run = self._explained(Tape(got, *self._how(makers)).run, makers)
+        run = self._explained(Tape(*self._how(got, [item] * len(got))).run, lambda row: item)
         ins = [None if v is None else self.view(v) for v in item.inputs]
         outs = [self.view(v) for v in item.outputs]
 

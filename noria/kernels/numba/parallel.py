@@ -16,6 +16,7 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 
 from noria.core import machine
 from noria.core.errors import ArgumentError, EngineError
@@ -121,9 +122,10 @@ def parallel(call: Call, *, bytes: int = 0, ops: int = 0, threads: int | None = 
     The row fails with the status of one of the threads that failed.
     """
     count = threads or thread_count()
-    small = threads is None and not worthwhile(bytes=bytes, ops=ops)
-    if small or count == 1 or loader.openmp() is None:
+    if count == 1 or loader.openmp() is None:
         return call
+    if threads is None and not worthwhile(bytes=bytes, ops=ops):
+        return replace(call, alone=max(bytes / BYTES, ops / OPS, 1.0))
     fork, member = jit.compile_many([(_FORK, "fork"), (_TEAM, "member")])
     table = array("q", [call.fn, call.args[0], count, 0, member.address])
     keep = (call.keep, table, fork, member)

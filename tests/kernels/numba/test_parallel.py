@@ -72,9 +72,11 @@ def test_one_failing_thread_fails_the_row():
 def test_small_work_stays_on_one_thread(monkeypatch, default_threads):
     call = kernel_call(SHARED, 0, 0, 0)
     parallel.set_threads(2)
-    assert parallel.parallel(call) is call
-    assert parallel.parallel(call, bytes=500_000, ops=100_000) is call
+    small = parallel.parallel(call, bytes=500_000, ops=100_000)
+    assert small.fn == call.fn and small.args == call.args
+    assert small.alone == 500_000 / parallel.BYTES and parallel.parallel(call).alone > 0
     assert parallel.parallel(call, bytes=50_000_000).fn != call.fn
+    assert parallel.parallel(call, bytes=50_000_000).alone == 0
     assert parallel.parallel(call, ops=50_000_000).fn != call.fn
     parallel.set_threads(1)
     assert parallel.parallel(call, bytes=50_000_000) is call
