@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from noria.core.dtypes import itemsize
 from noria.core.flags import flags
 from noria.core.machine import caches
 from noria.ir.program import Operator
@@ -29,7 +28,13 @@ from noria.kernels.numba.linear import ACTIVATIONS
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import ROWS, WIDTH
 from noria.kernels.numba.winograd_matrix import OUTPUTS, POSITIONS, TAPS
-from noria.kernels.numba.winograd_source import TABLE, convolution, factors, repair_bytes
+from noria.kernels.numba.winograd_source import (
+    FACTOR_SPACE,
+    TABLE,
+    convolution,
+    factors,
+    repair_bytes,
+)
 from noria.kernels.registry import (
     LAST,
     PLAIN,
@@ -96,15 +101,12 @@ def rounded(size: int) -> int:
 
 def pack(shape: Shape, flipped: bool, dtype: str, threads: int) -> Pack:
     """Weights [O, I, 3, 3] to POSITIONS matrices in panels."""
-    tap = TAPS * TAPS * itemsize(dtype)
-    row, column = (shape.outs * tap, tap) if flipped else (tap, shape.ins * tap)
     whole = POSITIONS * shape.factor_step
-    space = TAPS * TAPS * WIDTH * 4 * threads
-    text = factors(dtype, whole > PAST)
+    space = FACTOR_SPACE * max(threads, thread_count())
+    text = factors(dtype, flipped, whole > PAST)
 
     def emit(address: int, copy: int) -> list[Call]:
-        table = [address, copy, shape.ins, shape.outs, row, column, int(flipped)]
-        table += [shape.factor_step, copy + whole]
+        table = [address, copy, shape.ins, shape.outs, shape.factor_step, copy + whole]
         work = {"threads": threads, "bytes": 2 * whole}
         return [launch("numba:winograd_factors", text, "factors", table, **work)]
 

@@ -255,36 +255,64 @@ def convolution(
     return filled(text, dtype)
 
 
-# A weight [O, I, TAPS, TAPS] to one matrix a position, in panels. `row` and `column` are the bytes
-# between the weights of two inputs and of two outputs of the product.
+# A weight [O, I, TAPS, TAPS] to one matrix a position, in panels. WIDTH inputs and a panel of
+# outputs at a time, so that what is written lies together. They are lines of memory, of SQUARE
+# numbers, of an output of the product each, with all taps of the inputs in it, or, flipped, the
+# other way round. Turned in registers, each tap is a vector of outputs.
+SQUARE = TAPS * TAPS * WIDTH
+LINES = 4 * WIDTH * SQUARE + 64  # bytes; turning reads a bit past them,
+FACTOR_SPACE = LINES + 4 * PANEL * SQUARE + 4 * WIDTH * WIDTH  # and writes past what is turned
+_TURN = f"""
+for t in range({TAPS * TAPS}):
+    transpose_tile(lines + t * {4 * WIDTH}, {4 * SQUARE}, to + t * {4 * WIDTH * WIDTH}, {4 * WIDTH})
+"""
+_TURN_FLIPPED = f"""
+for k in range({WIDTH}):
+    transpose_tile(lines + k * {4 * SQUARE}, {4 * TAPS * TAPS}, to + k * {4 * SQUARE}, {4 * WIDTH})
+"""
 _FACTOR = f"""
 def factors(args):
     weight = load_int64(args, 0)
     target = load_int64(args, 1)
     ins = load_int64(args, 2)
     outs = load_int64(args, 3)
-    row = load_int64(args, 4)
-    column = load_int64(args, 5)
-    flipped = load_int64(args, 6)
-    step = load_int64(args, 7)
-    space = load_int64(args, 8) + thread_id() * {TAPS * TAPS * WIDTH * 4}
+    step = load_int64(args, 4)
+    lines = load_int64(args, 5) + thread_id() * {FACTOR_SPACE}
+    turned = lines + {LINES}
     team = team_size()
-    for i in range(ins * thread_id() // team, ins * (thread_id() + 1) // team):
-        for o in range(0, outs, {WIDTH}):
-            for lane in range({WIDTH}):
-                source = weight + i * row + (o + lane) * column
-                for tap in range({TAPS * TAPS}):
-                    from_ = tap
-                    if flipped:
-                        from_ = {TAPS * TAPS - 1} - tap
-                    store_float32(space, tap * {WIDTH} + lane, load_DTYPE(source, from_))
-            to = target + ((o // {PANEL} * ins + i) * {PANEL} + o % {PANEL}) * 4
-            STORE(space, {TAPS * WIDTH * 4}, {WIDTH * 4}, to, step)
+    across = (outs + {PANEL - 1}) // {PANEL}
+    units = ins // {WIDTH} * across
+    for unit in range(units * thread_id() // team, units * (thread_id() + 1) // team):
+        i = unit // across * {WIDTH}
+        first = (unit - unit // across * across) * {PANEL}
+        last = min(first + {PANEL}, outs)
+        for o in range(first, last, {WIDTH}):
+            source = weight + (LINE * INNER + COLUMN) * {TAPS * TAPS} * SIZE
+            for line in range({WIDTH}):
+                to = lines + line * {4 * SQUARE}
+                for n in range({SQUARE}):
+                    independent()
+                    store_float32(to, n, load_DTYPE(source, n))
+                source += INNER * {TAPS * TAPS} * SIZE
+            to = turned + (o - first) * {4 * SQUARE}
+TURN
+        to = target + (first * ins + i * {PANEL}) * 4
+        for k in range({WIDTH}):
+            for o in range(first, last, {WIDTH}):
+                taps = turned + (o - first + k) * {4 * SQUARE} + FIRST
+                STORE(taps, SIGN{4 * TAPS * WIDTH}, SIGN{4 * WIDTH}, to + (o - first) * 4, step)
+            to += {4 * PANEL}
     fence()
     return 0
 """
 
 
-def factors(dtype: str, past: bool) -> str:
+def factors(dtype: str, flipped: bool, past: bool) -> str:
     """Source of `factors`, for weights of that dtype; past: the result fits no cache."""
-    return filled(_FACTOR.replace("STORE", f"winograd_kernel{'_past' * past}"), dtype)
+    turn, sign = (_TURN_FLIPPED, "-") if flipped else (_TURN, "")
+    text = _FACTOR.replace("\nTURN\n", f"\n{nested(turn, 12)}\n")
+    text = text.replace("STORE", f"winograd_kernel{'_past' * past}").replace("SIGN", sign)
+    text = text.replace("FIRST", str((TAPS * TAPS - 1) * 4 * WIDTH if flipped else 0))
+    line, inner, column = ("i", "outs", "o") if flipped else ("o", "ins", "i")
+    text = text.replace("LINE", line).replace("INNER", inner).replace("COLUMN", column)
+    return filled(text, dtype)

@@ -4,7 +4,14 @@ import ast
 
 import pytest
 
-from noria.kernels.numba.winograd_source import TABLE, convolution, factors, nested, reading
+from noria.kernels.numba.winograd_source import (
+    FACTOR_SPACE,
+    TABLE,
+    convolution,
+    factors,
+    nested,
+    reading,
+)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -33,4 +40,13 @@ def test_a_place_is_written_at_its_indentation():
 
 
 def test_the_tables_end_at_a_line():
-    assert TABLE % 64 == 0 and ast.parse(factors("float32", True)).body[0].name == "factors"
+    assert TABLE % 64 == 0 and FACTOR_SPACE % 64 == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize("past", [False, True])
+def test_factors_have_nothing_left_to_fill_in_either(dtype, flipped, past):
+    (function,) = ast.parse(factors(dtype, flipped, past)).body
+    names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+    assert function.name == "factors" and not {name for name in names if name.isupper()}
