@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -10,11 +11,12 @@ from noria.core.flags import flags
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch
+from noria.kernels.numba.weight_panels import Panels, packing
 from noria.kernels.onednn.attr import Attr, Eltwise, PostOp
 from noria.kernels.onednn.build_pointwise import reorder
 from noria.kernels.onednn.enums import ARG
 from noria.kernels.onednn.lib import available
-from noria.kernels.onednn.memory import MemDesc
+from noria.kernels.onednn.memory import MemDesc, row_major
 from noria.kernels.onednn.primitive import Primitive
 from noria.kernels.registry import LAST, PLAIN, Array, Declined, Layouts, Pack
 
@@ -102,11 +104,40 @@ def channels_last(op: Operator, given: Sequence[str | None]) -> Layouts:
     return wanted, [LAST] * len(op.outputs)
 
 
-def pack_for(primitive: Primitive, arg: int, source: MemDesc, position: int) -> Pack | None:
+def panels_like(source: MemDesc, chosen: MemDesc) -> Panels | None:
+    """The layout that oneDNN chose for a weight [O, I, rows, columns], if it is one of panels."""
+    dense = len(source.dims) == 4 and source.strides == row_major(source.dims)
+    width = re.search(r"\d+", chosen.blocks or "")
+    if not dense or width is None or source.dtype != chosen.dtype:
+        return None
+    outs, ins, high, wide = source.dims
+    for across, column, row in ((False, "a", "b"), (True, "b", "a")):
+        of_rows, pair = (row, "") if source.dtype == "float32" else (row.upper(), f"2{row}")
+        text = f"{column.upper()}cd{of_rows}{width[0]}{column}{pair}"
+        rows, columns = (outs, ins) if across else (ins, outs)
+        panels = Panels(source.dtype, rows, columns, high * wide, int(width[0]), across)
+        known = panels.possible and panels.nbytes == chosen.nbytes
+        if known and _outline(chosen.blocks, panels.taps) == _outline(text, panels.taps):
+            return panels
+    return None
+
+
+def _outline(blocks: str | None, taps: int) -> str:
+    """The text of a layout; where axes of size 1 come in it means nothing."""
+    text = blocks or ""
+    return text.replace("c", "").replace("d", "") if taps == 1 else text
+
+
+def pack_for(
+    primitive: Primitive, arg: int, source: MemDesc, position: int, threads: int
+) -> Pack | None:
     """The packed copy a primitive wants of input `position`, None if it takes it as it lies."""
     chosen = primitive.descs[arg]
     if chosen.lies_like(source):
         return None
+    panels = panels_like(source, chosen)
+    if panels is not None:
+        return Pack(position, (source, chosen), *packing(panels, threads), replaces=True)
     move = reorder(source, chosen)
     if ARG.SCRATCHPAD in move.descs:
         raise Declined("packing would need a scratchpad")

@@ -138,7 +138,7 @@ class Forward(_Conv):
         weights = grouped(w, bound.attrs["groups"])
         b = None if bias is None else desc(bias)
         p = convolution_forward(last(x), like_any(weights), b, last(out), window, how)
-        pack = pack_for(p, ARG.WEIGHTS, weights, 1)
+        pack = pack_for(p, ARG.WEIGHTS, weights, 1, bound.threads)
         copy = reorder(last(out), last(out)) if residual is not None else None
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
@@ -181,7 +181,7 @@ class InputGrad(_Conv):
         if whole != inputs:
             return self._padded(bound, window, whole)
         p = convolution_backward_data(last(out), like_any(weights), last(g), window, attr())
-        pack = pack_for(p, ARG.WEIGHTS, weights, 1)
+        pack = pack_for(p, ARG.WEIGHTS, weights, 1, bound.threads)
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             addresses = {ARG.DIFF_DST: ins[0], ARG.WEIGHTS: packs[0] if pack else ins[1]}
@@ -299,7 +299,7 @@ class Transposed(_Conv):
         b = None if bias is None else desc(bias)
         given = (last(x), like_any(weights), b, last(out), window, attr())
         p = convolution_forward(*given, transposed=True)
-        pack = pack_for(p, ARG.WEIGHTS, weights, 1)
+        pack = pack_for(p, ARG.WEIGHTS, weights, 1, bound.threads)
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             addresses = {ARG.SRC: ins[0], ARG.WEIGHTS: packs[0] if pack else ins[1]}

@@ -46,7 +46,7 @@ def product(
     turned = w.strides is not None and w.strides[-2] == 1 and w.dims[-1] > 1
     if len(w.dims) == 2 and (bound.fixed[1] or (rows >= PACK_ROWS and not turned)):
         primitive = matmul(x, MemDesc.any(w.dims, w.dtype), out, bias, how)
-        pack = pack_for(primitive, ARG.WEIGHTS, w, 1)
+        pack = pack_for(primitive, ARG.WEIGHTS, w, 1, bound.threads)
         packs = [pack] if pack is not None else []
     if primitive is None:
         primitive = matmul(x, w, out, bias, how)

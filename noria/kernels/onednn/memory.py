@@ -191,6 +191,11 @@ class MemDesc:
         return self.strides is not None
 
     @property
+    def blocks(self) -> str | None:
+        """The layout, outer dims to inner blocks, as text like 'ABcd16b16a'; None where plain."""
+        return self._blocks
+
+    @property
     def is_dense(self) -> bool:
         """True where no byte between the first and the last element is another's."""
         return self.strides is None or self._span == prod(self.dims)

@@ -8,9 +8,12 @@ from noria.core.flags import flags
 from noria.ir.program import Operator, Value
 from noria.kernels.call import run
 from noria.kernels.onednn import common
+from noria.kernels.onednn.build_conv import convolution_backward_data, convolution_forward
 from noria.kernels.onednn.build_dense import matmul
+from noria.kernels.onednn.build_pointwise import reorder
 from noria.kernels.onednn.enums import ARG
 from noria.kernels.onednn.memory import MemDesc
+from noria.kernels.onednn.window import Window
 from noria.kernels.registry import LAST, PLAIN, Array, Declined, strides_of
 from noria.ops.fused import ACTIVATIONS
 
@@ -69,10 +72,10 @@ def test_activations_are_wanted_channels_last_and_weights_row_major():
 def test_a_pack_is_what_the_primitive_wants_of_a_weight():
     x, w = MemDesc((40, 20), "float32"), MemDesc((20, 30), "float32")
     out = MemDesc((40, 30), "float32")
-    assert common.pack_for(matmul(x, w, out, None, common.attr()), ARG.WEIGHTS, w, 1) is None
+    assert common.pack_for(matmul(x, w, out, None, common.attr()), ARG.WEIGHTS, w, 1, 2) is None
     primitive = matmul(x, MemDesc.any(w.dims, w.dtype), out, None, common.attr())
     other = MemDesc((20, 30), "float32", (1, 20))
-    pack = common.pack_for(primitive, ARG.WEIGHTS, other, 1)
+    pack = common.pack_for(primitive, ARG.WEIGHTS, other, 1, 2)
     assert pack is not None and pack.input == 1 and pack.nbytes >= w.nbytes
     rng = np.random.default_rng(0)
     a, b = rng.random((40, 20), np.float32), np.asfortranarray(rng.random((20, 30), np.float32))
@@ -92,8 +95,53 @@ def test_equal_packs_have_equal_keys():
     x, out = MemDesc((40, 20), "float32"), MemDesc((40, 30), "float32")
     primitive = matmul(x, MemDesc.any((20, 30), "float32"), out, None, common.attr())
     other = MemDesc((20, 30), "float32", (1, 20))
-    keys = [common.pack_for(primitive, ARG.WEIGHTS, other, 1).key for _ in range(2)]
+    keys = [common.pack_for(primitive, ARG.WEIGHTS, other, 1, 2).key for _ in range(2)]
     assert keys[0] == keys[1] and hash(keys[0]) == hash(keys[1])
+
+
+WEIGHTS = [(64, 64, 1, 1), (80, 34, 1, 1), (48, 96, 3, 3), (32, 18, 1, 3), (2048, 32, 1, 1)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", WEIGHTS, ids=str)
+@pytest.mark.parametrize("backward", [False, True])
+def test_panels_are_packed_as_onednn_would(shape, dtype, backward):
+    outs, ins, *kernel = shape
+    pads = tuple((k - 1) // 2 for k in kernel)
+    window = Window((1, 1), pads, pads, (1, 1))
+    x, y = (MemDesc.channels_last((2, c, 14, 14), dtype) for c in (ins, outs))
+    weight, free = MemDesc(shape, dtype), MemDesc.any(shape, dtype)
+    if backward:
+        primitive = convolution_backward_data(x, free, y, window)
+    else:
+        primitive = convolution_forward(x, free, None, y, window)
+    chosen = primitive.descs[ARG.WEIGHTS]
+    values = np.random.default_rng(0).integers(0, 255, weight.nbytes, np.uint8)
+    pack = common.pack_for(primitive, ARG.WEIGHTS, weight, 1, 2)
+    assert pack is not None
+    got, expected = (aligned(pack.nbytes) for _ in range(2))
+    for call in pack.emit(values.ctypes.data, got.ctypes.data):
+        run(call)
+    places = {ARG.SRC: values.ctypes.data, ARG.DST: expected.ctypes.data}
+    run(reorder(weight, chosen).call(places))
+    assert got[: chosen.nbytes].tobytes() == expected[: chosen.nbytes].tobytes()
+
+
+def aligned(size):
+    memory = np.full(size + 64, 7, np.uint8)
+    return memory[-memory.ctypes.data % 64 :][:size]
+
+
+def test_only_whole_dense_weights_are_panels():
+    shape = (64, 32, 3, 3)
+    x, y = (MemDesc.channels_last((2, c, 14, 14), "bfloat16") for c in (32, 64))
+    window = Window((1, 1), (1, 1), (1, 1), (1, 1))
+    primitive = convolution_forward(x, MemDesc.any(shape, "bfloat16"), None, y, window)
+    chosen = primitive.descs[ARG.WEIGHTS]
+    other = MemDesc(shape, "bfloat16", (1, 64, 64 * 96, 64 * 32))
+    for weight in (other, MemDesc(shape, "float32"), MemDesc((64, 32, 9), "bfloat16")):
+        assert common.panels_like(weight, chosen) is None
+    assert common.panels_like(MemDesc(shape, "bfloat16"), MemDesc(shape, "bfloat16")) is None
 
 
 def test_what_onednn_does_not_implement_is_declined():

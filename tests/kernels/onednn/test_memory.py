@@ -157,3 +157,9 @@ def test_the_c_side_is_destroyed_once(monkeypatch):
     del d
     gc.collect()
     assert gone == [address]
+
+
+def test_the_text_of_a_blocked_layout_and_none_of_a_plain_one():
+    assert MemDesc((2, 3), "float32").blocks is None
+    text = blocked().blocks
+    assert re.fullmatch(r"[abAB]+(\d+[ab])+", text) and text in repr(blocked())

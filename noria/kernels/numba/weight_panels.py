@@ -1,0 +1,173 @@
+"""Weights [outputs, inputs, taps] packed as products of matrices read them, channels by channels.
+
+Of the matrix that a tap is, the columns lie in panels, and of bfloat16 two rows together, as the
+instructions take them: [panel][tap][rows, or pairs of them][column of the panel], zeros behind the
+last column. It is what oneDNN asks for too, and its own copies reach a tenth of the memory's rate.
+
+A word, of 4 bytes, is a number of float32 or a pair. Columns are the outputs, and memory runs along
+the rows (WIDTH lines of WIDTH words for each tap are turned in registers), or, for a gradient by
+the input, they are the inputs, and memory runs along them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from textwrap import indent
+
+from noria.core.dtypes import itemsize
+from noria.kernels.call import Call
+from noria.kernels.numba.launch import launch
+from noria.kernels.numba.parallel import thread_count
+from noria.kernels.numba.tile_sizes import WIDTH
+
+MOST_TAPS = WIDTH  # what turning a line leaves of a tap is one row
+
+
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """A layout. across: whether memory runs along the columns of a panel."""
+
+    dtype: str
+    rows: int
+    columns: int
+    taps: int
+    panel: int
+    across: bool
+
+    @property
+    def words(self) -> int:
+        """Words of a column."""
+        return self.rows * itemsize(self.dtype) // 4
+
+    @property
+    def nbytes(self) -> int:
+        return -(-self.columns // self.panel) * self.panel * self.taps * self.words * 4
+
+    @property
+    def possible(self) -> bool:
+        """Whether `packing` knows how."""
+        whole = self.rows * itemsize(self.dtype) % 4 == 0
+        fits = self.columns % WIDTH == self.panel % WIDTH == 0 and 0 < self.taps <= MOST_TAPS
+        return self.dtype in ("float32", "bfloat16") and whole and fits
+
+
+def packing(panels: Panels, threads: int) -> tuple[int, Callable[[int, int], list[Call]]]:
+    """Bytes of the copy, and what gives the calls from the addresses of the weight and the copy."""
+    taps, lines = panels.taps, panels.columns
+    text = _source(panels.dtype, taps, panels.across)
+    if panels.across:
+        lines = panels.rows
+    line_bytes = panels.rows * panels.columns // lines * taps * itemsize(panels.dtype)
+    place = -(-panels.nbytes // 64) * 64
+    room = _space(taps) * max(threads, thread_count())
+
+    def emit(address: int, copy: int) -> list[Call]:
+        table = [address, copy, panels.columns, panels.words, line_bytes, panels.panel]
+        work = {"threads": threads, "bytes": 2 * panels.nbytes}
+        return [launch("numba:weight_panels", text, "panels", [*table, copy + place], **work)]
+
+    return place + room, emit
+
+
+def _line(taps: int) -> int:
+    """Bytes of a line of WIDTH words for each tap, and what is read and written behind it."""
+    return 4 * WIDTH * (taps + 1)
+
+
+def _space(taps: int) -> int:
+    """Bytes of a thread: a line as it lies, WIDTH lines of words, and those turned."""
+    return (WIDTH + 1) * _line(taps) + 4 * WIDTH * WIDTH * (taps + 1)
+
+
+_SOURCE = f"""
+def panels(args):
+    source = load_int64(args, 0)
+    target = load_int64(args, 1)
+    columns = load_int64(args, 2)
+    words = load_int64(args, 3)
+    line_step = load_int64(args, 4)
+    panel = load_int64(args, 5)
+    raw = load_int64(args, 6) + thread_id() * SPACE
+    lines = raw + LINE
+    turned = lines + {WIDTH} * LINE
+    team = team_size()
+    parts = (words + PART - 1) // PART
+    units = (columns + panel - 1) // panel * parts
+    for unit in range(units * thread_id() // team, units * (thread_id() + 1) // team):
+        number = unit // parts
+        word = (unit - number * parts) * PART
+        count = min(words - word, PART)
+        first = number * panel
+        for j in range(0, panel, {WIDTH}):
+            to = target + ((number * TAPS * words + word) * panel + j) * 4
+            if first + j < columns:
+WORK
+            else:
+                for w in range(count):
+                    for tap in range(TAPS):
+                        fill_bytes(to + (tap * words + w) * panel * 4, 0, {4 * WIDTH})
+    return 0
+"""
+# Memory runs along the rows: a line is a column.
+_DOWN = f"""
+source_line = source + (first + j) * line_step + word * TAPS * 4
+if TAPS == 1 and count == {WIDTH}:
+    transpose_tile(source_line, line_step, to, panel * 4)
+else:
+    for lane in range({WIDTH}):
+        line = lines + lane * LINE
+        MAKE
+        source_line += line_step
+    for tap in range(TAPS):
+        transpose_tile(
+            lines + tap * {4 * WIDTH}, LINE, turned + tap * {4 * WIDTH * WIDTH}, {4 * WIDTH}
+        )
+    for w in range(count):
+        for tap in range(TAPS):
+            from_ = turned + (w * TAPS + tap) * {4 * WIDTH}
+            copy_bytes(to + (tap * words + w) * panel * 4, from_, {4 * WIDTH})
+"""
+_DOWN_PAIRS = f"""
+copy_bytes(raw, source_line, count * TAPS * 4)
+for w in range(count):
+    for tap in range({WIDTH}):
+        independent()
+        low = load_uint16(raw, 2 * w * TAPS + tap)
+        store_uint32(line, w * TAPS + tap, pair(low, load_uint16(raw, (2 * w + 1) * TAPS + tap)))
+"""
+# Memory runs along the columns of a panel: a line is a row, a word of halves is of two lines.
+_ACROSS = f"""
+low = source + word * ROWS * line_step + (first + j) * TAPS * SIZE
+line = to if TAPS == 1 else lines
+MAKE
+if TAPS > 1:
+    transpose_tile(line, {4} * TAPS, turned, {4 * WIDTH})
+    for tap in range(TAPS):
+        copy_bytes(to + tap * words * panel * 4, turned + tap * {4 * WIDTH}, {4 * WIDTH})
+"""
+_ACROSS_PAIRS = f"""
+for i in range({WIDTH} * TAPS):
+    independent()
+    store_uint32(line, i, pair(load_uint16(low, i), load_uint16(low + line_step, i)))
+"""
+
+
+@cache
+def _source(dtype: str, taps: int, across: bool) -> str:
+    pairs = dtype == "bfloat16"
+    if across:
+        work, make = _ACROSS, f"copy_bytes(line, low, {4 * WIDTH} * TAPS)"
+    else:
+        work, make = _DOWN, "copy_bytes(line, source_line, count * TAPS * 4)"
+    if pairs:
+        make = (_ACROSS_PAIRS if across else _DOWN_PAIRS).strip()
+    at = next(s for s in work.splitlines() if s.strip() == "MAKE")
+    work = work.replace(at, indent(make, at[: -len("MAKE")]))
+    text = _SOURCE.replace("\nWORK\n", f"\n{indent(work.strip(), ' ' * 16)}\n")
+    numbers = {"SPACE": _space(taps), "LINE": _line(taps), "PART": 1 if across else WIDTH}
+    numbers |= {"TAPS": taps, "SIZE": itemsize(dtype), "ROWS": 2 if pairs else 1}
+    for name, number in numbers.items():
+        text = text.replace(name, str(number))
+    return text
