@@ -393,12 +393,27 @@ def _arguments(definition: OpDef, args: tuple[Any, ...], attrs: dict[str, Any]) 
             got=f"{len(out)} positional arguments",
             hint=f"attributes are given by name: {definition.name}{definition.__signature__}",
         )
+    if len(out) == len(fixed) + 1 and definition.variadic and _is_list_of_inputs(out[-1]):
+        out[len(fixed) :] = out[-1]
+    elif definition.variadic and any(map(_is_list_of_inputs, out)):
+        raise ArgumentError(
+            f"{definition.name} takes inputs one by one, or one list of them",
+            got=f"{len(out)} positional arguments, a list among them",
+            hint=f"attributes are given by name: {definition.name}{definition.__signature__}",
+        )
     for i in fixed[len(out) :]:
         out.append(attrs.pop(i.name, None))
     for i, a in zip(fixed, out, strict=False):
         if a is None and not i.optional:
             raise ArgumentError(f"{definition.name} needs the input '{i.name}'")
     return out
+
+
+def _is_list_of_inputs(a: Any) -> bool:
+    """`concat([x, y])` means `concat(x, y)`; a list of numbers is one array, as everywhere."""
+    return isinstance(a, list | tuple) and any(
+        isinstance(x, Value | np.ndarray) or hasattr(type(x), "__noria_value__") for x in a
+    )
 
 
 def _call(definition: OpDef, args: tuple[Any, ...], attrs: dict[str, Any]) -> Any:

@@ -156,6 +156,18 @@ def test_inputs_may_be_given_by_name_and_optional_ones_left_out(builder, own_ops
     assert "k=1" in told.value.hint
 
 
+def test_many_inputs_may_come_as_a_list(builder):
+    x, y = builder.input("x", (N, 2)), builder.input("y", (N, 3))
+    joined = o.concat([x, y], axis=1)
+    assert joined.shape == (N, 5) and builder.block.operators[-1].inputs == (x, y)
+    arrays = [np.zeros((2, 1)), np.ones((2, 2))]
+    assert np.array_equal(o.concat(arrays, axis=1), o.concat(*arrays, axis=1))
+    assert np.array_equal(o.concat([[1, 2]], [[3]], axis=1), [[1, 2, 3]])
+    with pytest.raises(ArgumentError, match="one list of them") as error:
+        o.concat([x, y], 1)
+    assert "axis" in str(error.value)
+
+
 def test_an_error_tells_the_op_and_the_line(builder):
     x = builder.input("x", (2, 3))
     with pytest.raises(ShapeError, match="do not broadcast") as told:
