@@ -30,11 +30,16 @@ class Arena:
     def __init__(self, nbytes: int) -> None:
         self._allocate(nbytes)
 
-    def give_back(self) -> None:
-        """Lets the system have the whole pages; they are zero when they are touched again."""
-        whole = self.nbytes // mmap.PAGESIZE * mmap.PAGESIZE
-        if whole and hasattr(mmap, "MADV_DONTNEED"):
-            self._block.madvise(mmap.MADV_DONTNEED, self._start, whole)
+    def give_back(self, offset: int = 0, nbytes: int | None = None) -> None:
+        """Lets the system have the whole pages; they are zero when they are touched again.
+
+        offset, nbytes: of a part, default all
+        """
+        end = self.nbytes if nbytes is None else offset + nbytes
+        first = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        whole = end // mmap.PAGESIZE * mmap.PAGESIZE - first
+        if whole > 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self._block.madvise(mmap.MADV_DONTNEED, self._start + first, whole)
 
     def grow(self, nbytes: int) -> bool:
         """Makes room for `nbytes`; True if that took a new block (zeroed: nothing is copied)."""

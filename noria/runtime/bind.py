@@ -211,7 +211,7 @@ class Bound:
 
     def _pin(self, buffer: Buffer, key: Any) -> Piece:
         piece = Piece(buffer.nbytes) if key is None else self.kept.piece(key, buffer.nbytes)
-        buffer.address = piece.arena.address
+        buffer.address = piece.address
         return piece
 
     # ---- running -------------------------------------------------------------------------------

@@ -57,14 +57,14 @@ class Prologue:
     ) -> None:
         self.items, self._of, self._lasting = items, of, lasting
         self._states, self._actions, self._give_back = states, actions, give_back
-        self._pieces = {p.arena.address: p for rare in items for p in rare.pieces}
+        self._pieces = {p.address: p for rare in items for p in rare.pieces}
         for address, piece in self._pieces.items():
             piece.lasting = piece.lasting or address in lasting
 
     @property
     def nbytes(self) -> int:
         """Memory of what is kept."""
-        return sum(p.arena.nbytes for p in self._pieces.values() if p.lasting)
+        return sum(p.nbytes for p in self._pieces.values() if p.lasting)
 
     def run(self, epoch: int) -> None:
         """Compute what is older than `epoch`. Within the team of the Bound."""

@@ -8,13 +8,14 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from noria.runtime.arena import Arena, give_back
+from noria.runtime.arena import ALIGNMENT, Arena, give_back
 
 Bound = TypeVar("Bound")  # runtime/bind.py, which this file must not know
 
 MAX_BOUND = 32  # sets of sizes kept ready, whatever they hold
 MAX_STEPS = 16_384  # steps of all sets kept ready beyond that: about a kilobyte each
 GROWTH = 1.5  # an arena is taken larger than needed; pages never touched cost nothing
+SMALLEST, BLOCK = 1 << 12, 1 << 26  # bytes of an arena of kept pieces that are smaller
 SMALL, SMALL_GROWTH = 1 << 25, 6.0  # of a small one: each time it grows all Bounds are made again
 
 
@@ -69,26 +70,32 @@ class Workspace(Generic[Bound]):
 
 
 class Piece:
-    """Memory that several Bounds read.
+    """Memory that several Bounds read: a part of an arena, by itself all of one.
 
     epoch: when it was written; lasting: steps read it, not only what is computed rarely
     """
 
-    __slots__ = ("arena", "epoch", "lasting")
+    __slots__ = ("address", "arena", "epoch", "lasting", "nbytes", "offset")
 
-    def __init__(self, nbytes: int) -> None:
-        self.arena = Arena(nbytes)
+    def __init__(self, nbytes: int, arena: Arena | None = None, offset: int = 0) -> None:
+        self.arena = arena or Arena(nbytes)
+        self.offset, self.nbytes = offset, nbytes
+        self.address = self.arena.address + offset
         self.epoch = -1
         self.lasting = False
 
     def give_back(self) -> None:
         """Forgets what it holds, and lets the system have the memory."""
         self.epoch = -1
-        self.arena.give_back()
+        self.arena.give_back(self.offset, self.nbytes)
 
 
 class Kept:
     """What the Bounds of one Program compute rarely and share: constants and packed weights.
+
+    They lie side by side in a few arenas, so that a network's weights are in huge pages, though
+    each by itself is smaller: looking up small ones takes 2 % of ResNet-50's time for one image.
+    An arena is as large as all before it, up to BLOCK; pages never touched cost nothing.
 
     version: of the state it was computed from; epoch: changes whenever all is to be computed anew.
     """
@@ -96,6 +103,8 @@ class Kept:
     def __init__(self) -> None:
         self.pieces: dict[Hashable, Piece] = {}
         self.version = self.epoch = 0
+        self._block = Arena(0)
+        self._used, self._all = 0, SMALLEST  # bytes of the block, and of all blocks
         self._arrays: dict[str, tuple[np.ndarray, tuple[int, int]]] = {}
 
     def follow(self, version: int) -> None:
@@ -115,5 +124,16 @@ class Kept:
     def piece(self, key: Hashable, nbytes: int) -> Piece:
         """The memory of that key."""
         if key not in self.pieces:
-            self.pieces[key] = Piece(nbytes)
+            self.pieces[key] = self._cut(nbytes)
         return self.pieces[key]
+
+    def _cut(self, nbytes: int) -> Piece:
+        """A new piece; none begins where another one does, even if it is empty."""
+        size = max(-(-nbytes // ALIGNMENT), 1) * ALIGNMENT
+        if self._used + size > self._block.nbytes:
+            self._block = Arena(max(size, min(self._all, BLOCK)))
+            self._used = 0
+            self._all += self._block.nbytes
+        piece = Piece(nbytes, self._block, self._used)
+        self._used += size
+        return piece

@@ -1,6 +1,9 @@
 """One arena for all sizes; pieces that are computed again when state was written."""
 
-from noria.runtime.workspace import GROWTH, MAX_STEPS, Kept, Workspace
+from itertools import pairwise
+
+from noria.runtime.arena import ALIGNMENT
+from noria.runtime.workspace import BLOCK, GROWTH, MAX_STEPS, Kept, Workspace
 
 
 class Thing:
@@ -63,6 +66,35 @@ def test_a_piece_is_the_same_for_the_same_key():
     piece = kept.piece("w", 100)
     assert kept.piece("w", 100) is piece and kept.piece("v", 100) is not piece
     assert piece.epoch != kept.epoch  # nobody has written it yet
+
+
+def test_pieces_lie_side_by_side_in_growing_blocks():
+    kept = Kept()
+    pieces = [kept.piece(k, 100_000) for k in range(100)]
+    blocks = {id(piece.arena) for piece in pieces}
+    assert 2 < len(blocks) < 10
+    places = sorted((p.address, p.address + p.nbytes) for p in pieces)
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(places))
+    assert all(p.address % ALIGNMENT == 0 for p in pieces)
+    assert len(blocks | {id(kept.piece("large", BLOCK + 1).arena)}) == len(blocks) + 1
+
+
+def test_empty_pieces_have_places_of_their_own():
+    kept = Kept()
+    assert len({kept.piece(k, 0).address for k in range(5)}) == 5
+
+
+def test_a_piece_that_is_given_back_leaves_the_others_as_they_are():
+    kept = Kept()
+    pieces = [kept.piece(k, 50_000) for k in range(9)]
+    views = [p.arena.view(p.offset, (p.nbytes,), "uint8") for p in pieces]
+    for k, view in enumerate(views):
+        view[:] = k + 1
+    pieces[4].epoch = 0
+    pieces[4].give_back()
+    assert pieces[4].epoch != 0
+    assert not views[4][4096:-4096].any()
+    assert all((view == k + 1).all() for k, view in enumerate(views) if k != 4)
 
 
 def test_a_new_version_of_the_state_begins_an_epoch():
