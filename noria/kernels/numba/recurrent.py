@@ -23,7 +23,7 @@ from noria.kernels.numba.recurrent_source import (
     tile_columns,
     units_of,
 )
-from noria.kernels.numba.tile_sizes import PANEL, WIDTH
+from noria.kernels.numba.tile_sizes import PANEL, ROWS, WIDTH
 from noria.kernels.registry import BoundOp, Declined, Kernel, Pack, Prepared, register
 
 IDS = ("int64", "int32")
@@ -130,20 +130,23 @@ class Layer:
         self.grid = choose_grid(self.rows, self.blocks, self.block_bytes, self.threads)
         if backward and cell.second is not None:
             self.grid = Grid(self.grid.groups, 1)
+        groups, slices = self.grid.groups, self.grid.slices
+        self.members = groups * slices if slices > 1 else min(groups, self.threads)
+        self.room = -(-self.rows // (groups * ROWS)) * ROWS  # for the rows of a group
         self.sweeps = sweeps_of(cell, backward)
         self._place()
 
     def _place(self) -> None:
         """Offsets in the scratch memory."""
-        padded, room = self.blocks * self.units, self.rows // self.grid.groups + 1
-        slots, team = room * self.grid.groups, self.grid.groups * self.grid.slices
+        padded, team = self.blocks * self.units, self.members
+        slots = self.room * (team // self.grid.slices)
         gates, slices = self.cell.gates * self.size, self.grid.slices
         parts = 8 * slots * slices * padded if self.backward and slices > 1 else 0
         self.private = private_bytes(self.cell, *self.sweeps)
         sizes = {
             "keys": 8 * self.rows,
-            "counters": LINE * self.grid.groups,
-            "lists": 24 * max(room * team, self.rows + 1),
+            "counters": LINE * (1 + self.grid.groups),
+            "lists": 24 * max(self.room * team, self.rows + 1),
             "h": 4 * slots * padded,
             "h_other": 0 if self.backward else 4 * slots * padded,
             "state": 4 * slots * padded,
@@ -212,6 +215,8 @@ class Layer:
             "reverse": int(reverse),
             "groups": self.grid.groups,
             "slices": self.grid.slices,
+            "members": self.members,
+            "room": self.room,
             "private_size": self.private,
             "product": gemm.product().address,
             "end_step": self.total,

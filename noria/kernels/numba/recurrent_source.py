@@ -1,20 +1,21 @@
 """Source of the kernels that run a recurrent layer over a ragged batch, forward and backward.
 
-The team is a grid of `groups` x `slices`. Rows, sorted by length, are dealt to the groups; a group
+The work is a grid of `groups` x `slices`. Rows, sorted by length, are dealt to the groups; a group
 goes through the steps of its rows, and drops those that have ended, which are always the last of
 its list. Within a group each member owns a slice of the hidden units, with all their gates, and
-reads only that part of the weight; the members meet at each step. One slice: nobody waits.
+reads only that part of the weight; the members meet at each step. With one slice nobody waits: the
+threads take the groups, of which there may be more than threads, as they become free.
 
 Units are worked on in blocks of UNITS lanes. Where the size of the layer cuts a block, its lanes
 pass through a stage of whole vectors, so that the arithmetic is vectors everywhere.
 
-Arrays of the kernel's own, for each row of each group: `h` and `h_other`, read and written by a
-step in turn, and `state`, all padded to whole blocks. A cell of two phases makes of `h` first
+Arrays of the kernel's own, for each row of each group at work: `h` and `h_other`, read and written
+by a step in turn, and `state`, all padded to whole blocks. A cell of two phases makes of `h` first
 `h_other`, then of that `h` in place, and meets in between; backwards its rows have one thread each.
-The backward kernel has `dz`, the
-gradients of each member's gates. They never leave it: a member multiplies them with its rows of the
-weight, and of what this makes of the gradient of h, for all units, the members meet to take their
-own (`parts`, two in turn). That is a quarter of the memory between cores, if there are four gates.
+The backward kernel has `dz`, the gradients of each member's gates. They never leave it: a member
+multiplies them with its rows of the weight, and of what this makes of the gradient of h, for all
+units, the members meet to take their own (`parts`, two in turn). That is a quarter of the memory
+between cores, if there are four gates.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ from noria.kernels.numba.recurrent_texts import (
     DEAL,
     FORWARD,
     MEET,
+    NEXT,
     PHASE,
     PHASE_BACKWARD,
+    ROLE,
     SORT,
     SUM,
     SWAP,
@@ -49,6 +52,7 @@ LINE = 64
 NUMBERS = [
     *("weight", "second_weight", "splits", "first", "first_state", "last", "last_state"),
     *("total", "rows", "size", "padded", "reverse", "groups", "slices"),
+    *("members", "room"),
     *("keys", "counters", "lists", "h", "h_other", "state", "dz", "parts"),
     *("private", "private_size", "product", "begin_step", "end_step"),
 ]
@@ -79,7 +83,8 @@ def arrays_of(*sweeps: Sweep) -> list[str]:
 def private_bytes(cell: Cell, *sweeps: Sweep) -> int:
     """Scratch memory of one thread: zeros, stages, the table of a product, the tile buffer."""
     stages = 1 + max(len(s.loads) + len(s.stores) for s in sweeps) + cell.gates
-    nbytes = stages * units_of(cell) * 4 + 8 * gemm.FIELDS + CHUNK * tile_columns(cell) * 4
+    table = -(-8 * gemm.FIELDS // LINE) * LINE  # the tile begins at a line of memory
+    nbytes = stages * units_of(cell) * 4 + table + CHUNK * tile_columns(cell) * 4
     return -(-nbytes // LINE) * LINE + LINE
 
 
@@ -93,9 +98,11 @@ def source(cell: Cell, backward: bool, splits: str, solo: bool = False) -> str:
     known = [*arrays_of(*sweeps_of(cell, backward)), *NUMBERS]
     table = "".join(f"    {name} = load_int64(args, {i})\n" for i, name in enumerate(known))
     body, stages = _backward(cell) if backward else _forward(cell)
-    text = f"def recurrent(args):\n{table}{CHECK}{SORT}{DEAL}{body}"
-    text = text.replace("MEET", MEET).replace("SPLITS", splits)
-    text = re.sub("^( *)SUM$", lambda m: indent(SUM.strip(), m[1]), text, flags=re.MULTILINE)
+    text = f"def recurrent(args):\n{table}{CHECK}{SORT}{ROLE}{DEAL}{indent(body, '    ')}{NEXT}"
+    for name, lines in (("MEET", MEET), ("SUM", SUM)):
+        put = partial(_put, lines.strip())
+        text = re.sub(f"^( *){name}$", put, text, flags=re.MULTILINE)
+    text = text.replace("SPLITS", splits)
     if solo:
         text = text.replace("thread_id()", "0").replace("team_size()", "1")
         text = text.replace("    barrier()\n", "")
@@ -115,6 +122,10 @@ def source(cell: Cell, backward: bool, splits: str, solo: bool = False) -> str:
     for name, number in numbers.items():
         text = re.sub(rf"\b{name}\b", str(number), text)
     return text
+
+
+def _put(lines: str, found: re.Match[str]) -> str:
+    return indent(lines, found[1])
 
 
 def _forward(cell: Cell) -> tuple[str, int]:

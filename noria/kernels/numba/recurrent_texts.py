@@ -27,19 +27,22 @@ SORT = """
                     at -= gap
                 store_int64(keys, at, key)
             gap //= 3
-        fill_bytes(counters, 0, groups * LINE)
+        fill_bytes(counters, 0, (groups + 1) * LINE)
     barrier()
 """
 
-# The list of a group: row, length, position of its first step. Dealt to and fro, so that the groups
-# have as many steps to do as each other. A team smaller than the grid leaves all to one thread.
-DEAL = """
-    alone = team_size() < groups * slices
-    if me >= groups * slices or (alone and me > 0):
+# What a thread of the team is: for good a member of a group, with a slice of the units; or, where
+# units are not shared, one that takes a group whenever it has none, so that a core which is slowed
+# takes fewer. A team smaller than a grid with slices leaves all to one thread.
+ROLE = """
+    alone = slices > 1 and team_size() < members
+    if me >= members or (alone and me > 0):
         return 0
-    room = rows // groups + 1
-    group = me % groups
-    first_slice = me // groups
+    first_slice = 0
+    slot = me
+    if slices > 1:
+        first_slice = me // groups
+        slot = me % groups
     last_slice = first_slice + 1
     all_groups = groups
     if alone:
@@ -50,59 +53,87 @@ DEAL = """
     last_block = blocks * last_slice // slices
     first_unit = first_block * UNITS
     units = min(last_block * UNITS, size) - first_unit
-    lists += me * room * 24
-    count = 0
-    for i in range(rows // groups + 1):
-        at = i * groups + (group if i % 2 == 0 else groups - 1 - group)
-        if at < rows:
-            key = load_int64(keys, at)
-            n = key & 0xFFFFFFFF
-            edge = int64(load_SPLITS(splits, n))
-            if reverse != 0:
-                edge = int64(load_SPLITS(splits, n + 1)) - 1
-            store_int64(lists, 3 * i, n)
-            store_int64(lists, 3 * i + 1, key >> 32)
-            store_int64(lists, 3 * i + 2, edge)
-            count = i + 1
-    steps = 0
-    if count > 0:
-        steps = min(load_int64(lists, 1), end_step)
     towards = 1
     if reverse != 0:
         towards = -1
-    h += group * room * padded * 4
-    h_other += group * room * padded * 4
-    state += group * room * padded * 4
-    dz += group * room * (size * GATES + slices * (LINE // 4)) * 4
+    lists += me * room * 24
+    h += slot * room * padded * 4
+    h_other += slot * room * padded * 4
+    state += slot * room * padded * 4
+    dz += slot * room * (size * GATES + slices * (LINE // 4)) * 4
+    parts += slot * slices * room * padded * 4
+    half = all_groups * slices * room * padded * 4
     zeros = private + me * private_size
     stage = zeros + UNITS * 4
     table = stage + STAGES * UNITS * 4
-    tile = table + FIELDS * 8
+    tile = table + (FIELDS * 8 + LINE - 1) // LINE * LINE
     fill_bytes(zeros, 0, tile - zeros)
     store_int64(table, AT_A_STEP, 4)
     store_int64(table, AT_B_ROW, PANEL * 4)
-    counters += group * LINE
+    queue = counters
+    counters += (1 + slot) * LINE
     met = 0
     goal = 0
     if slices > 1 and not alone:
         goal = slices
-    for i in range(count if begin_step == 0 else 0):
-        n = load_int64(lists, 3 * i)
-        at = (i * padded + first_unit) * 4
-        fill_bytes(h + at, 0, (last_block - first_block) * UNITS * 4)
-        fill_bytes(state + at, 0, (last_block - first_block) * UNITS * 4)
+    group = slot
+    if slices == 1:
+        group = take(queue, 1)
+    while group < groups:
+"""
+
+# The list of a group: row, length, position of its first step. Where threads take groups, the first
+# has the longest rows, in whole tiles, the next the longest of the rest: those of a group end at
+# about the same step, and the short ones come last. Otherwise rows are dealt to and fro, so that
+# the groups have as many steps to do as each other.
+DEAL = """
+        count = 0
+        most = (rows + groups - 1) // groups
+        if groups > members:
+            most = room
+        for i in range(most):
+            at = group * most + i
+            if groups <= members:
+                at = i * groups + (group if i % 2 == 0 else groups - 1 - group)
+            if at < rows:
+                key = load_int64(keys, at)
+                n = key & 0xFFFFFFFF
+                edge = int64(load_SPLITS(splits, n))
+                if reverse != 0:
+                    edge = int64(load_SPLITS(splits, n + 1)) - 1
+                store_int64(lists, 3 * i, n)
+                store_int64(lists, 3 * i + 1, key >> 32)
+                store_int64(lists, 3 * i + 2, edge)
+                count = i + 1
+        steps = 0
+        if count > 0:
+            steps = min(load_int64(lists, 1), end_step)
+        for i in range(count if begin_step == 0 else 0):
+            n = load_int64(lists, 3 * i)
+            at = (i * padded + first_unit) * 4
+            fill_bytes(h + at, 0, (last_block - first_block) * UNITS * 4)
+            fill_bytes(state + at, 0, (last_block - first_block) * UNITS * 4)
+"""
+
+# What a thread does when its group has ended.
+NEXT = """
+        group = groups
+        if slices == 1:
+            group = take(queue, 1)
+    return 0
 """
 
 # The members of a group wait for each other, at a counter that only grows.
-MEET = """if goal > 0:
-            atomic_add(counters, 1)
-            met += goal
-            turns = 0
-            while load_shared(counters) < met:
-                turns += 1
-                if turns % 64 == 0:
-                    yield_thread()
-                pause()
+MEET = """
+if goal > 0:
+    atomic_add(counters, 1)
+    met += goal
+    turns = 0
+    while load_shared(counters) < met:
+        turns += 1
+        if turns % 64 == 0:
+            yield_thread()
+        pause()
 """
 
 FORWARD = """
@@ -119,7 +150,6 @@ FORWARD = """
         while active > 0 and load_int64(lists, 3 * active - 2) <= t:
             active -= 1
 PHASES
-    return 0
 """
 
 # One product of a step and what is made of it. GIVEN: the array that is multiplied; MATRIX: the
@@ -170,8 +200,6 @@ BACKWARD = """
     store_int64(table, AT_B_PANEL, 0)
     store_int64(table, AT_C_ROW, padded * 4)
     columns = (size + PANEL - 1) // PANEL * PANEL
-    parts += group * slices * room * padded * 4
-    half = all_groups * slices * room * padded * 4
     active = count
     for t in range(begin_step, steps):
         if t > begin_step:
@@ -234,7 +262,6 @@ BACKWARD = """
         copy_bytes(last + to, h + at, units * 4)
         if last_state != 0:
             copy_bytes(last_state + to, state + at, units * 4)
-    return 0
 """
 
 # A cell of two phases backwards, each row by one thread: nobody meets.
@@ -251,7 +278,6 @@ BACKWARD_PHASED = """
 PHASES
     for i in range(count):
         copy_bytes(last + load_int64(lists, 3 * i) * size * 4, h + i * padded * 4, size * 4)
-    return 0
 """
 
 # What is made of the gradients that have come so far, and one product of that. COLUMNS: what is

@@ -47,7 +47,9 @@ def test_layers_of_any_size(size, reverse):
     check_all(SPLITS, size, reverse)
 
 
-@pytest.mark.parametrize("grid", [Grid(1, 3), Grid(3, 1), Grid(1, 2), Grid(2, 1)], ids=str)
+@pytest.mark.parametrize(
+    "grid", [Grid(1, 3), Grid(3, 1), Grid(1, 2), Grid(2, 1), Grid(5, 1)], ids=str
+)
 def test_any_grid_computes_the_same(grid, monkeypatch):
     monkeypatch.setattr("noria.kernels.numba.recurrent.choose_grid", lambda *sizes: grid)
     check_all(np.array([0, 2, 2, 9, 11, 30, 31]), 136)
@@ -55,6 +57,12 @@ def test_any_grid_computes_the_same(grid, monkeypatch):
 
 def test_more_rows_than_a_tile_buffer_holds():
     check_all(np.cumsum(np.arange(110) % 3), 5)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_many_rows_are_taken_in_turns(reverse):
+    lengths = np.arange(75) * 7 % 9
+    check_all(np.cumsum([0, *lengths]), 20, reverse)
 
 
 @pytest.mark.parametrize("splits", [np.array([0, 6]), np.array([0, 0, 1]), np.arange(8)], ids=str)
@@ -89,7 +97,7 @@ def test_a_gru_of_two_phases(size, reverse):
     check_reset_before(reverse, size)
 
 
-@pytest.mark.parametrize("grid", [Grid(1, 3), Grid(2, 1)], ids=str)
+@pytest.mark.parametrize("grid", [Grid(1, 3), Grid(2, 1), Grid(4, 1)], ids=str)
 def test_two_phases_in_any_grid(grid, monkeypatch):
     monkeypatch.setattr("noria.kernels.numba.recurrent.choose_grid", lambda *sizes: grid)
     check_reset_before(True, 200, np.array([0, 2, 2, 9, 11, 30, 31]))

@@ -8,7 +8,9 @@ ANYWHERE = {"AT", "MEET", "UNITS", "PANEL", "CHUNK", "DEPTH", "ROWS", "LINE", "G
 OWN = {
     "CHECK": {"SPLITS"},
     "SORT": {"SPLITS"},
-    "DEAL": {"SPLITS", "FIELDS"},
+    "ROLE": {"FIELDS"},
+    "DEAL": {"SPLITS"},
+    "NEXT": set(),
     "MEET": set(),
     "FORWARD": {"PHASES"},
     "PHASE": {"GIVEN", "MATRIX", "NEXT", "COLUMNS", "TILE", "WHOLE_LANES", "CUT_LANES"},
