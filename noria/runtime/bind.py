@@ -7,25 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from noria.core.errors import EngineError, NoriaError
 from noria.core.flags import flags
 from noria.core.pause import collector_paused
-from noria.ir.interpret import bind_attrs
-from noria.ir.program import Value
 from noria.kernels.numba import parallel
-from noria.kernels.registry import BoundOp, Kernel
+from noria.kernels.registry import Kernel
 from noria.runtime import branches
 from noria.runtime.arena import Arena
 from noria.runtime.buffers import Buffers, Item
 from noria.runtime.emission import BlockFunctions, Emission
+from noria.runtime.items import again, make_items
 from noria.runtime.memory import Buffer, check_plan, peak_bytes, place
+from noria.runtime.mold import MOST, Mold
 from noria.runtime.operands import Operands
 from noria.runtime.plan import Plan, Step
-from noria.runtime.prepare import NONE, Choice, Preparation
+from noria.runtime.prepare import Preparation
 from noria.runtime.prologue import Prologue, Rare, read_by_steps
 from noria.runtime.timing import Action, Span, told
 from noria.runtime.work import Work, work_of
-from noria.runtime.workspace import Kept, Piece
+from noria.runtime.workspace import Kept, Piece, Workspace
 
 
 class Bound:
@@ -35,7 +34,7 @@ class Bound:
     state:   name -> array that holds the state (C order); they are read, and updated in place
     threads: size of the teams of its kernels
     blocks:  gives the nested blocks of an operator as functions of arrays (`runtime/nested.py`)
-    room:    gives an arena of so many bytes; Bounds that share one must not run at the same time
+    space:   the memory it shares with other Bounds, which must not run at the same time
     kept:    what it shares with other Bounds of the same Program and state
     give_back: told the names of states that only the prologue reads, each time it has read them
     """
@@ -49,7 +48,7 @@ class Bound:
         threads: int,
         blocks: BlockFunctions,
         *,
-        room: Callable[[int], Arena] = Arena,
+        space: Workspace[Any] | None = None,
         kept: Kept | None = None,
         give_back: Callable[[str], None] | None = None,
     ) -> None:
@@ -57,51 +56,38 @@ class Bound:
         self.kept, self.epoch = kept or Kept(), -1
         for check in plan.checks:
             check.verify(self.sizes)
-        self.kernels: dict[Step, Kernel] = {}  # those that took these sizes
-        self._preparation = Preparation(plan, threads, self.sizes)
-        operands = Operands(self.sizes, plan.layouts, plan.operands)
-        self.array = operands.array
-        checks = flags.check_finite != "off"
-        addresses = self.kept.addresses(state)
-        self.memory = Buffers(plan.program, operands.array, operands.known, addresses, apart=checks)
+        space = space or Workspace()
+        self._addresses = self.kept.addresses(state)
+        self.operands = Operands(self.sizes, plan.kinds)
+        self.array = self.operands.array
         with parallel.team(threads):
-            prologue, pieces = self._place()
-            self.arena = room(self.arena_bytes)
-            how = Emission(plan, operands, self.memory, self.arena, threads, blocks, self.groups)
+            preparation = Preparation(plan, threads, self.operands)
+            molds = space.molds.setdefault((plan, preparation.surroundings), [])
+            mold = self._mold = self._cast(molds, preparation) or self._new(molds, preparation)
+            self.peak_bytes, self.arena_bytes = mold.peak_bytes, mold.arena_bytes
+            if flags.check_memory:
+                check_plan(self.memory.all, self.arena_bytes)
+                self.memory.prove([r.item for r in self.rare], self.items)
+            self.arena = space.room(self.arena_bytes)
+            self.groups = branches.positioned(mold.groups, self.items)
+            how = Emission(
+                plan, self.operands, self.memory, self.arena, threads, blocks, self.groups
+            )
             self._how = how
-            self.actions = self._told() if flags.debug >= 2 else how.actions(self.items)
+            self.actions = self._told() if flags.debug >= 2 else self._rows(mold)
         self._offer(how)
-        states = {self.memory.of[s.value]: n for n, s in plan.program.state.items()}
-        rare = [Rare(*both) for both in zip(prologue, pieces, strict=True)]
-        lasting = self._lasting()
-        self.prologue = Prologue(rare, self.memory.of, lasting, states, how.actions, give_back)
-
-    def _place(self) -> tuple[list[Item], list[list[Piece]]]:
-        """Choose kernels and give each buffer its offset; (the prologue, the pieces it writes)."""
-        prologue, self.items = self._items()
-        pieces = self._keep(prologue)
-        known = self.plan.memory
-        key = self.memory.apart, *self.sizes
-        known[key] = self.memory.assign(self.items, known.get(key))
-        threads = self.threads if flags.branches and not self.memory.apart else 1
-        self.groups = branches.find(self.items, self.memory, self.array, threads)
-        self.peak_bytes = peak_bytes(self.memory.all)
-        self.arena_bytes = place(self.memory.all, self.peak_bytes)
-        self.naive_bytes = self.memory.naive_bytes
-        if flags.check_memory:
-            check_plan(self.memory.all, self.arena_bytes)
-            self.memory.prove(prologue, self.items)
-        return prologue, pieces
+        self.prologue = Prologue(
+            self.rare, self.memory.of, self._lasting(mold), mold.states, how.actions, give_back
+        )
 
     def _offer(self, how: Emission) -> None:
         """The arrays that are filled before a run and read after it."""
         program = self.plan.program
         self.feeds = [how.view(v) for v in program.block.inputs]
         self.outputs = {n: how.reader(v) for n, v in program.outputs.items()}
-        owners = [self.memory.of[s.value] for s in program.state.values()]
+        of, states = self.memory.of, self._mold.states
         self._commits = [
-            (self.state[name], how.view(v), self.memory.of[v] in owners)
-            for name, v in self.memory.commits
+            (self.state[name], how.view(v), of[v] in states) for name, v in self.memory.commits
         ]
 
     @property
@@ -109,64 +95,81 @@ class Bound:
         """How many steps it has, those that run once included."""
         return len(self.items) + len(self.plan.prologue)
 
-    # ---- kernels -------------------------------------------------------------------------------
+    @property
+    def kernels(self) -> dict[Step, Kernel]:
+        """Those that took these sizes."""
+        items = (*(r.item for r in self.rare), *self.items)
+        return {i.step: i.kernel for i in items if i.kernel is not None}
 
-    def _items(self) -> tuple[list[Item], list[Item]]:
-        """(items that run once, items of each step): packing what never changes is of the first."""
-        once: list[Item] = []
-        each: list[Item] = []
-        packed: dict[tuple[Value, Any], Buffer] = {}
-        for step in (*self.plan.prologue, *self.plan.body):
-            for item in self._item(step, packed):
-                fixed = step.once or (item.pack is not None and item.pack[1] in self.plan.fixed)
-                (once if fixed else each).append(item)
-        return once, each
+    @property
+    def naive_bytes(self) -> int:
+        """Of all values, if none shared memory."""
+        return self.memory.naive_bytes
 
-    def _item(self, step: Step, packed: dict[tuple[Value, Any], Buffer]) -> list[Item]:
-        op = step.op
-        item = Item(step, op.inputs, op.outputs)
-        if step.kernel is None:
-            return [item]
-        try:
-            choice = self._preparation.known(step) or self._choose(step)
-        except NoriaError as error:
-            raise error.at(op.where()) from None
-        except MemoryError as error:  # tables of a kernel, as large as the sizes fed ask for
-            raise EngineError("no memory for a kernel", where=op.where(), got=str(error)) from None
-        for kernel, reason in choice.refused:
-            step.refuse(kernel, reason)
-        item.prepared, item.kernel = choice.prepared, choice.kernel
-        if choice.kernel is None:
-            return [item]
-        self.kernels[step] = choice.kernel
-        return [*self._pack_items(item, packed), item]
+    # ---- items and their memory ----------------------------------------------------------------
 
-    def _choose(self, step: Step) -> Choice:
-        op = step.op
-        inputs = [None if v is None else self.array(v) for v in op.inputs]
-        outputs = [self.array(v) for v in op.outputs]
-        if not all(a is None or a.size for a in (*inputs, *outputs)):
-            return NONE  # fast kernels never see empty arrays
-        fixed = [v in self.plan.fixed for v in op.inputs]
-        attrs = bind_attrs(op.attrs, self.sizes)
-        return self._preparation.choose(
-            step, BoundOp(op, attrs, inputs, outputs, self.threads, fixed)
+    def _cast(self, molds: list[Mold], preparation: Preparation) -> Mold | None:
+        """Take the memory of the first mold that serves these sizes."""
+        choices = preparation.choices() if molds else {}
+        for mold in molds:
+            cast = mold.addresses is self._addresses and mold.cast(choices, self.operands)
+            if not cast:
+                continue
+            self.items, self.memory = cast
+            sized = [again(mold.rare[i].item, choices) for i in mold.sized_rare]
+            self._scratch: list[Arena] = [*mold.scratch]
+            self.rare = list(mold.rare)
+            for i, item, pieces in zip(mold.sized_rare, sized, self._keep(sized), strict=True):
+                self.rare[i] = Rare(item, pieces)
+            mold.choices, mold.items = choices, self.items
+            molds.remove(mold)
+            molds.insert(0, mold)
+            return mold
+        return None
+
+    def _new(self, molds: list[Mold], preparation: Preparation) -> Mold:
+        """Give each buffer its offset."""
+        apart, known = flags.check_finite != "off", self.plan.memory
+        program = self.plan.program
+        self.memory = Buffers(
+            program, self.array, self.operands.known, self._addresses, apart=apart
         )
+        prologue, self.items = make_items(self.plan, preparation)
+        self._scratch = []
+        pieces = self._keep(prologue)
+        self.rare = [Rare(*both) for both in zip(prologue, pieces, strict=True)]
+        key = apart, *self.sizes
+        known[key] = self.memory.assign(self.items, known.get(key))
+        threads = self.threads if flags.branches and not apart else 1
+        groups = branches.find(self.items, self.memory, self.array, threads)
+        if molds:
+            self.memory.make_room()
+        peak = peak_bytes(self.memory.all)
+        mold = Mold(
+            self.plan,
+            self._addresses,
+            self.memory,
+            place(self.memory.all, peak),
+            peak,
+            self.operands,
+            preparation.choices(),
+            self.items,
+            self.rare,
+            self._scratch,
+            groups,
+        )
+        molds.insert(0, mold)
+        del molds[MOST:]
+        return mold
 
-    def _pack_items(self, item: Item, packed: dict[tuple[Value, Any], Buffer]) -> list[Item]:
-        """Items that make the packed copies this one asks for and nobody made before."""
-        assert item.prepared is not None
-        new = []
-        for pack in item.prepared.packs:
-            source = item.inputs[pack.input]
-            assert source is not None
-            key = (source, pack.key)
-            if key not in packed:
-                packed[key] = Buffer(f"{source.name}.packed", pack.nbytes, -1, -1)
-                new.append(Item(item.step, (source,), (), item.prepared, pack=(pack, source)))
-                new[-1].packs = [packed[key]]
-            item.packs.append(packed[key])
-        return new
+    def _rows(self, mold: Mold) -> list[Action]:
+        """The actions of the items; the rows of those that are the mold's are there already."""
+        if flags.validate or flags.check_finite != "off":
+            return self._how.actions(self.items)
+        calls = mold.calls if mold.arena == self.arena.address else {}
+        actions, mold.calls = self._how.actions_with(self.items, calls)
+        mold.arena = self.arena.address
+        return actions
 
     # ---- what is kept from step to step --------------------------------------------------------
 
@@ -176,14 +179,15 @@ class Bound:
         Returns for each item the pieces it writes.
         """
         scratch = max((i.prepared.scratch for i in prologue if i.prepared), default=0)
-        self._scratch = Arena(scratch)
+        if scratch:
+            self._scratch.append(Arena(scratch))
         found = []
         for item in prologue:
             found.append([self._pin(buffer, key) for buffer, key in self._kept_by(item)])
             if item.step.view:
                 self.memory.share(item)
-            elif item.pack is None:
-                address = self._scratch.address
+            elif item.pack is None and scratch:
+                address = self._scratch[-1].address
                 item.scratch = Buffer("scratch", scratch, -1, -1, address=address)
         return found
 
@@ -204,10 +208,16 @@ class Bound:
             found.append((buffer, None if v in self.plan.sized else (v, array.strides)))
         return found
 
-    def _lasting(self) -> set[int | None]:
-        looked_at = flags.validate or flags.check_finite != "off"
-        roots = self.plan.program.roots()
-        return read_by_steps(self.items, roots, self.memory.of, plain=looked_at)
+    def _lasting(self, mold: Mold) -> set[int | None]:
+        """Addresses of the pinned memory that the steps read, or whoever runs them."""
+        if not self.rare:
+            return set()
+        plain = flags.validate or flags.check_finite != "off"
+        roots, of = self.plan.program.roots(), self.memory.of
+        if plain not in mold.lasting:
+            mold.lasting[plain] = read_by_steps(self.items, roots, of, plain=plain)
+        sized = [self.items[i] for i in mold.sized]
+        return mold.lasting[plain] | read_by_steps(sized, roots, of, plain=plain)
 
     def _pin(self, buffer: Buffer, key: Any) -> Piece:
         piece = Piece(buffer.nbytes) if key is None else self.kept.piece(key, buffer.nbytes)

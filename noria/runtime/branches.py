@@ -34,6 +34,7 @@ OVERHEAD = 1_500  # nanoseconds of a fork: twice what it costs when nothing dist
 LEAST = SERIAL_BELOW  # nanoseconds of a group: no less is worth a team, here as elsewhere
 WINDOW = 48  # items that are weighed together at most
 Lists = list[list[Item]]  # what each thread does
+Groups = list[list[list[int]]]  # the same of each group, by the positions of items
 Used = list[tuple[Buffer, bool]]  # and whether it is written
 
 # Where to cut n items into stretches whose chains run side by side, so that all is over soonest.
@@ -130,19 +131,27 @@ def one(args):
 
 def find(
     items: Sequence[Item], memory: Buffers, sized: Callable[[Value], Array], threads: int
-) -> dict[Item, Lists]:
-    """First item of a group -> the lists of items that run side by side.
+) -> Groups:
+    """Of each group the lists of items, by position, that run side by side.
 
     Lengthens the lives of their buffers; to be called before these get their places.
     """
-    found: dict[Item, Lists] = {}
+    found: Groups = []
     for run in _runs(items, memory, sized) if threads > 1 else ():
         used = [_used(items[t], memory) for t, _ in run]
         for lists in _groups([cost for _, cost in run], used, threads):
-            times = [run[i][0] for one in lists for i in one]
+            group = [[run[i][0] for i in one] for one in lists]
+            times = [t for one in group for t in one]
             _lengthen([b for one in lists for i in one for b, _ in used[i]], min(times), max(times))
-            found[items[min(times)]] = [[items[run[i][0]] for i in one] for one in lists]
+            found.append(group)
     return found
+
+
+def positioned(groups: Groups, items: Sequence[Item]) -> dict[Item, Lists]:
+    """First item of a group -> its lists of items."""
+    return {
+        items[min(map(min, group))]: [[items[t] for t in one] for one in group] for group in groups
+    }
 
 
 def _runs(

@@ -20,6 +20,8 @@ from noria.runtime.memory import Buffer
 from noria.runtime.plan import REORDER, Step
 from noria.runtime.script import Script, likeness_of, same_place
 
+HEADROOM = 1.25  # of buffers, for larger sizes
+
 
 @dataclass(slots=True, eq=False)
 class Item:
@@ -115,7 +117,7 @@ class Buffers:
         return self.script
 
     def _follow(self, script: Script, items: Sequence[Item]) -> Script:
-        self.last, self.commits = script.last, script.commits
+        self.script, self.last, self.commits = script, script.last, script.commits
         self.all += script.follow(self.of, self.array)
         self.naive_bytes = sum([self.array(v).nbytes for v in script.outputs])
         for t, item in enumerate(items):
@@ -259,6 +261,11 @@ class Buffers:
         ]
         return all(item.inputs[i] is source and (o, i) in allowed for i in sharing)
 
+    def make_room(self) -> None:
+        """Makes the buffers larger than they need be, for larger sizes to come."""
+        for buffer in self.all:
+            buffer.nbytes = int(buffer.nbytes * HEADROOM)
+
     # ---- proof ---------------------------------------------------------------------------------
 
     def prove(self, prologue: Sequence[Item], items: Sequence[Item]) -> None:
@@ -273,6 +280,8 @@ class Buffers:
             proof.step(t, item)
         for v in self.program.roots():
             proof.read(len(items), v)
+        for v, buffer in self.of.items():
+            _need_room(f"'{v.name}'", self.array(v).nbytes, buffer)
 
 
 class _Proof:
@@ -293,6 +302,9 @@ class _Proof:
         packs = item.prepared.packs if item.prepared else []
         for buffer, pack in zip(item.packs, packs, strict=True):
             self._require(t, buffer, buffer.name, item.inputs[pack.input])
+            _need_room(buffer.name, pack.nbytes, buffer)
+        if item.prepared is not None and item.prepared.scratch:
+            _need_room("scratch", item.prepared.scratch, item.scratch)
         shared = item.shares()
         for o, v in enumerate(item.outputs):
             source = item.inputs[shared[o]] if o in shared else None
@@ -340,6 +352,12 @@ class _Proof:
                 got="nothing" if found is None else f"'{found.name}'",
                 hint="please report this; NORIA_KERNELS=reference may run it",
             )
+
+
+def _need_room(what: str, nbytes: int, buffer: Buffer | None) -> None:
+    room = 0 if buffer is None else buffer.nbytes
+    if nbytes > room:
+        raise EngineError(f"no room for {what}", expected=f"{nbytes} bytes", got=f"{room}")
 
 
 def _need_alive(t: int, buffer: Buffer, what: str) -> None:

@@ -92,13 +92,23 @@ class Emission:
 
     def actions(self, items: Sequence[Item]) -> list[Action]:
         """Tapes of native calls, with Python steps between them."""
-        return [
+        return self.actions_with(items, {})[0]
+
+    def actions_with(
+        self, items: Sequence[Item], known: Mapping[Item, list[Call]]
+    ) -> tuple[list[Action], dict[Item, list[Call]]]:
+        """The same, and the calls by item. known: calls of items that need not be made again."""
+        calls: dict[Item, list[Call]] = {}
+        actions = [
             got if callable(got) else self._tape(got, makers)
-            for got, makers in self._stretches(items)
+            for got, makers in self._stretches(items, known, calls)
         ]
+        return actions, calls
 
     def _tape(self, calls: Sequence[Call], makers: Sequence[Item]) -> Action:
         """A tape of these calls, small ones that do not need each other side by side."""
+        if not self.groups:
+            return self._explained(Tape(*self._how(calls, makers)).run, makers.__getitem__)
         rows = branches.rows(calls, makers, self.groups, self.threads)
         tape = Tape([row.call for row in rows], self.threads, [row.where for row in rows])
         return self._explained(tape.run, lambda row: rows[row].item())
@@ -111,17 +121,28 @@ class Emission:
             else self._explained(
                 timed_tape(Tape(*self._how(got, makers)), makers), makers.__getitem__
             )
-            for got, makers in self._stretches(items)
+            for got, makers in self._stretches(items, {}, {})
         ]
 
-    def _stretches(self, items: Sequence[Item]) -> Iterator[tuple[Emitted, list[Item]]]:
-        """Native calls up to the next Python step, or that step; and the item behind each."""
+    def _stretches(
+        self,
+        items: Sequence[Item],
+        known: Mapping[Item, list[Call]],
+        made: dict[Item, list[Call]],
+    ) -> Iterator[tuple[Emitted, list[Item]]]:
+        """Native calls up to the next Python step, or that step; and the item behind each.
+
+        made: where the calls of each item are put down
+        """
         calls: list[Call] = []
         makers: list[Item] = []
         emit = self._validated if flags.validate else self._emit
         for item in items:
-            got = emit(item) if self.finite == "off" else self._checked(item, emit(item))
+            got: Emitted | None = known.get(item)
+            if got is None:
+                got = emit(item) if self.finite == "off" else self._checked(item, emit(item))
             if not callable(got):
+                made[item] = got
                 calls += got
                 makers += [item] * len(got)
                 continue

@@ -176,7 +176,7 @@ class Executor:
                 self.scope.arrays,
                 self.threads,
                 block_functions,
-                room=self._space.room,
+                space=self._space,
                 kept=self._kept,
             )
         self._space.put(key, announce(bound), bound.size)

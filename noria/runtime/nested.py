@@ -60,7 +60,7 @@ class NestedBlock:
         sizes = solve_all(pairs, known)
         with self.lock:  # what is kept is written when the first Bound is made
             bound = Bound(
-                self.plan, sizes, {}, threads, block_functions, room=space.room, kept=self.kept
+                self.plan, sizes, {}, threads, block_functions, space=space, kept=self.kept
             )
             bound.run_prologue()
         space.put(key, bound)

@@ -14,23 +14,43 @@ from noria.ir.program import Value
 from noria.kernels.registry import PLAIN, Array, strides_of
 
 
+class Kinds:
+    """Numbers for Values: the same for those that have the same shape, dtype and layout, which are
+    therefore the same operand for all sizes.
+
+    layouts: of the values that are not row-major
+    fixed:   operands of the kinds that no size is part of, as far as somebody asked
+    """
+
+    def __init__(self, layouts: Mapping[Value, str]) -> None:
+        self.of: dict[Value, int] = {}
+        self.specs: list[tuple[tuple[int | Dim, ...], str, str]] = []
+        self.fixed: dict[int, Array] = {}
+        self._layouts = layouts
+        self._numbers: dict[Any, int] = {}
+
+    def number(self, value: Value) -> int:
+        """The kind of a value."""
+        found = self.of.get(value)
+        if found is None:
+            spec = (value.shape, value.dtype, self._layouts.get(value, PLAIN))
+            found = self.of[value] = self._numbers.setdefault(spec, len(self.specs))
+            if found == len(self.specs):
+                self.specs.append(spec)
+        return found
+
+
 class Operands:
     """The operands that Values are for one set of sizes.
 
-    sizes:   symbol -> number
-    layouts: of the values that are not row-major
-    same:    operands that are the same for all sizes; those found here are added
+    sizes: symbol -> number
+    kinds: of the values, the same object for all sets of sizes
     """
 
-    def __init__(
-        self,
-        sizes: Mapping[str, int],
-        layouts: Mapping[Value, str],
-        same: dict[Value, Array] | None = None,
-    ) -> None:
-        self.sizes, self.layouts = dict(sizes), layouts
-        self._same = {} if same is None else same
-        self._arrays = dict(self._same)
+    def __init__(self, sizes: Mapping[str, int], kinds: Kinds) -> None:
+        self.sizes, self.kinds = dict(sizes), kinds
+        self._of = kinds.of
+        self._arrays = dict(kinds.fixed)
         self._dims: dict[Dim, int] = {}
 
     def known(self, value: Value) -> bool:
@@ -39,13 +59,20 @@ class Operands:
 
     def array(self, value: Value) -> Array:
         """Real shape and strides. Raises MissingError if the sizes do not tell them."""
-        found = self._arrays.get(value)
+        number = self._of.get(value)
+        if number is None:
+            number = self.kinds.number(value)
+        return self._arrays.get(number) or self.of_kind(number)
+
+    def of_kind(self, number: int) -> Array:
+        """The operand that each value of that kind is."""
+        found = self._arrays.get(number)
         if found is None:
-            shape = tuple(map(self._size, value.shape))
-            strides = strides_of(shape, self.layouts.get(value, PLAIN))
-            found = self._arrays[value] = Array(shape, value.dtype, strides)
-            if not symbols_of(value.shape):
-                self._same[value] = found
+            shape, dtype, layout = self.kinds.specs[number]
+            sizes = tuple(map(self._size, shape))
+            found = self._arrays[number] = Array(sizes, dtype, strides_of(sizes, layout))
+            if not symbols_of(shape):
+                self.kinds.fixed[number] = found
         return found
 
     def _size(self, d: int | Dim) -> int:

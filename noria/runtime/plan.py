@@ -20,7 +20,6 @@ from noria.ir.program import Operator, Program, Value, needed, symbols_told, sym
 from noria.kernels.registry import (
     LAST,
     PLAIN,
-    Array,
     Choice,
     Kernel,
     Layouts,
@@ -30,6 +29,7 @@ from noria.kernels.registry import (
 from noria.passes.eliminate_common_ops import signature
 from noria.passes.liveness import fixed_values, unchanged_state
 from noria.passes.nested import SEALED
+from noria.runtime.operands import Kinds
 from noria.runtime.order import low_peak
 
 REORDER = "reorder"  # a step the planner adds: the same value in another memory layout
@@ -81,8 +81,9 @@ class Plan:
     checks: equalities of sizes to be verified when they are bound
     fixed:  values that no step changes; sized: those of them that depend on symbolic sizes
     prepared: what `runtime/prepare.py` need not do again for other sizes
-    operands: what `runtime/operands.py` need not
     memory:   nor `runtime/script.py` and `runtime/memory.py`
+    kinds:    of its values
+    alike:    the steps that a kernel may run, by `Step.alike`
     """
 
     program: Program
@@ -93,8 +94,16 @@ class Plan:
     sized: set[Value]
     engines: frozenset[str]
     prepared: dict[Any, Any] = field(default_factory=dict)
-    operands: dict[Value, Array] = field(default_factory=dict)
     memory: dict[Any, Any] = field(default_factory=dict)
+    kinds: Kinds = field(init=False)
+    alike: dict[int, list[Step]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kinds = Kinds(self.layouts)
+        self.alike = {}
+        for step in self.steps:
+            if step.kernel is not None:
+                self.alike.setdefault(step.alike, []).append(step)
 
     @property
     def prologue(self) -> list[Step]:

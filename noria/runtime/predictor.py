@@ -226,7 +226,7 @@ class Predictor:
                     self.scope.arrays,
                     threads,
                     block_functions,
-                    room=space.room,
+                    space=space,
                     kept=self._kept,
                     give_back=self.scope.give_back,
                 )

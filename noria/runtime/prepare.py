@@ -6,11 +6,13 @@ updates of its parameters, nor another number of packed rows for what has the si
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
+from noria.core.errors import EngineError, NoriaError
 from noria.core.flags import flags
+from noria.ir.interpret import bind_attrs
 from noria.kernels.registry import BoundOp, Declined, Kernel, Prepared
+from noria.runtime.operands import Operands
 from noria.runtime.plan import Plan, Step
 
 
@@ -29,34 +31,74 @@ _NOTHING: tuple[None, None] = None, None
 
 
 class Preparation:
-    """The choices of one Bound."""
+    """The choices of one Bound.
 
-    def __init__(self, plan: Plan, threads: int, sizes: Mapping[str, int]) -> None:
-        surroundings = (threads, tuple(flags.snapshot().items()))
-        self._last: _Last = plan.prepared.setdefault(surroundings, {})
-        self._sizes = sizes
+    surroundings: all but the sizes that they depend on
+    """
 
-    def known(self, step: Step) -> Choice | None:
+    def __init__(self, plan: Plan, threads: int, operands: Operands) -> None:
+        self.surroundings = (threads, tuple(flags.snapshot().items()))
+        self._last: _Last = plan.prepared.setdefault(self.surroundings, {})
+        self._plan, self._threads, self._operands = plan, threads, operands
+        self._sizes = operands.sizes
+        self._made: dict[int, Choice] = {}
+
+    def choices(self) -> dict[int, Choice]:
+        """Of all steps that a kernel may run, by `Step.alike`."""
+        for alike, steps in self._plan.alike.items():
+            if alike not in self._made:
+                self.choice(steps[0])
+        return self._made
+
+    def choice(self, step: Step) -> Choice:
+        """Of a step that has a kernel."""
+        found = self._made.get(step.alike)
+        if found is None:
+            found = self._made[step.alike] = self._known(step) or self._choose(step)
+        return found
+
+    def _known(self, step: Step) -> Choice | None:
         """The last choice for a step like this one, if the sizes it knows were the same."""
         sizes, choice = self._last.get(step.alike, _NOTHING)
         return choice if sizes == self._of(step) else None
 
-    def choose(self, step: Step, bound: BoundOp) -> Choice:
-        """The choice for these operands, known until one for other sizes is made."""
-        found = _first(step, bound)
+    def _of(self, step: Step) -> _Sizes:
+        return tuple([self._sizes.get(symbol) for symbol in step.symbols])
+
+    def _choose(self, step: Step) -> Choice:
+        op, array = step.op, self._operands.array
+        inputs = [None if v is None else array(v) for v in op.inputs]
+        outputs = [array(v) for v in op.outputs]
+        if not all(a is None or a.size for a in (*inputs, *outputs)):
+            return NONE  # fast kernels never see empty arrays
+        fixed = [v in self._plan.fixed for v in op.inputs]
+        attrs = bind_attrs(op.attrs, self._sizes)
+        found = _first(step, BoundOp(op, attrs, inputs, outputs, self._threads, fixed))
+        self._note(step, found)
         self._last[step.alike] = self._of(step), found
         return found
 
-    def _of(self, step: Step) -> _Sizes:
-        return tuple([self._sizes.get(symbol) for symbol in step.symbols])
+    def _note(self, step: Step, found: Choice) -> None:
+        """Tells all steps like this one who refused them; most often that is known."""
+        before = self._last.get(step.alike, _NOTHING)[1]
+        if found.refused and (before is None or before.refused != found.refused):
+            for like in self._plan.alike[step.alike]:
+                for kernel, reason in found.refused:
+                    like.refuse(kernel, reason)
 
 
 def _first(step: Step, bound: BoundOp) -> Choice:
     refused: list[tuple[Kernel, str]] = []
-    for kernel in (step.kernel, *step.others):
-        assert kernel is not None
-        try:
-            return Choice(kernel, kernel.bind(bound), tuple(refused))
-        except Declined as reason:
-            refused.append((kernel, f"at binding: {reason}"))
+    try:
+        for kernel in (step.kernel, *step.others):
+            assert kernel is not None
+            try:
+                return Choice(kernel, kernel.bind(bound), tuple(refused))
+            except Declined as reason:
+                refused.append((kernel, f"at binding: {reason}"))
+    except NoriaError as error:
+        raise error.at(step.op.where()) from None
+    except MemoryError as error:  # tables of a kernel, as large as the sizes fed ask for
+        where = step.op.where()
+        raise EngineError("no memory for a kernel", where=where, got=str(error)) from None
     return Choice(None, None, tuple(refused))

@@ -155,7 +155,7 @@ class Replicas:
                 self.scope.arrays,
                 self.threads[k],
                 block_functions,
-                room=space.room,
+                space=space,
                 kept=self._kept[k],
             )
             space.put(key, found)

@@ -54,7 +54,8 @@ def _operator_work(
         return array(v) if v is not None and symbols_of(v.shape) <= sizes.keys() else None
 
     ins, outs = [known(v) for v in inputs], [known(v) for v in outputs]
-    nbytes = float(sum(a.nbytes for a in {id(a): a for a in (*ins, *outs) if a}.values()))
+    touched = dict(zip((*inputs, *outputs), (*ins, *outs), strict=True))  # each value once
+    nbytes = float(sum(a.nbytes for a in touched.values() if a))
     definition = lookup(op.type)
     if definition.work_fn is not None and None not in outs:
         got = definition.work_fn(*_named(definition, op, ins, outs, sizes))

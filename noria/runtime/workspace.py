@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
-from typing import Generic, TypeVar
+from operator import is_
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -23,12 +24,15 @@ class Workspace(Generic[Bound]):
     """One arena, and the Bounds that lie in it: only one of them may run at a time.
 
     So the memory of many batch sizes is that of the largest.
+
+    molds: what Bounds are made from, for each Plan and all else that their rows depend on
     """
 
     def __init__(self, limit: int = MAX_BOUND) -> None:
         self.limit = limit
         self._steps: dict[Hashable, int] = {}
         self.bounds: OrderedDict[Hashable, Bound] = OrderedDict()
+        self.molds: dict[Hashable, list[Any]] = {}
         self._arena: Arena | None = None
         self._trimmed = False
 
@@ -105,7 +109,8 @@ class Kept:
         self.version = self.epoch = 0
         self._block = Arena(0)
         self._used, self._all = 0, SMALLEST  # bytes of the block, and of all blocks
-        self._arrays: dict[str, tuple[np.ndarray, tuple[int, int]]] = {}
+        self._arrays: list[np.ndarray] = []
+        self._addresses: dict[str, tuple[int, int]] = {}
 
     def follow(self, version: int) -> None:
         """State was written from outside: nothing that is kept counts any more."""
@@ -113,13 +118,17 @@ class Kept:
             self.version = version
             self.epoch += 1
 
-    def addresses(self, state: Mapping[str, np.ndarray]) -> dict[str, tuple[int, int]]:
-        """(bytes, address) of arrays; asking NumPy takes a microsecond, so it is done once."""
-        known = self._arrays
-        for name, array in state.items():
-            if name not in known or known[name][0] is not array:
-                known[name] = array, (array.nbytes, array.ctypes.data)
-        return {name: known[name][1] for name in state}
+    def addresses(self, state: Mapping[str, np.ndarray]) -> Mapping[str, tuple[int, int]]:
+        """(bytes, address) of arrays; the same object for the same arrays.
+
+        Asking NumPy takes a microsecond, so it is done once.
+        """
+        arrays = [*state.values()]
+        same = len(arrays) == len(self._arrays) and all(map(is_, arrays, self._arrays))
+        if not same or self._addresses.keys() != state.keys():
+            self._arrays = arrays
+            self._addresses = {n: (a.nbytes, a.ctypes.data) for n, a in state.items()}
+        return self._addresses
 
     def piece(self, key: Hashable, nbytes: int) -> Piece:
         """The memory of that key."""

@@ -157,6 +157,6 @@ def test_the_prologue_runs_again_only_when_state_was_written():
 
 def test_bounds_of_all_sizes_lie_in_one_arena():
     space, program = Workspace(), mlp(64, 64, 64)
-    large = bind(program, {"N": 50}, room=space.room)
-    small = bind(program, {"N": 20}, room=space.room)
+    large = bind(program, {"N": 50}, space=space)
+    small = bind(program, {"N": 20}, space=space)
     assert small.arena is large.arena and small.arena_bytes < large.arena_bytes

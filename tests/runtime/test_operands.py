@@ -9,7 +9,7 @@ from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Value
 from noria.kernels.registry import LAST, Array, strides_of
 from noria.runtime.arena import Arena
-from noria.runtime.operands import Operands, array_at
+from noria.runtime.operands import Kinds, Operands, array_at
 from tests.runtime.binding import bind
 from tests.runtime.programs import N, build, floats, value
 
@@ -37,7 +37,7 @@ def test_a_view_of_memory_has_its_strides_and_an_empty_one_needs_none():
 
 def test_a_size_that_is_not_told_is_an_error():
     k = symbol("K")
-    operands = Operands({"N": 3}, {})
+    operands = Operands({"N": 3}, Kinds({}))
     known, unknown = Value("a", (N, 2 * N + 1)), Value("b", (N, k))
     assert operands.known(known) and not operands.known(unknown)
     assert operands.array(known).shape == (3, 7) and operands.array(known) is operands.array(known)

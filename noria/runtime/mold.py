@@ -1,0 +1,230 @@
+"""A Bound as the mold of those for other sizes: the same memory, and the rows they do not touch.
+
+For other sizes nearly nothing about a Plan's memory has to be found out again, if each value finds
+room where it lay before. Then addresses stay, and with them every row of the tape whose step has
+nothing to do with the sizes that changed. `Mold.cast` looks at all that the places depend on; what
+they do not serve gets a mold of its own. `Buffers.prove` goes over the outcome as over any other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from noria.ir.program import Value
+from noria.kernels.call import Call
+from noria.kernels.registry import Prepared
+from noria.runtime import branches
+from noria.runtime.arena import Arena
+from noria.runtime.buffers import Buffers, Item
+from noria.runtime.items import again
+from noria.runtime.memory import Buffer
+from noria.runtime.operands import Operands
+from noria.runtime.plan import Plan
+from noria.runtime.prepare import Choice
+from noria.runtime.prologue import Rare
+from noria.runtime.script import same_place
+
+MOST = 8  # molds of a Plan that are kept
+SPARE = 4  # so many times the bytes are too many: what small sizes need would lie far apart
+SMALL = 1 << 18  # bytes of an arena that is never too large: they stay in a core's cache
+
+Choices = Mapping[int, Choice]
+
+
+@dataclass(eq=False)
+class Mold:
+    """What the last Bound in one set of places was made of.
+
+    addresses: of the states, as `Kept.addresses` gives them
+    memory:    the buffers, and operands: the sizes, of the first one
+    choices:   the kernels, by `Step.alike`
+    items:     of each step; rare: those that run once, and scratch: their memory
+    groups:    what may run side by side, as the first sizes had it
+    lasting:   addresses of the pinned memory that the first one's steps read
+    calls:     of items, in an arena at the address `arena`
+    """
+
+    plan: Plan
+    addresses: Mapping[str, Any]
+    memory: Buffers
+    arena_bytes: int
+    peak_bytes: int
+    operands: Operands
+    choices: dict[int, Choice]
+    items: list[Item]
+    rare: list[Rare]
+    scratch: list[Arena]
+    groups: branches.Groups
+    lasting: dict[bool, set[int | None]] = field(default_factory=dict)
+    calls: dict[Item, list[Call]] = field(default_factory=dict)
+    arena: int = 0
+
+    def cast(self, choices: Choices, operands: Operands) -> tuple[list[Item], Buffers] | None:
+        """The items for other sizes, and their memory; None where this one does not serve."""
+        if self._unfit or not (self._has_room(operands) and self._lies_alike(operands)):
+            return None
+        changed = [
+            alike
+            for alike, old in self.choices.items()
+            if choices[alike] is not old or old.prepared is None
+        ]
+        if not (self._suffices(changed, choices) and self._packs_alike(choices)):
+            return None
+        items = list(self.items)
+        for i in self.sized.union(*(self._groups.get(alike, ()) for alike in changed)):
+            items[i] = again(items[i], choices)
+        memory = copy(self.memory)
+        memory.array, memory.sized = operands.array, operands.known
+        memory.naive_bytes = self._bytes(operands)
+        if self.sized_rare:
+            memory.of = dict(memory.of)
+        return items, memory
+
+    # ---- what does not depend on sizes ---------------------------------------------------------
+
+    @cached_property
+    def sized(self) -> frozenset[int]:
+        """Items made anew for all sizes: those that no kernel prepares, and those that read what
+        the prologue computes for these sizes alone, which has memory of its own."""
+        known = self.plan.sized
+        return frozenset(
+            i
+            for i, item in enumerate(self.items)
+            if (item.step.kernel is None and item.step.symbols)
+            or not known.isdisjoint(v for v in item.inputs if v is not None)
+        )
+
+    @cached_property
+    def sized_rare(self) -> list[int]:
+        """The items of the prologue that compute it."""
+        return [
+            i for i, r in enumerate(self.rare) if not self.plan.sized.isdisjoint(r.item.outputs)
+        ]
+
+    @cached_property
+    def states(self) -> dict[Buffer, str]:
+        """Names of the states by their buffers."""
+        return {self.memory.of[s.value]: n for n, s in self.plan.program.state.items()}
+
+    @cached_property
+    def _total(self) -> int:
+        """Bytes of all values that are computed, at the first sizes."""
+        return self._bytes(self.operands)
+
+    @cached_property
+    def _unfit(self) -> bool:
+        """Packed copies, or names in the steps, of memory that is made for each set of sizes."""
+        sized = self.plan.sized
+        own = {self.memory.of[v] for v in sized if v in self.memory.of}
+        made = {v for item in self.items for v in item.outputs}
+        return any(r.item.pack and r.item.pack[1] in sized for r in self.rare) or any(
+            self.memory.of.get(v) in own for v in made
+        )
+
+    @cached_property
+    def _groups(self) -> dict[int, list[int]]:
+        """`Step.alike` -> items."""
+        found: dict[int, list[int]] = {}
+        for i, item in enumerate(self.items):
+            if item.step.kernel is not None:
+                found.setdefault(item.step.alike, []).append(i)
+        return found
+
+    @cached_property
+    def _room(self) -> list[tuple[int, int]]:
+        """(kind, bytes): that many each value of the kind has."""
+        found: dict[int, int] = {}
+        for v, buffer in self.memory.of.items():
+            if not buffer.pinned:
+                kind = self.operands.kinds.number(v)
+                found[kind] = min(found.get(kind, buffer.nbytes), buffer.nbytes)
+        return list(found.items())
+
+    @cached_property
+    def _outputs(self) -> list[tuple[int, int]]:
+        """(kind, how many values of it are computed)."""
+        return list(Counter(map(self.operands.kinds.number, self.memory.script.outputs)).items())
+
+    @cached_property
+    def _pairs(self) -> set[tuple[int, int, bool]]:
+        """Kinds of values of which one lies where the other was, and of those that are copied into
+        another layout: are these the same?"""
+        kind, array = self.operands.kinds.number, self.operands.array
+        copies = [(i.inputs[0], i.outputs[0]) for i in self.items if i.reorders]
+        pairs: list[tuple[Any, Value]] = [*self.memory.script.alike, *copies]
+        return {(kind(a), kind(b), same_place(array(a), array(b))) for a, b in pairs}
+
+    @cached_property
+    def _packing(self) -> list[int]:
+        """Items that read packed copies."""
+        return [i for i, item in enumerate(self.items) if item.packs and item.pack is None]
+
+    # ---- does the memory serve? ----------------------------------------------------------------
+
+    def _bytes(self, operands: Operands) -> int:
+        return sum([operands.of_kind(kind).nbytes * count for kind, count in self._outputs])
+
+    def _has_room(self, operands: Operands) -> bool:
+        if any(operands.of_kind(kind).nbytes > room for kind, room in self._room):
+            return False
+        return self.arena_bytes <= SMALL or SPARE * self._bytes(operands) >= self._total
+
+    def _lies_alike(self, operands: Operands) -> bool:
+        of = operands.of_kind
+        return all(same_place(of(a), of(b)) == was for a, b, was in self._pairs)
+
+    def _suffices(self, changed: Sequence[int], choices: Choices) -> bool:
+        """Is there what the other choices ask for?"""
+        for alike in changed:
+            old, new = self.choices[alike].prepared, choices[alike].prepared
+            if old is None or new is None:
+                if old is not new:
+                    return False
+            elif not _asks_alike(old, new) or not all(
+                _has_room(self.items[i], old, new) for i in self._groups.get(alike, ())
+            ):
+                return False
+        return True
+
+    def _packs_alike(self, choices: Choices) -> bool:
+        """Are the packed copies that were shared still the same, and those that were not others?"""
+        keys: dict[Buffer, Any] = {}
+        buffers: dict[Any, Buffer] = {}
+        for i in self._packing:
+            item = self.items[i]
+            prepared = choices[item.step.alike].prepared
+            assert prepared is not None
+            for buffer, pack in zip(item.packs, prepared.packs, strict=True):
+                key = item.inputs[pack.input], pack.key
+                if keys.setdefault(buffer, key) != key:
+                    return False
+                if buffers.setdefault(key, buffer) is not buffer:
+                    return False
+        return True
+
+
+def _asks_alike(old: Prepared, new: Prepared) -> bool:
+    """Do they work in place alike, and read the same packed copies?"""
+    packs = zip(old.packs, new.packs, strict=False)
+    return (
+        tuple(old.in_place) == tuple(new.in_place)
+        and len(old.packs) == len(new.packs)
+        and all(a.input == b.input and a.replaces == b.replaces for a, b in packs)
+    )
+
+
+def _has_room(item: Item, old: Prepared, new: Prepared) -> bool:
+    """Is there room for scratch and packs? Those that are kept must be what they were."""
+    if item.pack is not None:
+        return True
+    if new.scratch > (0 if item.scratch is None else item.scratch.nbytes):
+        return False
+    return all(
+        b.nbytes == a.nbytes and b.key == a.key if buffer.pinned else b.nbytes <= buffer.nbytes
+        for buffer, a, b in zip(item.packs, old.packs, new.packs, strict=True)
+    )
