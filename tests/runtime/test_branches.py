@@ -11,6 +11,7 @@ from noria.core.flags import flags
 from noria.ir.opdef import vocabulary as o
 from noria.kernels.numba import parallel
 from noria.runtime import branches
+from noria.runtime.tape import Tape
 from tests.runtime.binding import bind, step
 from tests.runtime.fuzz import Fuzz
 from tests.runtime.programs import N, build, feeds_of, floats
@@ -50,7 +51,7 @@ def names(bound):
     found = []
     for action in bound.actions:
         cells = [c.cell_contents for c in action.__closure__ or ()]
-        tapes = [c.__self__ for c in cells if hasattr(c, "__self__")]
+        tapes = [c.__self__ for c in cells if isinstance(getattr(c, "__self__", 0), Tape)]
         found += [[call.name for call in tape.calls] for tape in tapes]
     return found
 
