@@ -1,14 +1,19 @@
 """Batch norm in training, forward and gradient, on memory [rows, channels]; with a ReLU, and a
 residual before it, in the same passes.
 
-Two passes over memory each: one that sums per channel, one that writes. Sums go over 64 rows in
+Two passes over memory each: one that sums per channel, one that writes. Sums go over 64 lines in
 float32, then into float64, relative to the first row, so that a large mean does not cancel the
-variance away. The second pass too subtracts first that row (by an fma, which unlike a difference is
-never reordered), then the mean of what is left. Between the passes the team meets at a barrier.
+variance away. The second pass too subtracts first that row, by an fma, which unlike a difference is
+never reordered. Between the passes the team meets at a barrier.
 
 The first pass goes from the last rows to the first, because the operator before has just written
 the last ones, and the second pass goes forwards, because the first one ended there: what a cache
 keeps of arrays that do not fit is then read from it.
+
+Both walk memory in order, a few hundred numbers at a time, and ask for what comes 2 KB later: four
+rows side by side, which need a fourth of the loads and stores of sums, are so many streams that a
+prefetcher loses them, unless rows are long. Short rows are taken as one longer line, whose sums
+are folded in the end.
 
 x, its gradient and what has their size are float32 or bfloat16. All else is float32, and so is the
 arithmetic.
@@ -16,9 +21,11 @@ arithmetic.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 
+from noria.core.dtypes import itemsize
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import float_bits, launch, need
@@ -36,98 +43,117 @@ from noria.kernels.registry import (
 )
 from noria.ops.common import axis_of
 
-# Scratch: per thread 2C float64 totals and 2C float32 partial sums; then 3C float32 shared.
-# `accumulate` adds up term1 and term2 of all rows of this thread.
+# `size` numbers lie as lines of `width`, which is some rows at once where rows are short. Scratch:
+# per thread `room` numbers' space of 2 float64 totals, 2 float32 partial sums and the float32 that
+# is subtracted from x; then 3 float32 that the team shares. room: the width in whole vectors
 _ACCUMULATE = """
     team = team_size()
     me = thread_id()
-    first = rows * me // team
-    last = rows * (me + 1) // team
-    total = scratch + me * channels * 24
-    part = total + channels * 16
-    shared = scratch + team * channels * 24
-    fill_bytes(total, 0, channels * 16)
+    size = rows * channels
+    lines = (size + width - 1) // width
+    first = lines * me // team
+    last = lines * (me + 1) // team
+    total = scratch + me * room * 28
+    part = total + room * 16
+    center = part + room * 8
+    shared = scratch + team * room * 28
+    fill_bytes(total, 0, room * 16)
+    for at in range(0, width, channels):
+        for c in range(channels):
+            independent()
+            store_float32(center, at + c, CENTER)
     end = last
     while end > first:
-        row = max(first, end - 64)
-        stop = end
-        end = row
-        fill_bytes(part, 0, channels * 8)
-        while row + 4 <= stop:
-            at = row * channels
-            for c in range(channels):
-                independent()
-                s1 = load_float32(part, c)
-                s2 = load_float32(part, channels + c)
-PREPARE
-TERMS4
-                store_float32(part, c, s1)
-                store_float32(part, channels + c, s2)
-            row += 4
-        while row < stop:
-            at = row * channels
-            for c in range(channels):
-                independent()
-                s1 = load_float32(part, c)
-                s2 = load_float32(part, channels + c)
-PREPARE
-TERMS1
-                store_float32(part, c, s1)
-                store_float32(part, channels + c, s2)
-            row += 1
-        for c in range(2 * channels):
+        start = max(first, end - 64)
+        fill_bytes(part, 0, room * 8)
+        line = start
+        while width >= WIDE and line + 4 <= end:
+            TURN4
+            line += 4
+        while line < end:
+            TURN1
+            line += 1
+        for c in range(2 * room):
             independent()
             store_float64(total, c, load_float64(total, c) + float64(load_float32(part, c)))
+        end = start
     barrier()
     for c in range(channels * me // team, channels * (me + 1) // team):
         t1 = float64(0)
         t2 = float64(0)
         for t in range(team):
-            t1 += load_float64(scratch + t * channels * 24, c)
-            t2 += load_float64(scratch + t * channels * 24, channels + c)
+            for at in range(0, width, channels):
+                t1 += load_float64(scratch + t * room * 28, at + c)
+                t2 += load_float64(scratch + t * room * 28, room + at + c)
 """
 
 _WRITE = """
     barrier()
-    row = first
-    while row + 4 <= last:
-        at = row * channels
-        for c in range(channels):
-            independent()
-PREPARE
-TERMS4
-        row += 4
-    while row < last:
-        at = row * channels
-        for c in range(channels):
-            independent()
-PREPARE
-TERMS1
-        row += 1
+    line = first
+    while width >= WIDE and line + 4 <= last:
+        TURN4
+        line += 4
+    while line < last:
+        TURN1
+        line += 1
     return 0
+"""
+LINE, VECTOR = 256, 16  # numbers a line has at least, and those of a vector
+WIDE = 2048  # numbers of a line from which four go side by side: their sums fill the first cache
+STRIP, AHEAD = 512, 2048  # bytes asked for at once, and how much later they are wanted
+_ONE = """
+at = line * width
+stop = min(width, size - at)
+for c0 in range(0, stop, STRIP):
+    ahead = (at + c0) * ITEMSIZE
+ASK
+    for c in range(c0, min(c0 + STRIP, stop)):
+        independent()
+BODY
+"""
+_FOUR = """
+at = line * width
+for c in range(width):
+    independent()
+BODY
 """
 
 
-def _unrolled(template: str, prepare: str, terms: str, indent: int) -> str:
-    """Four rows at a time, then single ones. prepare: once per channel; terms: per element, whose
-    place is {at}."""
-
-    def block(text: str) -> str:
-        return "\n".join(" " * indent + line for line in text.strip().splitlines())
-
-    four = "\n".join(block(terms.replace("{at}", f"(at + {k} * channels + c)")) for k in range(4))
-    out = template.replace("PREPARE", block(prepare)).replace("TERMS4", four)
-    return out.replace("TERMS1", block(terms.replace("{at}", "(at + c)")))
-
-
-def _accumulate(prepare: str, terms: str) -> str:
-    """The first pass: terms add to s1 and s2."""
-    return _unrolled(_ACCUMULATE, prepare, terms, 16)
+def _pass(template: str, before: Sequence[str], terms: Sequence[str], after: Sequence[str]) -> str:
+    """A pass that does `terms` with each element i. before, after: what is done per channel c."""
+    each = ["d = fma(load_DTYPE(x, i), float32(1), -load_float32(center, c))", *terms]
+    read = sorted(set(re.findall(r"load_DTYPE\((\w+), i\)", " ".join(each))))
+    ask = [f"prefetch({p} + ahead + {k})" for k in range(AHEAD, AHEAD + STRIP, 64) for p in read]
+    one = _ONE.replace("ASK", _indented(ask, 4))
+    one = one.replace("BODY", _indented([*before, "i = at + c", *each, *after], 8))
+    rows = [line for k in range(4) for line in (f"i = at + {k} * width + c", *each)]
+    four = _FOUR.replace("BODY", _indented([*before, *rows, *after], 4))
+    return _filled(_filled(template, "TURN1", one), "TURN4", four)
 
 
-def _write(prepare: str, terms: str) -> str:
+def _filled(template: str, name: str, text: str) -> str:
+    """The template with lines of text in the place of the line `name`, as far to the right."""
+    place = re.search(rf"^( *){name}$", template, re.MULTILINE)
+    assert place is not None
+    lines = _indented(text.strip().splitlines(), len(place[1]))
+    return template[: place.start()] + lines + template[place.end() :]
+
+
+def _indented(lines: Sequence[str], by: int) -> str:
+    return "\n".join(" " * by + line for line in lines)
+
+
+def _accumulate(center: str, terms: Sequence[str]) -> str:
+    """The first pass: terms add to s1 and s2, from d = x - center, which is given per channel c."""
+    sums = ("part, c", "part, room + c")
+    load = [f"s{k} = load_float32({place})" for k, place in enumerate(sums, 1)]
+    store = [f"store_float32({place}, s{k})" for k, place in enumerate(sums, 1)]
+    return _pass(_ACCUMULATE, load, terms, store).replace("CENTER", center)
+
+
+def _write(terms: Sequence[str]) -> str:
     """The second pass."""
-    return _unrolled(_WRITE, prepare, terms, 12)
+    return _pass(_WRITE, (), terms, ())
 
 
 _FORWARD = """
@@ -146,8 +172,10 @@ def batch_norm(args):
     scratch = load_int64(args, 11)
     rows = load_int64(args, 12)
     channels = load_int64(args, 13)
-    momentum = load_float64(args, 14)
-    epsilon = load_float64(args, 15)
+    width = load_int64(args, 14)
+    room = load_int64(args, 15)
+    momentum = load_float64(args, 16)
+    epsilon = load_float64(args, 17)
 """
 _STATISTICS = """
         shift = t1 / float64(rows)
@@ -161,9 +189,11 @@ _STATISTICS = """
         old_var = float64(load_float32(var, c))
         store_float32(new_mean, c, float32(old_mean + momentum * (m - old_mean)))
         store_float32(new_var, c, float32(old_var + momentum * (unbiased - old_var)))
-        store_float32(shared, c, load_DTYPE(x, c))
-        store_float32(shared, channels + c, float32(shift))
-        store_float32(shared, 2 * channels + c, load_float32(scale, c) * float32(inv))
+        factor = load_float32(scale, c) * float32(inv)
+        offset = float32(float64(load_float32(bias, c)) - shift * float64(factor))
+        for at in range(0, width, channels):
+            store_float32(shared, at + c, factor)
+            store_float32(shared, room + at + c, offset)
 """
 
 
@@ -173,28 +203,19 @@ def forward(dtype: str, relu: bool, residual: bool) -> str:
 
     dtype: of x, residual and out; the vectors of channels are float32
     """
-    value = "d * factor + offset" + " + load_DTYPE(residual, {at})" * residual
-    lines = [
-        "d = fma(load_DTYPE(x, {at}), float32(1), -k) - shift",
-        f"y = {value}",
-        f"store_DTYPE(out, {{at}}, {'maximum(y, float32(0))' if relu else 'y'})",
-    ]
-    source = (
-        _FORWARD
-        + _accumulate(
-            "k = load_DTYPE(x, c)",
-            "d = load_DTYPE(x, {at}) - k\ns1 += d\ns2 += d * d",
-        )
-        + _STATISTICS
-        + _write(
-            "k = load_float32(shared, c)\n"
-            "shift = load_float32(shared, channels + c)\n"
-            "factor = load_float32(shared, 2 * channels + c)\n"
-            "offset = load_float32(bias, c)",
-            "\n".join(lines),
-        )
+    terms = ["y = d * load_float32(shared, c) + load_float32(shared, room + c)"]
+    if residual:
+        terms.append("y += load_DTYPE(residual, i)")
+    if relu:  # NaN is not below 0
+        terms.append("y = where(float32(0) > y, float32(0), y)")
+    terms.append("store_DTYPE(out, i, y)")
+    return _typed(
+        dtype,
+        _FORWARD,
+        _accumulate("load_DTYPE(x, c)", ["s1 += d", "s2 += d * d"]),
+        _STATISTICS,
+        _write(terms),
     )
-    return source.replace("DTYPE", dtype)
 
 
 _BACKWARD = """
@@ -213,13 +234,20 @@ def batch_norm_grad(args):
     scratch = load_int64(args, 11)
     rows = load_int64(args, 12)
     channels = load_int64(args, 13)
+    width = load_int64(args, 14)
+    room = load_int64(args, 15)
 """
 _MEANS = """
         inv = float64(load_float32(inv_std, c))
         store_float32(g_bias, c, float32(t1))
         store_float32(g_scale, c, float32(t2 * inv))
-        store_float32(shared, c, float32(t1 / float64(rows)))
-        store_float32(shared, channels + c, float32(t2 * inv * inv / float64(rows)))
+        level = float32(t1 / float64(rows))
+        slope = float32(t2 * inv * inv / float64(rows))
+        factor = load_float32(scale, c) * load_float32(inv_std, c)
+        for at in range(0, width, channels):
+            store_float32(shared, at + c, level)
+            store_float32(shared, room + at + c, slope)
+            store_float32(shared, 2 * room + at + c, factor)
 """
 
 
@@ -232,33 +260,45 @@ def backward(dtype: str, relu: bool, more: bool, residual: bool) -> str:
     residual: the first pass writes the masked gradient, and the second one reads it
     dtype:    of the gradients, x and out
     """
-    total = "load_DTYPE(grad, {at})" + " + load_DTYPE(more, {at})" * more
+    total = "load_DTYPE(grad, i)" + " + load_DTYPE(more, i)" * more
     if relu:
-        total = f"where(load_DTYPE(out, {{at}}) > float32(0), {total}, float32(0))"
-    keep = "\nstore_DTYPE(masked, {at}, g)" * residual
-    again = "load_DTYPE(masked, {at})" if residual else total
-    source = (
-        _BACKWARD
-        + _accumulate(
-            "m = load_float32(mean, c)",
-            f"g = {total}\ns1 += g\ns2 += g * (load_DTYPE(x, {{at}}) - m){keep}",
-        )
-        + _MEANS
-        + _write(
-            "m = load_float32(mean, c)\n"
-            "level = load_float32(shared, c)\n"
-            "slope = load_float32(shared, channels + c)\n"
-            "factor = load_float32(scale, c) * load_float32(inv_std, c)",
-            f"g = {again}\n"
-            "rest = level + (load_DTYPE(x, {at}) - m) * slope\n"
-            "store_DTYPE(gx, {at}, (g - rest) * factor)",
-        )
+        total = f"where(load_DTYPE(out, i) > float32(0), {total}, float32(0))"
+    keep = ["store_DTYPE(masked, i, g)"] * residual
+    again = "load_DTYPE(masked, i)" if residual else total
+    return _typed(
+        dtype,
+        _BACKWARD,
+        _accumulate("load_float32(mean, c)", [f"g = {total}", "s1 += g", "s2 += g * d", *keep]),
+        _MEANS,
+        _write(
+            [
+                f"g = {again}",
+                "rest = load_float32(shared, c) + d * load_float32(shared, room + c)",
+                "store_DTYPE(gx, i, (g - rest) * load_float32(shared, 2 * room + c))",
+            ]
+        ),
     )
-    return source.replace("DTYPE", dtype)
+
+
+def _typed(dtype: str, *parts: str) -> str:
+    """The parts of a kernel for memory of that dtype."""
+    size = itemsize(dtype)
+    numbers = {"STRIP": STRIP // size, "WIDE": WIDE, "ITEMSIZE": size}
+    source = "".join(parts).replace("DTYPE", dtype)
+    for name, number in numbers.items():
+        source = source.replace(name, str(number))
+    return source
 
 
 def _rows(a: Array) -> tuple[int, int]:
     return a.size // a.shape[1], a.shape[1]
+
+
+def width_of(channels: int) -> int:
+    """Numbers of a line: whole rows, and if possible whole vectors, in a loop that is worth it."""
+    rows = -(-LINE // channels)
+    whole = [n for n in range(rows, 1024 // channels + 1) if n * channels % VECTOR == 0]
+    return channels * (whole[0] if whole else rows)
 
 
 class BatchNorm(Kernel):
@@ -289,7 +329,9 @@ class BatchNorm(Kernel):
         x, kind = bound.inputs[0], bound.op.type
         assert x is not None
         rows, channels = _rows(x)
-        end = [rows, channels]
+        width = width_of(channels)
+        room = -(-width // VECTOR) * VECTOR
+        end = [rows, channels, width, room]
         if kind.endswith("grad"):
             entry, source = "batch_norm_grad", _backward_source(bound)
         else:
@@ -306,7 +348,7 @@ class BatchNorm(Kernel):
             more = {"threads": bound.threads, "bytes": moved, "ops": 8 * x.size}
             return [launch(self.name, source, entry, table, **more)]
 
-        return Prepared(emit, channels * (24 * team + 12), in_place=_IN_PLACE[kind])
+        return Prepared(emit, room * (28 * team + 12), in_place=_IN_PLACE[kind])
 
 
 _IN_PLACE = {

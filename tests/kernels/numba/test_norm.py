@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from noria.ir.opdef import vocabulary as o
+from noria.kernels.numba import norm
 from noria.testing.case import arr
 from noria.testing.kernel import check_kernel
 
@@ -33,6 +34,32 @@ def forward(x, attrs=None, **options):
 def test_any_number_of_rows_and_channels(rows, channels):
     forward(arr(rows, channels), symbolic=BATCH)
     backward(arr(rows, channels).make((5,)))
+
+
+@pytest.mark.parametrize("shape", [(523, 64), (70, 300), (1, 2048), (133, 2048)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_rows_shorter_and_longer_than_a_line(shape, dtype):
+    tol = 8e-3 if dtype == "bfloat16" else None
+    forward(arr(*shape, dtype=dtype), tol=tol)
+    inputs = [arr(*shape, dtype=dtype), *vectors(shape[1]), arr(*shape, dtype=dtype)]
+    check_kernel("batch_norm_relu", inputs, kernel=NAME, wide=True, tol=tol)
+
+
+@pytest.mark.parametrize("shape", [(523, 64), (70, 300), (133, 2048)])
+def test_gradients_of_rows_shorter_and_longer_than_a_line(shape):
+    backward(arr(*shape).make((5,)))
+    inputs = [arr(*shape), *vectors(shape[1])[:2], arr(shape[1], low=0.5), arr(*shape), arr(*shape)]
+    how = {"residual": True}
+    check_kernel("batch_norm_relu_grad", inputs, how, kernel=NAME, wide=True)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 7, 17, 64, 250, 256, 300, 2048, 5000])
+def test_a_line_is_whole_rows_and_whole_vectors_where_that_is_cheap(channels):
+    width = norm.width_of(channels)
+    assert width % channels == 0
+    assert width >= min(256, channels)
+    assert width <= max(1024, channels)
+    assert width % 16 == 0 or channels in (250, 300, 5000)
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 5), (4, 3, 5, 7), (2, 3, 2, 4, 3), (1, 5, 1, 1)])
