@@ -52,6 +52,7 @@ from noria.ops.window import Windows, per_axis, slide
 PANEL_BYTES = caches().second // 2  # of a part of a panel that is used for all pixels of a block
 INPUT_BYTES = caches().second // 4  # of the input that a block should need at most
 LIST = 768  # pixels in a list of pairs, at least: small images share one
+MEMORY = 16  # how much larger than its images a weight must be for reading it to matter most
 FEW = 4  # channels of an image that is read in planes
 BLOCK = 96  # pixels of a block that sees several taps
 UNITS = 12  # such blocks for each thread, where there are pixels enough, so that all end together
@@ -96,7 +97,7 @@ class Conv(Kernel):
         windows = slide(x.shape[2:], w.shape[2:], *how)
         planes = x.shape[1] if not lies_last(x) else 1
         if planes == 1:
-            need_worth(bound.fixed[1], windows)
+            need_worth(bound.fixed[1], windows, w.nbytes > MEMORY * (x.nbytes + out.nbytes))
         threads = bound.threads
         vectors, by_panel = shape(out.size // out.shape[1], out.shape[1], threads)
         width, act = vectors * WIDTH, bound.attrs.get("activation") or "none"
@@ -126,15 +127,18 @@ class Conv(Kernel):
         return Prepared(emit, 8 * FIELDS * team, packs, in_place, flops, detail)
 
 
-def need_worth(fixed: bool, windows: Windows) -> None:
+def need_worth(fixed: bool, windows: Windows, large: bool) -> None:
     """The rule between these tiles and oneDNN's, of channels-last images and more than one vector
     of outputs (`accepts`). Raises Declined where oneDNN's are as fast or faster: in a window of
     many taps that lie close together, the activation, which is a pass of its own there, costs
     least; and weights that change would have to be packed at each step.
+
+    large: the weight is so much larger than the images that reading it from memory is a good part
+           of the time
     """
     if not fixed:
         raise Declined("the weight changes at each step")
-    if prod(windows.kernel) > 1 and set(windows.stride) == {1}:
+    if prod(windows.kernel) > 1 and set(windows.stride) == {1} and not large:
         raise Declined("windows that overlap much")
 
 

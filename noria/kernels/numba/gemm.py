@@ -29,15 +29,20 @@ from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
 # Fields of the table of a product; strides in bytes. The tiles read from A_ROW to ACCUMULATE.
 A, B, B_PANEL, C, M, N, A_ROW, A_STEP, B_ROW, C_ROW, K, ACCUMULATE = range(12)
 FIELDS = 12
+AHEAD_FIELDS = FIELDS + 2  # of a table of `product(ahead=True)`, which sets the last two itself
 # Fields of the table of a packing: SOURCE [K, N] by strides in bytes to panels of [K, PANEL].
 SOURCE, SOURCE_ROW, SOURCE_STEP, TARGET, PACK_K, PACK_N = range(6)
 PACK_FIELDS = 6
 
 
 @cache
-def product() -> NativeFunction:
-    """C[m, n] = or += A[m, k] B[k, n], on the calling thread; see the fields above."""
-    return jit.compile_source(_product_source(), "product")
+def product(ahead: bool = False) -> NativeFunction:
+    """C[m, n] = or += A[m, k] B[k, n], on the calling thread; see the fields above.
+
+    ahead: for a few rows and a packed B that comes from memory: while a panel is multiplied, the
+           next one, or what lies behind the last, is asked for. A table has AHEAD_FIELDS then
+    """
+    return jit.compile_source(_product_source(ahead), "product")
 
 
 def packer() -> NativeFunction:
@@ -80,7 +85,40 @@ def _rows(indent: str, name: str, columns: str) -> str:
     return "\n".join(indent + line for line in lines)
 
 
-def _product_source() -> str:
+# Beside each row of a panel a line of the next one is asked for, so that all of them need as many
+# tiles as a row has lines.
+_LINE = 64
+_TILES = 4 * PANEL // _LINE
+
+
+def _rows_ahead(indent: str) -> str:
+    """The same as `_rows` of whole panels, in at least _TILES tiles where there are rows enough."""
+    lines = [
+        "at = a",
+        "to = panel_c",
+        "soon = panel + b_panel",
+        f"left = max((m + {ROWS - 1}) // {ROWS}, min(m, {_TILES}))",
+        f"step = min({_LINE}, ({4 * PANEL} + max(left, 1) - 1) // max(left, 1))",
+        "i = 0",
+        "store_int64(shape, 7, step)",
+        "while left > 0:",
+        "    take = (m - i + left - 1) // left",
+        "    store_int64(shape, 6, soon)",
+    ]
+    for m in range(1, ROWS + 1):
+        lines += [f"    if take == {m}:", f"        ahead_{m}(at, panel, to, shape, {PANEL})"]
+    lines += [
+        "    soon += step * load_int64(shape, 4)",
+        "    at += a_row * take",
+        "    to += c_row * take",
+        "    i += take",
+        "    left -= 1",
+    ]
+    return "\n".join(indent + line for line in lines)
+
+
+def _product_source(ahead: bool) -> str:
+    whole = _rows_ahead(" " * 8) if ahead else _rows(" " * 8, "tile_{m}", str(PANEL))
     cut = "\n".join(
         f"        if vectors == {v}:\n{_rows(' ' * 12, 'tile_{m}_' + str(v), 'columns')}"
         for v in range(1, VECTORS + 1)
@@ -97,7 +135,7 @@ def product(args):
     a_row = load_int64(args, {A_ROW})
     c_row = load_int64(args, {C_ROW})
     while columns >= {PANEL}:
-{_rows(" " * 8, "tile_{m}", str(PANEL))}
+{whole}
         panel += b_panel
         panel_c += {4 * PANEL}
         columns -= {PANEL}

@@ -160,7 +160,8 @@ class _Winograd(Kernel):
             data = scratch + team * space
             table = [ins[0], packs[0], *[*ins[2:], 0, 0][:2], outs[0], ins[1], *numbers]
             table += [data, shape.ins * 4, steps[0], data + copies * steps[0], steps[1]]
-            table += [shape.factor_step, scratch, space, gemm.product().address]
+            product = gemm.product(ahead=shape.shared)
+            table += [shape.factor_step, scratch, space, product.address]
             return [launch(self.name, text, "winograd", table, threads=bound.threads, ops=flops)]
 
         packed = pack(shape, self.flipped, dtype, bound.threads)

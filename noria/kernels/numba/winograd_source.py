@@ -23,7 +23,7 @@ _READ = reading("""
     tiles_across tiles block shared data data_row data_step sums sums_step factors_step space
     space_step product
 """)
-TABLE = -(-8 * gemm.FIELDS // 64) * 64  # bytes of the table of a product, in whole lines
+TABLE = -(-8 * gemm.AHEAD_FIELDS // 64) * 64  # bytes of the table of a product, in whole lines
 CHUNK = 16  # tiles that are repaired at once
 
 # Sets number, y, across: which image a tile is of, and where its outputs begin.

@@ -51,6 +51,10 @@ def test_rows_of_taps_may_be_apart():
     check(3, 18, (9, 8), (3, 1), {"dilation": (2, 1), "padding": (2, 0), "stride": (1, 2)})
 
 
+def test_windows_that_overlap_where_the_weight_is_much_larger_than_the_image():
+    check(48, 40, (2, 3), (3, 3), {"padding": 1}, batch=1, symbolic={}, tol=2e-4)
+
+
 def test_many_pixels_and_many_channels():
     check(160, 96, (23, 29), (1, 1), batch=1, tol=2e-4)
     check(24, 40, (31, 30), (3, 3), {"stride": 2, "padding": 1}, batch=3, tol=2e-4)

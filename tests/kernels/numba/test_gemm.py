@@ -22,7 +22,7 @@ def pack(b, table):
     return panels.reshape(-(-n // PANEL), k, PANEL)
 
 
-def multiply(a, b, c, accumulate, table, panels=None):
+def multiply(a, b, c, accumulate, table, panels=None, ahead=False):
     """C after the product, with packed panels or B's own rows."""
     (m, k), n = a.shape, b.shape[1]
     if panels is None:
@@ -32,7 +32,9 @@ def multiply(a, b, c, accumulate, table, panels=None):
     b_, b_panel, b_row = where
     arguments = table(a, b_, b_panel, c, m, n, *a.strides, b_row, c.strides[0], k, int(accumulate))
     assert len(arguments) == gemm.FIELDS
-    assert product()(arguments.ctypes.data) == 0
+    more = np.zeros(gemm.AHEAD_FIELDS - gemm.FIELDS, np.int64)
+    arguments = np.concatenate([arguments, more]) if ahead else arguments
+    assert product(ahead)(arguments.ctypes.data) == 0
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -46,11 +48,12 @@ def test_a_product_is_numpys_at_every_size(turned, accumulate, table):
         wide = rng.standard_normal((m, n + 3), np.float32)
         expected = wide.copy()
         expected[:, :n] = a @ b + accumulate * wide[:, :n]
-        for panels in (pack(b, table), None):
+        packed = pack(b, table)
+        for panels, ahead in ((packed, False), (packed, True), (None, False)):
             if panels is None and turned:
                 continue  # only rows of contiguous elements are read as they are
             c = wide.copy()
-            multiply(a, b, c[:, :n], accumulate, table, panels)
+            multiply(a, b, c[:, :n], accumulate, table, panels, ahead)
             np.testing.assert_allclose(c, expected, rtol=1e-4, atol=1e-4, err_msg=str((m, n, k)))
 
 
