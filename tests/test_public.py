@@ -37,6 +37,7 @@ SUPPORT = {
     "fused",
     "fused_bag",
     "fused_norm",
+    "fused_product",
     "getitem",
     "library",
     "loop_grad",

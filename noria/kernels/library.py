@@ -22,6 +22,7 @@ from noria.kernels.numba import norm as _norm
 from noria.kernels.numba import packed_linear as _packed_linear
 from noria.kernels.numba import pool as _pool
 from noria.kernels.numba import pool3d as _pool3d
+from noria.kernels.numba import product_loop as _product_loop
 from noria.kernels.numba import ragged as _ragged
 from noria.kernels.numba import random as _random
 from noria.kernels.numba import recurrent as _recurrent
@@ -43,7 +44,7 @@ from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
 _modules = (_copy, _elementwise, _reduce, _loss, _norm, _pool, _pool3d, _random, _resize, _sampling)
-_products = (_linear, _gemm, _linalg)
+_products = (_linear, _gemm, _linalg, _product_loop)
 _convolutions = (_tiled_conv, _conv_weight_grad, _depthwise, _conv)
 _updates = (_sweep,)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)

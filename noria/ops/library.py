@@ -38,6 +38,7 @@ import noria.ops.fourier
 import noria.ops.fused
 import noria.ops.fused_bag
 import noria.ops.fused_norm
+import noria.ops.fused_product
 import noria.ops.hashing
 import noria.ops.image
 import noria.ops.index
@@ -109,6 +110,7 @@ FAMILIES = (
     "fused",
     "fused_bag",
     "fused_norm",
+    "fused_product",
     "hashing",
     "image",
     "index",

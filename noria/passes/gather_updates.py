@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from math import prod
 
 from noria.core.dims import symbols_of
 from noria.core.dtypes import itemsize
 from noria.ir.index import Index
-from noria.ir.program import Block, Operator, Program, Value
+from noria.ir.program import Operator, Program
 from noria.ops.fused import UPDATES
 from noria.ops.sweep import is_loop
+from noria.passes.nested import enclosed
 from noria.passes.report import Report, publish
 
 NAME = "gather_updates"
@@ -63,7 +63,7 @@ def gather_updates(program: Program) -> Program:
     last: dict[Operator, Operator] = {}  # the last of a group -> its sweep
     gone: set[Operator] = set()
     for group in _groups(candidates, index):
-        last[group[-1]] = together(group)
+        last[group[-1]] = enclosed(group, "sweep", NAME)
         gone.update(group)
         report.fired.append(f"{len(group)} updates at {group[-1].where()}")
     publish(report)
@@ -114,24 +114,3 @@ def _nbytes(op: Operator) -> int:
     return max(
         prod(d for d in v.shape if isinstance(d, int)) * itemsize(v.dtype) for v in op.outputs
     )
-
-
-def together(group: Sequence[Operator]) -> Operator:
-    """The `sweep` of operators that do not depend on each other; it defines the same values."""
-    inner: dict[Value, Value] = {}
-    body = Block()
-    taken: list[Value] = []
-    for op in group:
-        for v in op.operands:
-            if v not in inner:
-                inner[v] = Value(v.name, v.shape, v.dtype)
-                taken.append(v)
-                body.inputs.append(inner[v])
-        inner.update((v, Value(v.name, v.shape, v.dtype)) for v in op.outputs)
-        inputs = tuple(None if v is None else inner[v] for v in op.inputs)
-        outputs = tuple(inner[v] for v in op.outputs)
-        body.operators.append(replace(op, inputs=inputs, outputs=outputs))
-    made = tuple(v for op in group for v in op.outputs)
-    body.outputs = [inner[v] for v in made]
-    last = group[-1]
-    return Operator("sweep", tuple(taken), made, {}, {"body": body}, last.source, NAME)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from noria.ir.opdef import lookup
-from noria.ir.program import Block, Operator, walk
+from noria.ir.program import Block, Operator, Value, walk
 
 SEALED = frozenset(
-    ("fused", "fused_recurrent", "sweep")
+    ("fused", "fused_product", "fused_recurrent", "sweep")
 )  # ops whose blocks stay as they are: a kernel reads them
 
 
@@ -32,3 +32,30 @@ def effects(operator: Operator) -> Iterator[str]:
     for block in operator.blocks.values():
         for inner in walk(block):
             yield lookup(inner.type).effect
+
+
+def enclosed(
+    group: Sequence[Operator], type: str, name: str, outputs: Sequence[Value] | None = None
+) -> Operator:
+    """An operator whose block `body` has these operators; it defines the same values.
+
+    type:    of the operator; name: of the pass that makes it
+    outputs: the values it gives, default all that the operators make
+    """
+    inner: dict[Value, Value] = {}
+    body = Block()
+    taken: list[Value] = []
+    for op in group:
+        for v in op.operands:
+            if v not in inner:
+                inner[v] = Value(v.name, v.shape, v.dtype)
+                taken.append(v)
+                body.inputs.append(inner[v])
+        inner.update((v, Value(v.name, v.shape, v.dtype)) for v in op.outputs)
+        inputs = tuple(None if v is None else inner[v] for v in op.inputs)
+        made = tuple(inner[v] for v in op.outputs)
+        body.operators.append(replace(op, inputs=inputs, outputs=made))
+    given = tuple(v for op in group for v in op.outputs) if outputs is None else tuple(outputs)
+    body.outputs = [inner[v] for v in given]
+    last = group[-1]
+    return Operator(type, tuple(taken), given, {}, {"body": body}, last.source, name)

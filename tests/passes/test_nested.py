@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from noria.ir.program import Block
-from noria.passes.nested import effects, map_blocks
+from noria.passes.nested import effects, enclosed, map_blocks
 from tests.passes.programs import program
 
 COND = """
@@ -51,3 +51,16 @@ def test_the_body_of_a_fused_operator_is_left_alone():
 def test_effects_are_those_of_everything_inside():
     assert set(effects(cond("relu(x_1)"))) == {"pure"}
     assert set(effects(cond("uniform(key_1, shape=[N])"))) == {"pure", "random"}
+
+
+def test_operators_become_the_body_of_one():
+    before = program(
+        "input x: float32[N]\na: float32[N] = exp(x)\nb: float32[N] = mul(a, x)\noutput y = b"
+    )
+    made = enclosed(before.operators, "sweep", "a_pass", before.operators[1].outputs)
+    body = made.blocks["body"]
+    assert (made.type, made.made_by) == ("sweep", "a_pass")
+    assert made.outputs == before.operators[1].outputs and [v.name for v in made.inputs] == ["x"]
+    assert [op.type for op in body.operators] == ["exp", "mul"]
+    assert body.outputs == list(body.operators[1].outputs)
+    assert body.operators[1].operands == (body.operators[0].outputs[0], body.inputs[0])

@@ -30,19 +30,23 @@ from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
 A, B, B_PANEL, C, M, N, A_ROW, A_STEP, B_ROW, C_ROW, K, ACCUMULATE = range(12)
 FIELDS = 12
 AHEAD_FIELDS = FIELDS + 2  # of a table of `product(ahead=True)`, which sets the last two itself
+NEAR = FIELDS  # of `product(near=...)`: how far from C lies what is asked for
+MOST_NEAR = 4
 # Fields of the table of a packing: SOURCE [K, N] by strides in bytes to panels of [K, PANEL].
 SOURCE, SOURCE_ROW, SOURCE_STEP, TARGET, PACK_K, PACK_N = range(6)
 PACK_FIELDS = 6
 
 
 @cache
-def product(ahead: bool = False) -> NativeFunction:
+def product(ahead: bool = False, near: int = 0) -> NativeFunction:
     """C[m, n] = or += A[m, k] B[k, n], on the calling thread; see the fields above.
 
     ahead: for a few rows and a packed B that comes from memory: while a panel is multiplied, the
            next one, or what lies behind the last, is asked for. A table has AHEAD_FIELDS then
+    near:  for others: how many matrices with the rows of C are needed when the product is there,
+           and are asked for meanwhile. How far from C each lies is in the fields from NEAR on
     """
-    return jit.compile_source(_product_source(ahead), "product")
+    return jit.compile_source(_product_source(ahead, near), "product")
 
 
 def packer() -> NativeFunction:
@@ -67,13 +71,17 @@ def packed_bytes(k: int, n: int) -> int:
     return -(-n // PANEL) * PANEL * k * 4
 
 
-def _rows(indent: str, name: str, columns: str) -> str:
+def _rows(indent: str, name: str, columns: str, near: int) -> str:
     """Calls of the tiles over the rows i .. m of one panel; `name` has {m} for their rows."""
+    places = [
+        (d, m, at) for d in range(near) for m in range(ROWS) for at in range(0, 4 * PANEL, 64)
+    ]
     lines = [
         "at = a",
         "to = panel_c",
         "i = 0",
         f"while i + {ROWS} <= m:",
+        *(f"    prefetch(to + near{d} + {m} * c_row + {at})" for d, m, at in places),
         f"    {name.format(m=ROWS)}(at, panel, to, shape, {columns})",
         f"    at += a_row * {ROWS}",
         f"    to += c_row * {ROWS}",
@@ -117,12 +125,13 @@ def _rows_ahead(indent: str) -> str:
     return "\n".join(indent + line for line in lines)
 
 
-def _product_source(ahead: bool) -> str:
-    whole = _rows_ahead(" " * 8) if ahead else _rows(" " * 8, "tile_{m}", str(PANEL))
+def _product_source(ahead: bool, near: int) -> str:
+    whole = _rows_ahead(" " * 8) if ahead else _rows(" " * 8, "tile_{m}", str(PANEL), near)
     cut = "\n".join(
-        f"        if vectors == {v}:\n{_rows(' ' * 12, 'tile_{m}_' + str(v), 'columns')}"
+        f"        if vectors == {v}:\n{_rows(' ' * 12, 'tile_{m}_' + str(v), 'columns', near)}"
         for v in range(1, VECTORS + 1)
     )
+    asked = "".join(f"\n    near{d} = load_int64(args, {NEAR + d})" for d in range(near))
     return f"""
 def product(args):
     a = load_int64(args, {A})
@@ -133,7 +142,7 @@ def product(args):
     columns = load_int64(args, {N})
     shape = args + {8 * A_ROW}
     a_row = load_int64(args, {A_ROW})
-    c_row = load_int64(args, {C_ROW})
+    c_row = load_int64(args, {C_ROW}){asked}
     while columns >= {PANEL}:
 {whole}
         panel += b_panel

@@ -2,7 +2,8 @@
 
 w is packed in panels by the whole team, at each step if it changes. Then blocks of rows go to the
 threads as they become free: a block of x and one panel stay in the second cache, and each panel of
-the result is finished (bias, residual, activation) while it lies in the first one.
+the result is finished (bias, residual, activation, or any loop: `product_loop`), half of the block
+at a time, while it lies in the first one.
 
 Reading a panel from the second cache as it lies, with nothing asked for ahead, is 97 % as fast as
 from the first (429 inputs, 400 outputs).
@@ -10,8 +11,10 @@ from the first (429 inputs, 400 outputs).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
+from textwrap import indent
 
 from noria.core.machine import caches
 from noria.ir.program import Operator
@@ -22,72 +25,147 @@ from noria.kernels.numba.linear import ACTIVATIONS
 from noria.kernels.numba.panels import pack
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import PANEL, ROWS
-from noria.kernels.registry import BoundOp, Declined, Kernel, Prepared, register
+from noria.kernels.registry import Array, BoundOp, Declined, Kernel, Prepared, register
 
 BLOCK = 20 * ROWS  # rows of x that a thread takes at a time
 DEPTH = min(
     768, caches().second * 3 // 4096
 )  # inputs of a block and of a panel that stay in the second cache together
+STRIP = 10 * ROWS  # rows that are finished at a time: with fewer, calls take too long
 LEAST_ROWS = 768  # below, packing a weight that changes costs more than it saves
 MOST_BYTES = caches().last // 4  # of a packed weight; of larger ones each block would read too much
 LEAST = 32  # inputs and outputs: narrower products leave most of a tile empty
 SPACE = 128  # bytes of a thread's table of a product
 
 
-def _source(bias: bool, residual: bool, activation: str | None) -> str:
-    value = "load_float32(to, j)"
-    value += " + load_float32(bias, o + j)" if bias else ""
-    value += " + load_float32(residual + row * outs * 4, o + j)" if residual else ""
-    finish = f"""
-                if k + {DEPTH} >= ins:
-                    for row in range(first, last):
-                        to = out + (row * outs + o) * 4
-                        for j in range(columns):
-                            independent()
-                            v = {value}
-                            store_float32(to, j, {ACTIVATIONS[activation].format(v="v")})"""
+_TABLE = ("x", "weight", "out", "rows", "ins", "outs", "blocks", "product", "scratch")
+
+
+def source(
+    extra: Sequence[str],
+    finish: Sequence[str],
+    *,
+    near: Sequence[str] = (),
+    before: Sequence[str] = (),
+    after: Sequence[str] = (),
+) -> str:
+    """The kernel, which does something to each panel as soon as it has all products.
+
+    extra:  names of further numbers in the table, behind those of `_TABLE`
+    finish: lines for rows `low` to `high`, STRIP at most, and COLUMNS columns from `o`, of
+            matrices of `outs` columns, of block `block`; `out` is where the product lies
+    near:   names of matrices like `out` that these lines read, to be asked for before
+    before: lines at the start; after: lines at the end, when all threads are done
+    """
+    names = (*_TABLE, *extra)
+    read = "\n".join(f"    {name} = load_int64(args, {i})" for i, name in enumerate(names))
+    asked = "\n".join(
+        f"    store_int64(table, {gemm.NEAR + i}, {name} - out)" for i, name in enumerate(near)
+    )
+    end = ["barrier()", *after] if after else []
     return f"""
 def rows(args):
-    x = load_int64(args, 0)
-    weight = load_int64(args, 1)
-    bias = load_int64(args, 2)
-    residual = load_int64(args, 3)
-    out = load_int64(args, 4)
-    rows = load_int64(args, 5)
-    ins = load_int64(args, 6)
-    outs = load_int64(args, 7)
-    blocks = load_int64(args, 8)
-    product = load_int64(args, 9)
-    table = load_int64(args, 10) + thread_id() * {SPACE}
-    shared = args + {8 * 11}
+{read}
+    table = scratch + thread_id() * {SPACE}
+    shared = args + {8 * len(names)}
     tiles = (rows + {ROWS - 1}) // {ROWS}
     store_int64(table, {gemm.A_ROW}, 4 * ins)
     store_int64(table, {gemm.A_STEP}, 4)
     store_int64(table, {gemm.B_PANEL}, 0)
     store_int64(table, {gemm.B_ROW}, {4 * PANEL})
     store_int64(table, {gemm.C_ROW}, 4 * outs)
+{asked}
+{_lines(4, before)}
     block = take(shared, 1)
     while block < blocks:
         first = tiles * block // blocks * {ROWS}
         last = min(tiles * (block + 1) // blocks * {ROWS}, rows)
-        store_int64(table, {gemm.M}, last - first)
         for k in range(0, ins, {DEPTH}):
             depth = min(ins - k, {DEPTH})
+            step = last - first
+            if k + {DEPTH} >= ins:
+                step = {STRIP if finish else "last - first"}
             store_int64(table, {gemm.K}, depth)
             store_int64(table, {gemm.ACCUMULATE}, min(k, 1))
-            store_int64(table, {gemm.A}, x + (first * ins + k) * 4)
             for o in range(0, outs, {PANEL}):
                 columns = min(outs - o, {PANEL})
                 store_int64(table, {gemm.N}, columns)
                 store_int64(table, {gemm.B}, weight + (o * ins + k * {PANEL}) * 4)
-                store_int64(table, {gemm.C}, out + (first * outs + o) * 4)
-                call1(product, table){finish if bias or residual or activation else ""}
+                for low in range(first, last, step):
+                    high = min(low + step, last)
+                    store_int64(table, {gemm.M}, high - low)
+                    store_int64(table, {gemm.A}, x + (low * ins + k) * 4)
+                    store_int64(table, {gemm.C}, out + (low * outs + o) * 4)
+                    call1(product, table)
+                    if k + {DEPTH} >= ins:
+                        if columns == {PANEL}:
+{_lines(28, [line.replace("COLUMNS", str(PANEL)) for line in finish] or ["pass"])}
+                        else:
+{_lines(28, [line.replace("COLUMNS", "columns") for line in finish] or ["pass"])}
         block = take(shared, 1)
     if take(shared + 8, 1) == team_size() - 1:
         store_int64(shared, 0, 0)
         store_int64(shared, 1, 0)
+{_lines(4, end)}
     return 0
 """
+
+
+def _lines(depth: int, lines: Sequence[str]) -> str:
+    return indent("\n".join(lines), " " * depth)
+
+
+def _activate(bias: bool, residual: bool, activation: str | None) -> list[str]:
+    """Lines that add bias and residual to the product, and apply the activation."""
+    if not (bias or residual or activation):
+        return []
+    value = "load_float32(to, j)"
+    value += " + load_float32(bias, o + j)" if bias else ""
+    value += " + load_float32(residual + row * outs * 4, o + j)" if residual else ""
+    return [
+        "for row in range(low, high):",
+        "    to = out + (row * outs + o) * 4",
+        "    for j in range(COLUMNS):",
+        "        together()",
+        f"        v = {value}",
+        f"        store_float32(to, j, {ACTIVATIONS[activation].format(v='v')})",
+    ]
+
+
+def blocks_of(x: Array, out: Array, threads: int) -> int:
+    """How many blocks of rows there are. Raises Declined where other kernels are better."""
+    ins, outs = x.shape[-1], out.shape[-1]
+    rows = prod(x.shape[:-1])
+    if rows < LEAST_ROWS or min(ins, outs) < LEAST:
+        raise Declined("the product is small")
+    if gemm.packed_bytes(ins, outs) > MOST_BYTES:
+        raise Declined("the weight is large")
+    team = max(threads, thread_count())
+    return -(-rows // (BLOCK * team)) * team
+
+
+def product_call(
+    name: str,
+    text: str,
+    x: Array,
+    out: Array,
+    addresses: Sequence[int],
+    *,
+    near: int,
+    scratch: int,
+    extra: Sequence[int],
+    threads: int,
+) -> Call:
+    """The row of the tape of a kernel of `source`.
+
+    addresses: of x, the packed weight and the product; scratch: SPACE bytes for each thread
+    """
+    rows, ins, outs = prod(x.shape[:-1]), x.shape[-1], out.shape[-1]
+    kernel = gemm.product(near=near)
+    numbers = [rows, ins, outs, blocks_of(x, out, threads), kernel.address, scratch]
+    table = [*addresses, *numbers, *extra, 0, 0]
+    call = launch(name, text, "rows", table, threads=threads, ops=2 * rows * ins * outs)
+    return replace(call, keep=(call.keep, kernel))
 
 
 class RowProduct(Kernel):
@@ -109,27 +187,24 @@ class RowProduct(Kernel):
 
     def bind(self, bound: BoundOp) -> Prepared:
         x, w, bias, residual = [*bound.inputs, None, None][:4]
+        out = bound.outputs[0]
         assert x is not None and w is not None
+        blocks_of(x, out, bound.threads)
+        near = ["residual"] if residual is not None else []
+        finish = _activate(bias is not None, bool(near), bound.attrs.get("activation"))
+        text = source(("bias", "residual"), finish, near=near)
+        threads = bound.threads
+
+        def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
+            at = [ins[0], packs[0], outs[0]]
+            how = {"near": len(near), "scratch": scratch, "threads": threads}
+            extra = [*ins[2:], 0, 0][:2]
+            return [product_call(self.name, text, x, out, at, extra=extra, **how)]
+
         turned = bool(bound.attrs.get("transpose_y", True))
-        rows, (ins, outs) = prod(x.shape[:-1]), w.shape[::-1] if turned else w.shape
-        if rows < LEAST_ROWS or min(ins, outs) < LEAST:
-            raise Declined("the product is small")
-        if gemm.packed_bytes(ins, outs) > MOST_BYTES:
-            raise Declined("the weight is large")
-        text = _source(bias is not None, residual is not None, bound.attrs.get("activation"))
-        team = max(bound.threads, thread_count())
-        blocks = -(-rows // (BLOCK * team)) * team
-
-        def emit(ins_: list[int], outs_: list[int], packs: list[int], scratch: int) -> list[Call]:
-            at = [ins_[0], packs[0], *[*ins_[2:], 0, 0][:2], outs_[0]]
-            kernel = gemm.product()
-            table = [*at, rows, ins, outs, blocks, kernel.address, scratch, 0, 0]
-            work = {"threads": bound.threads, "ops": 2 * rows * ins * outs}
-            call = launch(self.name, text, "rows", table, **work)
-            return [replace(call, keep=(call.keep, kernel))]
-
-        packed = pack(w, 1, turned, bound.threads)
-        return Prepared(emit, SPACE * team, [packed], (), 2.0 * rows * ins * outs)
+        packed = pack(w, 1, turned, threads)
+        work = 2.0 * out.size * x.shape[-1]
+        return Prepared(emit, SPACE * max(threads, thread_count()), [packed], (), work)
 
 
 register(RowProduct())
