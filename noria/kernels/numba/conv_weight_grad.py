@@ -55,6 +55,13 @@ def _sharing(pixels: int, outs: int, columns: int, threads: int) -> int:
     return BY_OUTPUTS if outs >= columns else BY_PANELS
 
 
+def _depth(pixels: int, wanted: int) -> int:
+    """About as many pixels as wanted in each of several equal blocks: for each the sums, which may
+    be many, are read and written once more."""
+    blocks = max(round(pixels / wanted), 1)
+    return -(-pixels // (2 * blocks)) * 2  # whole pairs
+
+
 class WeightGrad(Kernel):
     """float32 or bfloat16, two spatial axes, one group, channels for a panel; sums in float32."""
 
@@ -84,8 +91,8 @@ class WeightGrad(Kernel):
         team = max(bound.threads, thread_count())
         taps, pixels = prod(kernel), g.size // outs
         how = _sharing(pixels, outs, taps * ins, team)
-        depth = min(DEPTH * 4 // itemsize(x.dtype), pixels)
-        room = table_bytes(x.dtype, outs, depth)
+        depth = _depth(pixels, DEPTH * 4 // itemsize(x.dtype))
+        room = table_bytes(x.dtype, outs, depth, taps)
         direct = taps == 1 and how != BY_PIXELS
         parts = team if how == BY_PIXELS else 0 if direct else 1
         sizes = _window(bound, x, g, kernel)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textwrap import indent
 
+from noria.kernels.numba.tap_lines import TURN_TAPS, space_bytes
 from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
 
 GROUP = 4 * ROWS  # bytes of a step in a group
@@ -248,15 +249,22 @@ PANEL_OF_X
                 s += load_float32(sums + part * total * 4, i)
             store_float32(out, i, s)
         return 0
+    rows = right
+    turned = rows + (taps + {WIDTH - 1}) // {WIDTH} * {4 * WIDTH * WIDTH}
+    line = turned + (turned - rows)
     for o in range(outs * me // team, outs * (me + 1) // team):
-        for tap in range(taps):
-            source = sums + 4 * (o * taps + tap) * ins
-            to = out + 4 * (o * ins * taps + tap)
-            for i in range(ins):
-                s = load_float32(source, i)
-                for part in range(1, parts):
-                    s += load_float32(source + part * total * 4, i)
-                store_float32(to, i * taps, s)
+        for first in range(0, ins, {WIDTH}):
+            count = min(ins - first, {WIDTH})
+            for tap in range(taps):
+                source = sums + 4 * ((o * taps + tap) * ins + first)
+                for i in range(count):
+                    independent()
+                    s = load_float32(source, i)
+                    for share in range(1, parts):
+                        s += load_float32(source + share * total * 4, i)
+                    store_float32(rows, tap * {WIDTH} + i, s)
+TURN
+            copy_bytes(out + (o * ins + first) * taps * 4, line, count * taps * 4)
     return 0
 """
 
@@ -267,6 +275,7 @@ def source(dtype: str) -> str:
     x = _PACK_X.replace("PLACE", "right" if wide else "wings")
     gradient = _PACK_GRADIENT.replace("LINE", _ONE_PIXEL if wide else _TWO_PIXELS)
     text = _SOURCE.replace("GRADIENT", indent(gradient, " " * 8))
+    text = text.replace("TURN", indent(TURN_TAPS.strip(), " " * 12))
     text = text.replace("PANEL_OF_X", indent(x if wide else x + _PAIR_X.lstrip(), " " * 12))
     numbers: dict[str, int | str] = {"ITEM": 4, "ROW": 4 * PANEL, "STEP": 1, "LINES": 0, "WINGS": 0}
     if not wide:
@@ -277,12 +286,13 @@ def source(dtype: str) -> str:
     return text
 
 
-def table_bytes(dtype: str, outs: int, depth: int) -> int:
+def table_bytes(dtype: str, outs: int, depth: int, taps: int = 1) -> int:
     """Bytes of a thread's table and packed block: a panel of x, and groups of the gradient with
-    gaps between them; of bfloat16 also a line of pairs and the panel before it is paired."""
+    gaps between them; of bfloat16 also a line of pairs and the panel before it is paired. Where
+    they were, taps are put in order at the end."""
     step = 1 if dtype == "float32" else 2
     steps = -(-depth // step)
     block = steps * 4 * PANEL + -(-outs // ROWS) * (steps * GROUP + MOVE)
     if step == 2:
         block += -(-outs // 16) * 64 + (depth + 1) * 2 * PANEL
-    return -(-(8 * FIELDS + block) // 64) * 64
+    return -(-(8 * FIELDS + max(block, space_bytes(taps))) // 64) * 64

@@ -22,7 +22,7 @@ from noria.kernels.numba.launch import launch
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import WIDTH
 
-MOST_TAPS = WIDTH  # what turning a line leaves of a tap is one row
+MOST_TAPS = 16  # moved together, the next ones write over what is too much
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def packing(panels: Panels, threads: int) -> tuple[int, Callable[[int, int], lis
 
 def _line(taps: int) -> int:
     """Bytes of a line of WIDTH words for each tap, and what is read and written behind it."""
-    return 4 * WIDTH * (taps + 1)
+    return 4 * (WIDTH * taps + MOST_TAPS)
 
 
 def _space(taps: int) -> int:
@@ -132,7 +132,7 @@ else:
 _DOWN_PAIRS = f"""
 copy_bytes(raw, source_line, count * TAPS * 4)
 for w in range(count):
-    for tap in range({WIDTH}):
+    for tap in range({MOST_TAPS}):
         independent()
         low = load_uint16(raw, 2 * w * TAPS + tap)
         store_uint32(line, w * TAPS + tap, pair(low, load_uint16(raw, (2 * w + 1) * TAPS + tap)))
@@ -143,7 +143,8 @@ low = source + word * ROWS * line_step + (first + j) * TAPS * SIZE
 line = to if TAPS == 1 else lines
 MAKE
 if TAPS > 1:
-    transpose_tile(line, {4} * TAPS, turned, {4 * WIDTH})
+    for part in range(0, TAPS, {WIDTH}):
+        transpose_tile(line + part * 4, 4 * TAPS, turned + part * {4 * WIDTH}, {4 * WIDTH})
     for tap in range(TAPS):
         copy_bytes(to + tap * words * panel * 4, turned + tap * {4 * WIDTH}, {4 * WIDTH})
 """

@@ -26,7 +26,7 @@ from noria.kernels.numba import gemm
 from noria.kernels.numba.launch import launch, need, need_vectors
 from noria.kernels.numba.linear import ACTIVATIONS
 from noria.kernels.numba.parallel import thread_count
-from noria.kernels.numba.tile_sizes import ROWS, WIDTH
+from noria.kernels.numba.tile_sizes import PAIRS, ROWS, WIDTH
 from noria.kernels.numba.winograd_matrix import OUTPUTS, POSITIONS, TAPS
 from noria.kernels.numba.winograd_source import (
     FACTOR_SPACE,
@@ -140,6 +140,8 @@ class _Winograd(Kernel):
         shape = self.shape(bound)
         if shape.tiles < FEW_TILES and POSITIONS * shape.factor_step > CACHED:
             raise Declined("few tiles for such large weights")
+        if shape.shared and PAIRS and bound.outputs[0].dtype == "bfloat16" and not bound.fixed[1]:
+            raise Declined("halves are multiplied directly before such weights are transformed")
         bias, residual = [*bound.inputs[2:], None, None][:2]
         dtype, activation = bound.outputs[0].dtype, bound.attrs.get("activation")
         added = bias.dtype if bias is not None else None

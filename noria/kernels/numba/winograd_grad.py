@@ -18,6 +18,7 @@ from noria.kernels.call import Call
 from noria.kernels.numba import gemm
 from noria.kernels.numba.launch import launch
 from noria.kernels.numba.parallel import thread_count
+from noria.kernels.numba.tap_lines import space_bytes
 from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.numba.winograd import LINE, Shape, need_shape, rounded, window
 from noria.kernels.numba.winograd_grad_source import TABLE, weight_grad
@@ -62,7 +63,7 @@ class WeightGrad(Kernel):
         steps = [block * row + LINE for row in rows]
         # Of a tile, or for the direct way of a line of pixels of both images.
         patch = max(SIDE**2 * ins, OUTPUTS**2 * outs, TAPS**2 * WIDTH, out_wide * (ins + outs))
-        space = TABLE + rounded(4 * patch)
+        space = TABLE + rounded(max(4 * patch, space_bytes(TAPS**2)))
         team = max(bound.threads, thread_count())
         numbers = [high, wide, ins, out_high, out_wide, outs, top, left]
         numbers += [shape.down, shape.across, shape.tiles, images, block]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from noria.core.dtypes import itemsize
 from noria.kernels.numba import gemm
+from noria.kernels.numba.tap_lines import TURN_TAPS, square_bytes
 from noria.kernels.numba.tile_sizes import PANEL, WIDTH
 from noria.kernels.numba.winograd_matrix import POSITIONS, SIDE, TAPS
 from noria.kernels.numba.winograd_source import DATA, GRAD, filled, nested, reading
@@ -88,17 +89,21 @@ DATA
             call1(product, table)
     barrier()
     check = float32(0)
+    rows = patch
+    turned = rows + {square_bytes(TAPS * TAPS)}
+    line = turned + {square_bytes(TAPS * TAPS)}
+    taps = {TAPS * TAPS}
     for o in range(outs * me // team, outs * (me + 1) // team):
         for c in range(0, ins, {WIDTH}):
             source = sums + (o * ins + c) * 4
-            winograd_taps(source, sums_step * {SIDE}, sums_step, patch, {4 * WIDTH})
-            to = weight + (o * ins + c) * {TAPS * TAPS} * RESULT_SIZE
-            for tap in range({TAPS * TAPS}):
-                for lane in range({WIDTH}):
-                    independent()
-                    v = load_float32(patch, tap * {WIDTH} + lane)
-                    check += v * float32(0)
-                    store_RESULT(to, lane * {TAPS * TAPS} + tap, v)
+            winograd_taps(source, sums_step * {SIDE}, sums_step, rows, {4 * WIDTH})
+TURN
+            to = weight + (o * ins + c) * taps * RESULT_SIZE
+            for n in range({TAPS * TAPS * WIDTH}):
+                independent()
+                v = load_float32(line, n)
+                check += v * float32(0)
+                store_RESULT(to, n, v)
     store_int64(space, me * (space_step // 8), int64(check != check))
     barrier()
     spoiled = int64(0)
@@ -113,7 +118,13 @@ DIRECT
 def weight_grad(dtype: str, result: str) -> str:
     """Source of `weight_grad`, for images and a result of these dtypes."""
     text = nested(_KERNEL, 0)
-    for name, part, spaces in (("GRAD", GRAD, 12), ("DATA", DATA, 12), ("DIRECT", _DIRECT, 8)):
+    parts = (
+        ("GRAD", GRAD, 12),
+        ("DATA", DATA, 12),
+        ("TURN", TURN_TAPS, 12),
+        ("DIRECT", _DIRECT, 8),
+    )
+    for name, part, spaces in parts:
         text = text.replace(f"\n{name}\n", f"\n{nested(part, spaces)}\n")
     text = text.replace("RESULT_SIZE", str(itemsize(result))).replace("RESULT", result)
     return filled(text, dtype)

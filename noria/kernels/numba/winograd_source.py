@@ -268,7 +268,9 @@ for t in range({TAPS * TAPS}):
 """
 _TURN_FLIPPED = f"""
 for k in range({WIDTH}):
-    transpose_tile(lines + k * {4 * SQUARE}, {4 * TAPS * TAPS}, to + k * {4 * SQUARE}, {4 * WIDTH})
+    for t in range(0, {TAPS * TAPS}, {WIDTH}):
+        at = k * {4 * SQUARE} + t * {4 * WIDTH}
+        transpose_tile(lines + k * {4 * SQUARE} + t * 4, {4 * TAPS * TAPS}, to + at, {4 * WIDTH})
 """
 _FACTOR = f"""
 def factors(args):

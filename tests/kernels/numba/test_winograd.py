@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from noria.core.flags import flags
-from noria.kernels.numba import tile_sizes
+from noria.kernels.numba import tile_sizes, winograd
 from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.numba.winograd import FEW_TILES, Shape
 from noria.kernels.numba.winograd_matrix import OUTPUTS
@@ -56,9 +56,18 @@ def test_the_gradient_by_the_input(case):
 
 
 @pytest.mark.parametrize("case", [*CASES[:2], NARROW], ids=str)
-def test_halves_are_summed_in_float32(case):
+def test_halves_are_summed_in_float32(case, monkeypatch):
+    monkeypatch.setattr(winograd, "PAIRS", False)
     for grad in (False, True):
         check(case, grad, dtype="bfloat16", tol=1e-2)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_large_weights_of_halves_that_change_are_not_transformed(grad, monkeypatch, fast_kernels):
+    monkeypatch.setattr(winograd, "PAIRS", True)
+    with pytest.raises(AssertionError, match="multiplied directly"):
+        check(NARROW, grad, dtype="bfloat16", tol=1e-2)
+    check(CASES[0], grad, dtype="bfloat16", tol=1e-2)
 
 
 def test_halves_beside_a_bias_of_float32():

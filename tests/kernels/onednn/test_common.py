@@ -111,10 +111,13 @@ def test_panels_are_packed_as_onednn_would(shape, dtype, backward):
     window = Window((1, 1), pads, pads, (1, 1))
     x, y = (MemDesc.channels_last((2, c, 14, 14), dtype) for c in (ins, outs))
     weight, free = MemDesc(shape, dtype), MemDesc.any(shape, dtype)
-    if backward:
-        primitive = convolution_backward_data(x, free, y, window)
-    else:
-        primitive = convolution_forward(x, free, None, y, window)
+    try:
+        if backward:
+            primitive = convolution_backward_data(x, free, y, window)
+        else:
+            primitive = convolution_forward(x, free, None, y, window)
+    except EngineError:
+        pytest.skip(f"oneDNN convolves no {dtype} on this CPU")
     chosen = primitive.descs[ARG.WEIGHTS]
     values = np.random.default_rng(0).integers(0, 255, weight.nbytes, np.uint8)
     pack = common.pack_for(primitive, ARG.WEIGHTS, weight, 1, 2)
@@ -134,14 +137,14 @@ def aligned(size):
 
 def test_only_whole_dense_weights_are_panels():
     shape = (64, 32, 3, 3)
-    x, y = (MemDesc.channels_last((2, c, 14, 14), "bfloat16") for c in (32, 64))
+    x, y = (MemDesc.channels_last((2, c, 14, 14), "float32") for c in (32, 64))
     window = Window((1, 1), (1, 1), (1, 1), (1, 1))
-    primitive = convolution_forward(x, MemDesc.any(shape, "bfloat16"), None, y, window)
+    primitive = convolution_forward(x, MemDesc.any(shape, "float32"), None, y, window)
     chosen = primitive.descs[ARG.WEIGHTS]
-    other = MemDesc(shape, "bfloat16", (1, 64, 64 * 96, 64 * 32))
-    for weight in (other, MemDesc(shape, "float32"), MemDesc((64, 32, 9), "bfloat16")):
+    other = MemDesc(shape, "float32", (1, 64, 64 * 96, 64 * 32))
+    for weight in (other, MemDesc(shape, "bfloat16"), MemDesc((64, 32, 9), "float32")):
         assert common.panels_like(weight, chosen) is None
-    assert common.panels_like(MemDesc(shape, "bfloat16"), MemDesc(shape, "bfloat16")) is None
+    assert common.panels_like(MemDesc(shape, "float32"), MemDesc(shape, "float32")) is None
 
 
 def test_what_onednn_does_not_implement_is_declined():
