@@ -153,6 +153,13 @@ def _read_path(value: Any) -> str:
     return os.path.expanduser(text)
 
 
+def _read_compilers(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError
+    word = str(value).strip().lower()
+    return word if word == "auto" else str(_count(64).read(word))
+
+
 def _read_finite(value: Any) -> str:
     word = str(int(value)) if isinstance(value, (bool, int)) else str(value).strip().lower()
     if word in ("nan", "all", "off"):
@@ -163,6 +170,7 @@ def _read_finite(value: Any) -> str:
 BOOL = Kind("bool", "1 or 0 (also true/false, yes/no, on/off)", _read_bool)
 PATH = Kind("path", "a path", _read_path)
 FINITE = Kind("choice", "off (0), nan, or all (1)", _read_finite)
+COMPILERS = Kind("count", "auto, or a whole number from 0 to 64", _read_compilers)
 FAMILIES = Kind("families", "all, reference, or a list such as onednn,numba", _read_families)
 
 
@@ -201,6 +209,13 @@ class Flags:
         "(native), or of them only what older ones have too. Read once, at the first use.",
     )
     cache = Flag("NORIA_CACHE", PATH, "~/.cache/noria", "Folder for generated kernels.")
+    compilers = Flag(
+        "NORIA_COMPILERS",
+        COMPILERS,
+        "auto",
+        "Processes that compile kernels the cache lacks, where many are missing; auto: one per "
+        "CPU and half a second of work; 0: none, this one compiles.",
+    )
     onednn = Flag(
         "NORIA_ONEDNN", PATH, "", "The libdnnl shared library to load; empty: the installed one."
     )

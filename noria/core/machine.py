@@ -1,6 +1,6 @@
-"""What this process has of its machine: CPUs it may run on, and sizes of their caches.
+"""What this process has of its machine: CPUs it may run on, sizes of their caches, memory left.
 
-Both are read from the system where it tells them. Nothing that is computed depends on them, beyond
+All are read from the system where it tells them. Nothing that is computed depends on them, beyond
 the order of sums.
 """
 
@@ -59,6 +59,19 @@ def _limit(group: Path) -> float:
     except (OSError, ValueError, ZeroDivisionError):
         return math.inf
     return cpus if cpus > 0 else math.inf
+
+
+def memory_left(folder: str = FOLDER) -> int:
+    """Bytes until the limit of a container's control group (version 2); what only caches files
+    counts as free."""
+    group = Path(folder)
+    try:
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        lines = (line.split() for line in (group / "memory.stat").read_text().splitlines())
+        known = {name: int(count) for name, count in lines}
+        return max(limit - used + known["inactive_file"] + known["active_file"], 0)
+    except (OSError, ValueError, KeyError):  # no group, or no limit
+        return 1 << 62
 
 
 class Caches(NamedTuple):

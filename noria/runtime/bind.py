@@ -9,14 +9,14 @@ import numpy as np
 
 from noria.core.flags import flags
 from noria.core.pause import collector_paused
-from noria.kernels.numba import parallel
+from noria.kernels.numba import jit, parallel
 from noria.kernels.registry import Kernel
 from noria.runtime import branches
 from noria.runtime.arena import Arena
 from noria.runtime.buffers import Buffers, Item
 from noria.runtime.emission import BlockFunctions, Emission
 from noria.runtime.items import again, make_items
-from noria.runtime.memory import Buffer, check_plan, peak_bytes, place
+from noria.runtime.memory import Buffer, check_plan, peak_bytes, place, ready
 from noria.runtime.mold import MOST, Mold
 from noria.runtime.operands import Operands
 from noria.runtime.plan import Plan, Step
@@ -61,20 +61,28 @@ class Bound:
         self.operands = Operands(self.sizes, plan.kinds)
         self.array = self.operands.array
         with parallel.team(threads):
-            preparation = Preparation(plan, threads, self.operands)
-            molds = space.molds.setdefault((plan, preparation.surroundings), [])
-            mold = self._mold = self._cast(molds, preparation) or self._new(molds, preparation)
-            self.peak_bytes, self.arena_bytes = mold.peak_bytes, mold.arena_bytes
-            if flags.check_memory:
-                check_plan(self.memory.all, self.arena_bytes)
-                self.memory.prove([r.item for r in self.rare], self.items)
-            self.arena = space.room(self.arena_bytes)
-            self.groups = branches.positioned(mold.groups, self.items)
-            how = Emission(
-                plan, self.operands, self.memory, self.arena, threads, blocks, self.groups
-            )
-            self._how = how
-            self.actions = self._told() if flags.debug >= 2 else self._rows(mold)
+            with jit.deferred() as missing:
+                preparation = Preparation(plan, threads, self.operands)
+                molds = space.molds.setdefault((plan, preparation.surroundings), [])
+                mold = self._cast(molds, preparation) or self._new(molds, preparation, blocks)
+                self._mold = mold
+                self.peak_bytes, self.arena_bytes = mold.peak_bytes, mold.arena_bytes
+                if flags.check_memory:
+                    check_plan(self.memory.all, self.arena_bytes)
+                    self.memory.prove([r.item for r in self.rare], self.items)
+                self.arena = space.room(self.arena_bytes)
+                groups = branches.positioned(mold.groups, self.items)
+                how = Emission(
+                    plan, self.operands, self.memory, self.arena, threads, blocks, groups
+                )
+                self._how, self.groups = how, groups
+                self.actions = self._actions(mold)
+                if missing:
+                    how.actions([r.item for r in self.rare])
+            if missing:  # what was made calls nothing where a kernel was not there
+                jit.compile_many(missing)
+                mold.calls = {}
+                self.actions = self._actions(mold)
         self._offer(how)
         self.prologue = Prologue(
             self.rare, self.memory.of, self._lasting(mold), mold.states, how.actions, give_back
@@ -127,7 +135,7 @@ class Bound:
             return mold
         return None
 
-    def _new(self, molds: list[Mold], preparation: Preparation) -> Mold:
+    def _new(self, molds: list[Mold], preparation: Preparation, blocks: BlockFunctions) -> Mold:
         """Give each buffer its offset."""
         apart, known = flags.check_finite != "off", self.plan.memory
         program = self.plan.program
@@ -141,6 +149,8 @@ class Bound:
         key = apart, *self.sizes
         known[key] = self.memory.assign(self.items, known.get(key))
         threads = self.threads if flags.branches and not apart else 1
+        if not ready():
+            self._compile(threads, blocks)
         groups = branches.find(self.items, self.memory, self.array, threads)
         if molds:
             self.memory.make_room()
@@ -162,8 +172,23 @@ class Bound:
         del molds[MOST:]
         return mold
 
-    def _rows(self, mold: Mold) -> list[Action]:
+    def _compile(self, threads: int, blocks: BlockFunctions) -> None:
+        """All kernels that the cache lacks, together: rows that lead nowhere show which they are.
+
+        What places buffers is missing too, so there is nothing yet.
+        """
+        with jit.deferred() as missing:
+            how = Emission(self.plan, self.operands, self.memory, Arena(0), self.threads, blocks)
+            how.actions(self.items)
+            how.actions([r.item for r in self.rare])
+            branches.ask(self.items, self.memory, self.array, threads)
+            ready()
+        jit.compile_many(missing)
+
+    def _actions(self, mold: Mold) -> list[Action]:
         """The actions of the items; the rows of those that are the mold's are there already."""
+        if flags.debug >= 2:
+            return self._told()
         if flags.validate or flags.check_finite != "off":
             return self._how.actions(self.items)
         calls = mold.calls if mold.arena == self.arena.address else {}

@@ -126,7 +126,19 @@ def one(args):
 """
 
 
+_KERNELS = (_CUT, "cut"), (_BESIDE, "beside"), (_LISTS, "lists"), (_LIST, "one")
+
+
 # ---- which ---------------------------------------------------------------------------------------
+
+
+def ask(
+    items: Sequence[Item], memory: Buffers, sized: Callable[[Value], Array], threads: int
+) -> None:
+    """Within `jit.deferred`: what `find` and `rows` will need becomes one of those missing."""
+    if threads > 1 and any(_runs(items, memory, sized)):
+        for kernel in _KERNELS:
+            _ = jit.compile_source(*kernel).address
 
 
 def find(

@@ -121,6 +121,11 @@ def _offsets(rows: np.ndarray, order: np.ndarray) -> tuple[int, np.ndarray]:
     return int(table[5]), offsets
 
 
+def ready() -> bool:
+    """Whether `place` is compiled; asked within `jit.deferred`, it becomes one of those missing."""
+    return jit.compile_source(_PLACE, "place").address != 0
+
+
 def check_plan(buffers: Sequence[Buffer], arena: int) -> None:
     """Raises EngineError if two buffers alive at one moment overlap, or one leaves the arena."""
     live = [b for b in buffers if not b.pinned and b.nbytes > 0]

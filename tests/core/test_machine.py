@@ -146,3 +146,14 @@ def test_a_cache_of_a_gigabyte_counts_as_the_largest_that_means_something(cpu):
 def test_those_of_this_machine_are_within_the_bounds():
     for size, low, high in zip(machine.caches(), LEAST, MOST, strict=True):
         assert low <= size <= high
+
+
+def test_memory_left_does_not_count_what_caches_files(tmp_path):
+    unlimited = machine.memory_left(str(tmp_path / "absent"))
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 300\ninactive_file 150\nactive_file 50\n")
+    for limit, left in (("max", unlimited), ("1000", 500), ("400", 0)):
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        assert machine.memory_left(str(tmp_path)) == left
+    (tmp_path / "memory.stat").write_text("anon 300\n")
+    assert machine.memory_left(str(tmp_path)) == unlimited > 1 << 60

@@ -6,7 +6,7 @@ import pytest
 from noria.core.dims import symbol
 from noria.core.errors import EngineError, ShapeError
 from noria.ir.opdef import vocabulary as o
-from noria.kernels.numba import parallel
+from noria.kernels.numba import jit, parallel
 from noria.kernels.onednn import primitive
 from noria.ops.create import size_of
 from noria.runtime.bind import Bound
@@ -128,6 +128,24 @@ def test_packed_weights_are_shared_by_all_sizes():
         x = floats(bound.sizes["N"], 64)
         want = np.maximum(x @ state["w0"].T + state["b0"], 0) @ state["w1"].T + state["b1"]
         np.testing.assert_allclose(step(bound, x)["y"], want, rtol=1e-4, atol=1e-5)
+
+
+def test_kernels_the_cache_lacks_are_compiled_together(monkeypatch, tmp_path):
+    """Those of the tape and of packing the weights too."""
+    monkeypatch.setenv("NORIA_CACHE", str(tmp_path))
+    monkeypatch.setattr(jit, "_functions", {})
+    batches, both = [], frozenset({"onednn", "numba"})
+    real = jit._compile_apart
+    monkeypatch.setattr(jit, "_compile_apart", lambda f: (batches.append(len(f)), real(f)))
+    program = mlp(64, 64, 64)
+    state = {n: np.array(s.init[1]["value"]) for n, s in program.state.items()}
+    x = floats(256, 64)
+    bound = Bound(make_plan(program, both), {"N": 256}, state, 2, block_functions)
+    assert len(batches) == 1 and batches[0] > 2
+    want = np.maximum(x @ state["w0"].T + state["b0"], 0) @ state["w1"].T + state["b1"]
+    np.testing.assert_allclose(step(bound, x)["y"], want, rtol=1e-4, atol=1e-5)
+    Bound(make_plan(program, both), {"N": 256}, state, 2, block_functions)
+    assert len(batches) == 1
 
 
 def test_what_depends_on_a_size_is_not_shared():

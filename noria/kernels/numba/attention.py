@@ -118,7 +118,6 @@ class Attention(Kernel):
         scale = bound.attrs["scale"]
         scale = shape.inner**-0.5 if scale is None else scale
         how = [float_bits(scale), int(bound.attrs["causal"])]
-        how += [gemm.product().address, gemm.packer().address]
         room = block_bytes(shape.inner, shape.width)
         team = max(bound.threads, thread_count())
         source = BACKWARD if backward else FORWARD
@@ -136,7 +135,8 @@ class Attention(Kernel):
                     table += view.of(a)
             else:
                 table += [*out.of(outs[0]), outs[1]]
-            table += [*_mask(mask, ins[-1]), *shape.sizes, *how, scratch, room]
+            table += [*_mask(mask, ins[-1]), *shape.sizes, *how]
+            table += [gemm.product().address, gemm.packer().address, scratch, room]
             count = int(shape.work * (2.5 if backward else 1) / 8)  # of vectors' lanes
             call = launch(self.name, source, "attend", table, threads=bound.threads, ops=8 * count)
             return [call]

@@ -69,7 +69,7 @@ def read(name: str) -> ObjectCode | None:
         with open(directory() / name, "rb") as file:
             if os.fstat(file.fileno()).st_uid not in (os.getuid(), 0):
                 return None
-            return _decode(file.read())
+            return decode(file.read())
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -81,20 +81,21 @@ def write(name: str, entry: ObjectCode) -> None:
     with contextlib.suppress(OSError):
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            temporary.write_bytes(_encode(entry))
+            temporary.write_bytes(encode(entry))
             os.replace(temporary, place / name)
         except OSError:
             temporary.unlink(missing_ok=True)
 
 
-def _encode(entry: ObjectCode) -> bytes:
+def encode(entry: ObjectCode) -> bytes:
+    """Object code as a file has it, or a pipe."""
     head = json.dumps({"symbol": entry.symbol, "externals": entry.externals}).encode()
     body = len(head).to_bytes(4, "little") + head + entry.code
     return _MAGIC + hashlib.sha256(body).digest() + body
 
 
-def _decode(data: bytes) -> ObjectCode:
-    """Raises ValueError, KeyError or TypeError when the data are not an entry."""
+def decode(data: bytes) -> ObjectCode:
+    """What `encode` was given. Raises ValueError, KeyError or TypeError when that is not all."""
     start = len(_MAGIC) + 32
     body = data[start:]
     if not data.startswith(_MAGIC) or hashlib.sha256(body).digest() != data[start - 32 : start]:

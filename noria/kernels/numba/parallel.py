@@ -126,7 +126,7 @@ def parallel(call: Call, *, bytes: int = 0, ops: int = 0, threads: int | None = 
         return call
     if threads is None and not worthwhile(bytes=bytes, ops=ops):
         return replace(call, alone=max(bytes / BYTES, ops / OPS, 1.0))
-    fork, member = jit.compile_many([(_FORK, "fork"), (_TEAM, "member")])
+    fork, member = jit.compile_source(_FORK, "fork"), jit.compile_source(_TEAM, "member")
     table = array("q", [call.fn, call.args[0], count, 0, member.address])
     keep = (call.keep, table, fork, member)
     return Call(call.name, fork.address, (table.buffer_info()[0], 0, 0, 0), keep)

@@ -66,12 +66,18 @@ class _Arguments:
 
 
 @cache
-def _pointing() -> tuple[Any, list[int]]:
-    """(`point`, what its table begins with)."""
+def _head() -> list[int]:
+    """What the table of `point` begins with."""
     lib = library()
     functions = (lib.c.dnnl_memory_create, lib.c.dnnl_memory_set_data_handle)
     head = [ctypes.cast(f, ctypes.c_void_p).value or 0 for f in functions]
-    return _Point(jit.compile_source(_POINT, "point").address), [*head, lib.engine]
+    return [*head, lib.engine]
+
+
+@cache
+def _native(address: int) -> Any:
+    """A function at this address, for Python."""
+    return _Point(address)
 
 
 class _Lease:
@@ -177,10 +183,10 @@ class Primitive:
         lib, primitive = self._lib, self.handle
         arguments = self._arguments()
         lease = _Lease(self, arguments)
-        point, head = _pointing()
-        table = array("q", [*head, arguments.address, len(self.descs), *self._handles])
+        table = array("q", [*_head(), arguments.address, len(self.descs), *self._handles])
         table.extend([addresses[arg] for arg in self.descs])
-        failed = point(table.buffer_info()[0])
+        point = jit.compile_source(_POINT, "point").address
+        failed = _native(point)(table.buffer_info()[0]) if point else 0  # within jit.deferred
         if failed:
             check(failed, f"the addresses of {self.kind}", got=self._told())
         row = (primitive, lib.stream, len(self.descs), arguments.address)

@@ -50,7 +50,7 @@ def test_all_hits_are_loaded_before_the_first_miss_is_compiled(cold, monkeypatch
     compile_object = lower.compile_object
 
     def watch(*args):
-        known.append(sorted(text for text, _ in jit._functions))
+        known.append(sorted(text for (text, _), f in jit._functions.items() if f._address))
         return compile_object(*args)
 
     monkeypatch.setattr(lower, "compile_object", watch)
@@ -84,6 +84,40 @@ def test_a_kernel_that_does_not_compile_leaves_the_others_usable(cold):
         jit.compile_many([constant(1), ("def kernel(args):\n    return x\n", "kernel")])
     assert jit.compile_source(*constant(1))(0) == 1
     assert jit.compile_source(*constant(2))(0) == 2
+
+
+def test_deferred_functions_have_no_address_until_all_are_compiled(cold):
+    known = jit.compile_source(*constant(1))
+    with jit.deferred() as missing:
+        late = jit.compile_source(*constant(2))
+        assert (late.address, known.address) == (0, known._address)
+        assert jit.compile_source(*constant(2)).address == 0
+    assert set(missing) == {constant(2)} and late._address == 0
+    jit.compile_many(missing)
+    assert late.address and late(0) == 2 and jit.compile_source(*constant(2)) is late
+
+
+def test_a_deferred_function_that_is_called_is_compiled_at_once(cold):
+    with jit.deferred() as missing:
+        assert jit.compile_source(*constant(2))(0) == 2
+    assert missing == []
+
+
+def test_what_the_cache_has_is_not_deferred(cold, monkeypatch):
+    jit.compile_source(*constant(1))
+    monkeypatch.setattr(jit, "_functions", {})
+    with jit.deferred() as missing:
+        assert jit.compile_source(*constant(1)).address
+    assert missing == []
+
+
+def test_a_deferred_function_that_does_not_compile_says_so_when_it_is_wanted(cold):
+    with jit.deferred() as missing:
+        wrong = jit.compile_source("def kernel(args):\n    return x\n", "kernel")
+        assert wrong.address == 0
+    for ask in (lambda: jit.compile_many(missing), lambda: wrong.address, lambda: wrong(0)):
+        with pytest.raises(EngineError, match="cannot compile"):
+            ask()
 
 
 WARM = """
