@@ -14,6 +14,7 @@ by plane: to bring them into the channels-last order would take longer than a ro
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -25,10 +26,12 @@ from noria.core.flags import flags
 from noria.core.machine import caches
 from noria.ir.program import Operator
 from noria.kernels.call import Call
-from noria.kernels.numba import conv_pixels
+from noria.kernels.numba import conv_pixels, jit
 from noria.kernels.numba.conv_pixels import Pixels, Plane
 from noria.kernels.numba.conv_sizes import FIELDS, PIXELS, shape
-from noria.kernels.numba.conv_source import source
+from noria.kernels.numba.conv_source import SOURCE, tiles
+from noria.kernels.numba.jit import NativeFunction
+from noria.kernels.numba.lane_bounds import BOUNDS, UNBOUND, bits
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.move import Part, copy_part, fill_part
 from noria.kernels.numba.parallel import thread_count
@@ -77,7 +80,7 @@ class Conv(Kernel):
             raise Declined("one vector of outputs")
         if per_axis(op.attrs["dilation"], 2, "dilation")[1] != 1 and columns != 1:
             raise Declined("the taps of a row do not lie side by side")
-        if op.attrs.get("activation") not in (None, "relu", "relu6"):
+        if op.attrs.get("activation") not in BOUNDS:
             raise Declined(f"the tiles have no {op.attrs['activation']}")
 
     def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
@@ -100,25 +103,28 @@ class Conv(Kernel):
             need_worth(bound.fixed[1], windows, w.nbytes > MEMORY * (x.nbytes + out.nbytes))
         threads = bound.threads
         vectors, by_panel = shape(out.size // out.shape[1], out.shape[1], threads)
-        width, act = vectors * WIDTH, bound.attrs.get("activation") or "none"
+        width = vectors * WIDTH
         panels = -(-out.shape[1] // width)
         panel_bytes = prod(w.shape[1:]) * width * 4
         pixels = _pixels(x, out, windows, width, planes, 1 if by_panel else threads)
         shared = np.array(shares(pixels, panels, threads, by_panel), np.int64)
-        text = source(vectors, act, out.shape[1] % width != 0)
         numbers = [threads, out.shape[1], panel_bytes]
         chunk = len(pixels.blocks) if by_panel else _chunk(x, out, pixels)
         numbers += [chunk, *_parts(x, w, windows, width, planes)]
         flops = 2.0 * out.size * prod(w.shape[1:])
+        limits = [bits(n) for n in BOUNDS[bound.attrs.get("activation")]]
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             arrays = [pixels.blocks, pixels.pairs, shared]
             table = [ins[0], packs[0], *[*ins[2:], 0, 0][:2], outs[0], scratch]
-            table += [*(a.ctypes.data for a in arrays), *numbers]
+            walks = walkers(pixels, vectors)
+            rests = array("q", [0 if f is None else f.address for f in walks])
+            table += [*(a.ctypes.data for a in arrays), *numbers, 4 * width, len(walks) - 1]
+            table += [rests[-1], rests.buffer_info()[0], *limits, int(limits != UNBOUND)]
             moved = sum(a.nbytes for a in (*bound.inputs, out) if a is not None)
             work = {"threads": threads, "bytes": moved, "ops": int(flops)}
-            call = launch(self.name, text, "conv", table, **work)
-            return [replace(call, keep=(call.keep, arrays))]
+            call = launch(self.name, SOURCE, "conv", table, **work)
+            return [replace(call, keep=(call.keep, arrays, rests))]
 
         team = max(threads, thread_count())
         in_place = ((0, 3),) if len(rest) > 1 and rest[1] is not None else ()
@@ -140,6 +146,17 @@ def need_worth(fixed: bool, windows: Windows, large: bool) -> None:
         raise Declined("the weight changes at each step")
     if prod(windows.kernel) > 1 and set(windows.stride) == {1} and not large:
         raise Declined("windows that overlap much")
+
+
+def walkers(pixels: Pixels, vectors: int) -> list[NativeFunction | None]:
+    """By the pixels of a tile what walks such tiles, if blocks are made of them."""
+    most = PIXELS[vectors]
+    counts = pixels.blocks[:, conv_pixels.PIXELS]
+    wanted = {*(counts % most).tolist(), *([most] if counts.max(initial=0) >= most else [])}
+    return [
+        jit.compile_source(tiles(m, vectors), "tiles") if m and m in wanted else None
+        for m in range(most + 1)
+    ]
 
 
 def lies_last(x: Array) -> bool:

@@ -6,12 +6,16 @@ from noria.kernels.numba.tile_sizes import WIDE, WIDTH
 
 # Fields of a tile's table: numbers in a run, runs, their strides in the input and in the weights,
 # where the sums start (an address like that of the output, or 0: at zero), the bias or 0, and
-# whether this is the last part of the taps; how many channels a tile that is cut stores; AHEAD,
+# whether results get their bounds (the last part of the taps); how many channels are stored; AHEAD,
 # SHIFT: beside the row of weights at address a, the line at AHEAD + (a >> SHIFT) is asked for; how
-# often all runs are gone through, and the steps between in the input and in the weights.
+# often all runs are gone through, and the steps between in the input and in the weights; the least
+# and the greatest result, float32 each.
 COUNT, RUNS, RUN_X, RUN_W, START, BIAS, LAST, CHANNELS, AHEAD, SHIFT = range(10)
-PLANES, PLANE_X, PLANE_W = range(10, 13)
-FIELDS = 16
+PLANES, PLANE_X, PLANE_W, LOW, HIGH = range(10, 15)
+# And of those who walk tiles over a block: where it is in the input, in the weights and in the
+# output, its offsets; how many tiles; AHEAD of the first, its step, and what it does not exceed.
+X, W, OUT, AT, TURNS, SOON, STEP, FINAL = range(15, 23)
+FIELDS = 24
 
 PIXELS = {2: 10, 3: 8, 4: 6, 5: 5} if WIDE else {2: 6, 3: 4}
 """vectors of channels -> pixels of a tile: the sums, a row of weights and a number fit the

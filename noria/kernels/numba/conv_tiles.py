@@ -1,5 +1,5 @@
 """Register tiles of a convolution: some pixels times a panel of output channels, with the bias, a
-residual and the activation added before the result leaves the registers.
+residual and the bounds of an activation applied before the result leaves the registers.
 
 The pixels of a tile lie anywhere: each has an offset in the input, where its first tap is, and one
 in the output. So all pixels that see the same taps can be put together, whatever row or image they
@@ -7,13 +7,12 @@ are of, and nothing is padded. Where channels lie innermost, the taps of a kerne
 of numbers, and a table says how long it is and how many rows there are; of an image whose channels
 are planes, the same for each plane.
 
-`NAMESPACE` has `pixel_tile_M_V_ACT` for M pixels and V vectors of channels, and
-`cut_pixel_tile_M_V_ACT`, which stores only the first so many channels. Offsets are in bytes.
+`NAMESPACE` has `pixel_tile_M_V` for M pixels and V vectors of channels, of which it stores the
+first so many. Offsets are in bytes.
 """
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Any
 
 from llvmlite import ir
@@ -24,7 +23,9 @@ from noria.kernels.numba.conv_sizes import (
     BIAS,
     CHANNELS,
     COUNT,
+    HIGH,
     LAST,
+    LOW,
     PIXELS,
     PLANE_W,
     PLANE_X,
@@ -38,11 +39,11 @@ from noria.kernels.numba.conv_sizes import (
 from noria.kernels.numba.expr import F32, I64
 from noria.kernels.numba.intrinsics import fixed
 from noria.kernels.numba.lanes import (
-    ACTIVATIONS,
     Lanes,
     Values,
-    activated,
     at,
+    bounded,
+    bounds,
     choice,
     constant,
     fma,
@@ -55,24 +56,33 @@ from noria.kernels.numba.lanes import (
 from noria.kernels.numba.tile_sizes import WIDTH
 
 
-def _tile(pixels: int, vectors: int, act: str, cut: bool) -> Any:
+def _tile(pixels: int, vectors: int) -> Any:
     """tile(x, w, out, offsets, table): offsets are int64 pairs (input, output)."""
 
     def emit(b: ir.IRBuilder, args: Values) -> None:
         x, w, out, offsets, table = args
         fields = [b.load(pointer(b, at(b, table, 8 * i), I64)) for i in range(PLANE_W + 1)]
         pairs = [b.load(pointer(b, at(b, offsets, 8 * i), I64)) for i in range(2 * pixels)]
-        lanes = Lanes(b, vectors, fields[CHANNELS] if cut else None)
+        lanes = Lanes(b, vectors, fields[CHANNELS])
         sums = _start(b, lanes, fields[START], pairs[1::2])
         sums = _biased(b, lanes, fields[BIAS], sums)
         sums = _products(b, fields, [b.add(x, p) for p in pairs[::2]], w, sums, vectors)
         last = b.icmp_signed("!=", fields[LAST], constant(0))
-        if act != "none":
-            sums = choice(b, last, sums, lambda: activated(b, act, sums))
-        for i, place in enumerate(pairs[1::2]):
-            lanes.store(sums[i * vectors : (i + 1) * vectors], b.add(out, place))
+        sums = choice(b, last, sums, lambda: bounded(b, *bounds(b, table, (LOW, HIGH)), sums))
+        _stored(b, lanes, sums, [b.add(out, place) for place in pairs[1::2]], fields[CHANNELS])
 
     return fixed(f"pixel_tile_{pixels}_{vectors}", types.void, [types.int64] * 5, emit)
+
+
+def _stored(
+    b: ir.IRBuilder, lanes: Lanes, sums: Values, places: Values, channels: ir.Value
+) -> None:
+    """Whole vectors without masks: some CPUs take ten times as long with them."""
+    whole = b.icmp_signed("==", channels, constant(lanes.count * WIDTH))
+    for condition, how in ((whole, Lanes(b, lanes.count)), (b.not_(whole), lanes)):
+        with b.if_then(condition):
+            for i, place in enumerate(places):
+                how.store(sums[i * lanes.count : (i + 1) * lanes.count], place)
 
 
 def _start(b: ir.IRBuilder, lanes: Lanes, start: ir.Value, places: Values) -> Values:
@@ -121,12 +131,8 @@ def _products(
 
 
 def _all() -> dict[str, Any]:
-    found = {}
-    for act, vectors in product(ACTIVATIONS, PIXELS):
-        for m in range(1, PIXELS[vectors] + 1):
-            found[f"pixel_tile_{m}_{vectors}_{act}"] = _tile(m, vectors, act, False)
-            found[f"cut_pixel_tile_{m}_{vectors}_{act}"] = _tile(m, vectors, act, True)
-    return found
+    sizes = [(m, vectors) for vectors, most in PIXELS.items() for m in range(1, most + 1)]
+    return {f"pixel_tile_{m}_{vectors}": _tile(m, vectors) for m, vectors in sizes}
 
 
 NAMESPACE: dict[str, Any] = _all()

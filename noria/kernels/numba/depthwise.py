@@ -21,6 +21,7 @@ from noria.core.machine import caches
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import depthwise_sizes as sizes
+from noria.kernels.numba.lane_bounds import BOUNDS, bits
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.move import copy_kernel
 from noria.kernels.numba.parallel import thread_count
@@ -64,13 +65,15 @@ _READ = """    x = load_int64(args, 0)
     x_row = load_int64(args, 16)
     out_row = load_int64(args, 17)
     zeros = load_int64(args, 18)
-    chunk = load_int64(args, 19)"""
+    chunk = load_int64(args, 19)
+    low_bound = load_int64(args, 20)
+    high_bound = load_int64(args, 21)"""
 
 
-def _tiles(stride: int, act: str, prefix: str) -> str:
+def _tiles(stride: int, prefix: str) -> str:
     """Calls the tile of this kind."""
-    names = [f"depthwise_{stride}_{a}_{b}_{act}" for a, b in product((0, 1), repeat=2)]
-    names.append(f"depthwise_pixel_{act}")
+    names = [f"depthwise_{stride}_{a}_{b}" for a, b in product((0, 1), repeat=2)]
+    names.append("depthwise_pixel")
     calls = [
         f"if kind == {i}:\n    {prefix}{name}(at, taps, to, table)" for i, name in enumerate(names)
     ]
@@ -78,12 +81,12 @@ def _tiles(stride: int, act: str, prefix: str) -> str:
 
 
 @cache
-def source(stride: int, act: str, narrow: bool) -> str:
-    """Source of the kernel: for windows `stride` columns apart, with the activation `act`.
+def source(stride: int, narrow: bool) -> str:
+    """Source of the kernel: for windows `stride` columns apart.
 
     narrow: there are fewer channels than a vector has lanes
     """
-    body = _tiles(stride, act, "cut_" if narrow else "")
+    body = _tiles(stride, "cut_" if narrow else "")
     fixed = "\n".join(
         f"    store_int64(table, {field}, {text})"
         for field, text in (
@@ -93,6 +96,8 @@ def source(stride: int, act: str, narrow: bool) -> str:
             (sizes.W_ROW, f"{4 * sizes.TAPS} * channels"),
             (sizes.W_TAP, "4 * channels"),
             (sizes.LANES, "channels"),
+            (sizes.LOW, "low_bound"),
+            (sizes.HIGH, "high_bound"),
             (sizes.BIAS, "zeros"),
             (sizes.BIAS_STEP, f"{4 * WIDTH} * min(bias, 1)"),
         )
@@ -203,7 +208,7 @@ class Depthwise(Kernel):
             raise Declined(f"kernels of {sizes.TAPS} columns only")
         if len(more) > 1 and more[1] is not None:
             raise Declined("a residual")
-        if op.attrs.get("activation") not in (None, "relu", "relu6"):
+        if op.attrs.get("activation") not in BOUNDS:
             raise Declined(f"the tiles have no {op.attrs['activation']}")
 
     def layout(self, op: Operator, given: object) -> Layouts:
@@ -217,8 +222,9 @@ class Depthwise(Kernel):
             x.shape[2:], w.shape[2:], *(bound.attrs[k] for k in ("stride", "padding", "dilation"))
         )
         _need_plain(windows)
-        stride, act = windows.stride[1], bound.attrs.get("activation") or "none"
-        text = source(stride, act, x.shape[1] < WIDTH)
+        stride = windows.stride[1]
+        text = source(stride, x.shape[1] < WIDTH)
+        limits = [bits(n) for n in BOUNDS[bound.attrs.get("activation")]]
         walk = np.array(pieces(x.shape[3], out.shape[3], stride, int(windows.pads[1][0])), np.int64)
         team = max(bound.threads, thread_count())
         numbers = _numbers(x, out, windows, bound.threads)
@@ -228,7 +234,7 @@ class Depthwise(Kernel):
             table = [ins[0], packs[0], ins[2] if bias is not None else 0, outs[0], scratch]
             table += [*numbers[:7], walk.ctypes.data, walk.size // PIECE, *numbers[7:]]
             work = {"bytes": x.nbytes + out.nbytes, "ops": 2 * out.size * prod(w.shape[2:])}
-            table += [_ZEROS.ctypes.data, chunk]
+            table += [_ZEROS.ctypes.data, chunk, *limits]
             call = launch(self.name, text, "depthwise", table, threads=bound.threads, **work)
             return [replace(call, keep=(call.keep, walk))]
 

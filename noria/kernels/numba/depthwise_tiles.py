@@ -1,13 +1,13 @@
 """Tiles of a depthwise convolution of 3 taps a row, channels-last: some pixels of a row of the
-output, a vector of channels at a time, with bias and activation.
+output, a vector of channels at a time, with bias and the bounds of an activation.
 
 A column of the input is loaded once for all pixels of the tile that see it, and the sums stay in
 registers. A tile at the begin or the end of a row leaves out the tap that lies beyond it; rows of
 taps beyond the image are left out by the caller. `NAMESPACE` has
 
-- `depthwise_S_L_R_ACT`: PIXELS pixels, windows S columns apart; L, R: 1 where the first tap of the
+- `depthwise_S_L_R`: PIXELS pixels, windows S columns apart; L, R: 1 where the first tap of the
   first pixel and the last tap of the last one are left out
-- `depthwise_pixel_ACT`: one pixel, of as many columns of taps as its table says
+- `depthwise_pixel`: one pixel, of as many columns of taps as its table says
 
 both as (x, weights, out, table), with x the place of the first tap seen in its first row, even if
 its column is left out. Masked forms, `cut_...`, are for the last channels.
@@ -25,7 +25,9 @@ from noria.kernels.numba.depthwise_sizes import (
     BIAS,
     BIAS_STEP,
     COLUMNS,
+    HIGH,
     LANES,
+    LOW,
     OUT_PIXEL,
     PIXELS,
     ROWS,
@@ -40,11 +42,11 @@ from noria.kernels.numba.depthwise_sizes import (
 from noria.kernels.numba.expr import I64
 from noria.kernels.numba.intrinsics import fixed
 from noria.kernels.numba.lanes import (
-    ACTIVATIONS,
     Lanes,
     Values,
-    activated,
     at,
+    bounded,
+    bounds,
     constant,
     fma,
     loop,
@@ -56,11 +58,12 @@ from noria.kernels.numba.tile_sizes import WIDTH
 class _Tile:
     """What all tiles share: the fields of the table, and the loop over vectors of channels."""
 
-    def __init__(self, b: ir.IRBuilder, args: Values, pixels: int, act: str, cut: bool) -> None:
-        self.b, self.pixels, self.act = b, pixels, act
+    def __init__(self, b: ir.IRBuilder, args: Values, pixels: int, cut: bool) -> None:
+        self.b, self.pixels = b, pixels
         self.x, self.w, self.out, table = args
         self.field = [b.load(pointer(b, at(b, table, 8 * i), I64)) for i in range(LANES + 1)]
         self.lanes = Lanes(b, 1, self.field[LANES] if cut else None)
+        self.bounds = bounds(b, table, (LOW, HIGH))
 
     def load(self, address: ir.Value) -> ir.Value:
         return self.lanes.load(address)[0]
@@ -80,7 +83,7 @@ class _Tile:
         steps = [(x, self.field[X_ROW]), (w, self.field[W_ROW])]
         sums = [self.load(bias)] * self.pixels
         sums = loop(self.b, self.field[ROWS], steps, sums, lambda at, s: self.row(at[0], at[1], s))
-        for i, value in enumerate(activated(self.b, self.act, sums)):
+        for i, value in enumerate(bounded(self.b, *self.bounds, sums)):
             self.lanes.store([value], self.far(out, OUT_PIXEL, i))
         return []
 
@@ -119,30 +122,30 @@ class _One(_Tile):
         return loop(self.b, self.field[COLUMNS], steps, sums, tap)
 
 
-def _some(name: str, stride: int, begin: int, end: int, act: str, cut: bool) -> Any:
+def _some(name: str, stride: int, begin: int, end: int, cut: bool) -> Any:
     def emit(b: ir.IRBuilder, args: Values) -> None:
-        tile = _Some(b, args, PIXELS, act, cut)
+        tile = _Some(b, args, PIXELS, cut)
         tile.stride, tile.begin, tile.end = stride, begin, end
         tile.emit()
 
     return fixed(name, types.void, [types.int64] * 4, emit)
 
 
-def _one(name: str, act: str, cut: bool) -> Any:
+def _one(name: str, cut: bool) -> Any:
     def emit(b: ir.IRBuilder, args: Values) -> None:
-        _One(b, args, 1, act, cut).emit()
+        _One(b, args, 1, cut).emit()
 
     return fixed(name, types.void, [types.int64] * 4, emit)
 
 
 def _all() -> dict[str, Any]:
     found = {}
-    for act, (prefix, cut) in product(ACTIVATIONS, (("", False), ("cut_", True))):
-        name = f"{prefix}depthwise_pixel_{act}"
-        found[name] = _one(name, act, cut)
+    for prefix, cut in (("", False), ("cut_", True)):
+        name = f"{prefix}depthwise_pixel"
+        found[name] = _one(name, cut)
         for stride, begin, end in product(STRIDES, (0, 1), (0, 1)):
-            name = f"{prefix}depthwise_{stride}_{begin}_{end}_{act}"
-            found[name] = _some(name, stride, begin, end, act, cut)
+            name = f"{prefix}depthwise_{stride}_{begin}_{end}"
+            found[name] = _some(name, stride, begin, end, cut)
     return found
 
 

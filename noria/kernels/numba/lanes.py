@@ -1,5 +1,5 @@
 """Vectors of LLVM in the code of register tiles: addresses, loads and stores, broadcasts, fma,
-loops that carry sums, and what is done with a sum before it is stored.
+loops that carry sums, and bounds of a sum before it is stored.
 
 Addresses are integers, in bytes.
 """
@@ -176,10 +176,7 @@ def _joined(b: ir.IRBuilder, *ways: tuple[ir.Value, ir.Block]) -> ir.Value:
     return phi
 
 
-# ---- activations --------------------------------------------------------------------------------
-
-ACTIVATIONS = ("none", "relu", "relu6")
-"""What `activated` knows."""
+# ---- bounds -------------------------------------------------------------------------------------
 
 
 def zeros(count: int) -> Values:
@@ -187,12 +184,17 @@ def zeros(count: int) -> Values:
     return [ir.Constant(LANES, [0.0] * WIDTH)] * count
 
 
-def activated(b: ir.IRBuilder, act: str, sums: Values) -> Values:
-    """NaN stays NaN: it is what no comparison moves."""
-    if act == "none":
-        return sums
-    zero, six = (ir.Constant(LANES, [n] * WIDTH) for n in (0.0, 6.0))
-    out = [b.select(b.fcmp_ordered(">", zero, s), zero, s) for s in sums]
-    if act == "relu6":
-        out = [b.select(b.fcmp_ordered("<", six, s), six, s) for s in out]
-    return out
+def bounded(b: ir.IRBuilder, low: ir.Value, high: ir.Value, sums: Values) -> Values:
+    """Each at least `low` and at most `high`, vectors. NaN stays NaN and -0 stays -0: they are what
+    no comparison moves. So ReLU is the bounds 0 and infinity, and nothing -infinity and infinity.
+    """
+    out = [b.select(b.fcmp_ordered(">", low, s), low, s) for s in sums]
+    return [b.select(b.fcmp_ordered("<", high, s), high, s) for s in out]
+
+
+def bounds(b: ir.IRBuilder, table: ir.Value, fields: tuple[int, int]) -> tuple[ir.Value, ir.Value]:
+    """The two vectors of float32 that stand in these fields of an int64 table."""
+    low, high = (
+        splat(b, b.load(pointer(b, at(b, table, 8 * field), F32), align=4)) for field in fields
+    )
+    return low, high

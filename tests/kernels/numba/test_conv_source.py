@@ -1,14 +1,21 @@
-"""The source of the kernel holds the tiles it needs, and no others."""
+"""One kernel for all convolutions, and a walk for each size of tile."""
 
 import pytest
 
+from noria.kernels.numba import lower
 from noria.kernels.numba.conv_sizes import PIXELS
-from noria.kernels.numba.conv_source import source
+from noria.kernels.numba.conv_source import SOURCE, tiles
 
 
 @pytest.mark.parametrize("vectors", PIXELS)
-def test_tiles_of_one_panel_and_one_activation(vectors):
-    text = source(vectors, "relu6", False)
-    assert f"pixel_tile_{PIXELS[vectors]}_{vectors}_relu6(" in text
-    assert "cut_" not in text and "_none(" not in text
-    assert f"cut_pixel_tile_1_{vectors}_relu6(" in source(vectors, "relu6", True)
+def test_a_walk_holds_one_tile(vectors):
+    for pixels in (1, PIXELS[vectors]):
+        text = tiles(pixels, vectors)
+        assert text.count("pixel_tile_") == 1
+        assert f"pixel_tile_{pixels}_{vectors}" in lower.NAMESPACE
+        assert f"pixel_tile_{pixels}_{vectors}(" in text
+
+
+def test_the_kernel_itself_holds_none_and_no_name_of_a_field_is_left():
+    assert "tile_" not in SOURCE
+    assert not any(word.isupper() for word in SOURCE.replace("(", " ").replace(",", " ").split())

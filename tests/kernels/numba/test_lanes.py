@@ -6,6 +6,7 @@ from llvmlite import ir
 from numba.core import types
 
 from noria.kernels.numba import intrinsics, jit, lanes, lower
+from noria.kernels.numba.lane_bounds import BOUNDS, bits
 from noria.kernels.numba.tile_sizes import WIDTH
 
 
@@ -64,18 +65,20 @@ def test_a_choice_runs_one_way(chosen, monkeypatch):
     np.testing.assert_array_equal(target, source * chosen)
 
 
-@pytest.mark.parametrize(("act", "high"), [("none", None), ("relu", np.inf), ("relu6", 6)])
-def test_activations_keep_nan(act, high, monkeypatch):
-    source = vector([np.nan, np.inf, -np.inf, -1, 3, 7])
-    target = np.zeros(WIDTH, np.float32)
+@pytest.mark.parametrize("act", BOUNDS)
+def test_bounds_keep_nan_and_the_sign_of_zero(act, monkeypatch):
+    source = vector([np.nan, np.inf, -np.inf, -1, 3, 7, -0.0, 1e-45])
+    target, table = np.zeros(WIDTH, np.float32), np.array([bits(n) for n in BOUNDS[act]], np.int64)
 
     def emit(b, args):
         line = lanes.Lanes(b, 1)
-        line.store(lanes.activated(b, act, line.load(args[0])), args[1])
+        limits = lanes.bounds(b, args[2], (0, 1))
+        line.store(lanes.bounded(b, *limits, line.load(args[0])), args[1])
 
-    run(monkeypatch, f"activated_{act}", emit, source.ctypes.data, target.ctypes.data)
-    expected = source if high is None else np.clip(source, 0, high)
-    np.testing.assert_array_equal(target, expected)
+    addresses = [a.ctypes.data for a in (source, target, table)]
+    run(monkeypatch, f"bounded_{act}", emit, *addresses)
+    np.testing.assert_array_equal(target, np.clip(source, *map(np.float32, BOUNDS[act])))
+    assert np.signbit(target[6])
 
 
 def test_masked_lanes_touch_nothing_beyond(monkeypatch):
