@@ -112,19 +112,19 @@ class Conv(Kernel):
         chunk = len(pixels.blocks) if by_panel else _chunk(x, out, pixels)
         numbers += [chunk, *_parts(x, w, windows, width, planes)]
         flops = 2.0 * out.size * prod(w.shape[1:])
+        kinds = out.shape[1] >= width, out.shape[1] % width != 0
         limits = [bits(n) for n in BOUNDS[bound.attrs.get("activation")]]
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             arrays = [pixels.blocks, pixels.pairs, shared]
             table = [ins[0], packs[0], *[*ins[2:], 0, 0][:2], outs[0], scratch]
-            walks = walkers(pixels, vectors)
-            rests = array("q", [0 if f is None else f.address for f in walks])
-            table += [*(a.ctypes.data for a in arrays), *numbers, 4 * width, len(walks) - 1]
-            table += [rests[-1], rests.buffer_info()[0], *limits, int(limits != UNBOUND)]
+            walks = array("q", [f.address if f else 0 for f in walkers(pixels, vectors, kinds)])
+            table += [*(a.ctypes.data for a in arrays), *numbers, 4 * width, PIXELS[vectors]]
+            table += [walks.buffer_info()[0], *limits, int(limits != UNBOUND)]
             moved = sum(a.nbytes for a in (*bound.inputs, out) if a is not None)
             work = {"threads": threads, "bytes": moved, "ops": int(flops)}
             call = launch(self.name, SOURCE, "conv", table, **work)
-            return [replace(call, keep=(call.keep, arrays, rests))]
+            return [replace(call, keep=(call.keep, arrays, walks))]
 
         team = max(threads, thread_count())
         in_place = ((0, 3),) if len(rest) > 1 and rest[1] is not None else ()
@@ -148,13 +148,18 @@ def need_worth(fixed: bool, windows: Windows, large: bool) -> None:
         raise Declined("windows that overlap much")
 
 
-def walkers(pixels: Pixels, vectors: int) -> list[NativeFunction | None]:
-    """By the pixels of a tile what walks such tiles, if blocks are made of them."""
+def walkers(pixels: Pixels, vectors: int, kinds: Sequence[bool]) -> list[NativeFunction | None]:
+    """By the pixels of a tile what walks such tiles, if blocks are made of them: first those of
+    full panels, then those of cut ones.
+
+    kinds: whether there are panels of each kind
+    """
     most = PIXELS[vectors]
     counts = pixels.blocks[:, conv_pixels.PIXELS]
-    wanted = {*(counts % most).tolist(), *([most] if counts.max(initial=0) >= most else [])}
+    wanted = {*(counts % most).tolist(), *([most] if counts.max(initial=0) >= most else [])} - {0}
     return [
-        jit.compile_source(tiles(m, vectors), "tiles") if m and m in wanted else None
+        jit.compile_source(tiles(m, vectors, bool(cut)), "tiles") if some and m in wanted else None
+        for cut, some in enumerate(kinds)
         for m in range(most + 1)
     ]
 

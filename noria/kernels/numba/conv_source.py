@@ -13,7 +13,7 @@ from noria.kernels.numba.conv_sizes import FIELDS
 _NAMES = (
     *("x", "w", "bias", "residual", "out", "space", "blocks", "pairs", "shares", "lists"),
     *("channels", "panel_bytes", "chunk", "all_runs", "some_runs", "some", "run_x", "run_w"),
-    *("planes", "plane_x", "plane_w", "line", "most", "whole", "rests"),
+    *("planes", "plane_x", "plane_w", "line", "most", "walks"),
     *("low_bound", "high_bound", "bounded"),
 )
 _ARGS = "\n".join(f"    {name} = load_int64(args, {i})" for i, name in enumerate(_NAMES))
@@ -61,12 +61,12 @@ if low < high or (runs == 0 and row == 0):
         store_int64(table, TURNS, turns)
         store_int64(table, SOON, ahead)
         if turns > 0:
-            call1(whole, table)
+            call1(load_int64(mine, most), table)
         if left > 0:
             store_int64(table, AT, pairs + first_pair + 16 * turns * most)
             store_int64(table, TURNS, 1)
             store_int64(table, SOON, min(ahead + turns * step, final))
-            call1(load_int64(rests, left), table)
+            call1(load_int64(mine, left), table)
         start = to
         added = int64(0)
 """
@@ -106,7 +106,11 @@ def conv(args):
                 shift += 1
             store_int64(table, SHIFT, shift)
             for panel in range(first_panel, last_panel):
-                store_int64(table, CHANNELS, min(channels - panel * (line >> 2), line >> 2))
+                columns = min(channels - panel * (line >> 2), line >> 2)
+                store_int64(table, CHANNELS, columns)
+                mine = walks
+                if columns * 4 < line:
+                    mine += 8 * (most + 1)
                 for row in range(0, all_runs, some_runs):
                     row_end = row + some_runs
                     following = w + panel * panel_bytes
@@ -123,8 +127,11 @@ def conv(args):
 
 
 @cache
-def tiles(pixels: int, vectors: int) -> str:
-    """Source of `tiles`, which walks tiles of so many pixels and vectors; its table is theirs."""
+def tiles(pixels: int, vectors: int, cut: bool) -> str:
+    """Source of `tiles`, which walks tiles of so many pixels and vectors; its table is theirs.
+
+    cut: the panel is not full
+    """
     return _numbered(f"""
 def tiles(args):
     x = load_int64(args, X)
@@ -137,7 +144,7 @@ def tiles(args):
     for turn in range(load_int64(args, TURNS)):
         store_int64(args, AHEAD, ahead)
         ahead = min(ahead + step, final)
-        pixel_tile_{pixels}_{vectors}(x, w, out, at, args)
+        {"cut_" if cut else ""}pixel_tile_{pixels}_{vectors}(x, w, out, at, args)
         at += {16 * pixels}
     return 0
 """)

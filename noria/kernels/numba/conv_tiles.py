@@ -7,8 +7,8 @@ are of, and nothing is padded. Where channels lie innermost, the taps of a kerne
 of numbers, and a table says how long it is and how many rows there are; of an image whose channels
 are planes, the same for each plane.
 
-`NAMESPACE` has `pixel_tile_M_V` for M pixels and V vectors of channels, of which it stores the
-first so many. Offsets are in bytes.
+`NAMESPACE` has `pixel_tile_M_V` for M pixels and V vectors of channels, and `cut_pixel_tile_M_V`,
+which stores only the first so many channels. Offsets are in bytes.
 """
 
 from __future__ import annotations
@@ -56,33 +56,23 @@ from noria.kernels.numba.lanes import (
 from noria.kernels.numba.tile_sizes import WIDTH
 
 
-def _tile(pixels: int, vectors: int) -> Any:
+def _tile(pixels: int, vectors: int, cut: bool) -> Any:
     """tile(x, w, out, offsets, table): offsets are int64 pairs (input, output)."""
 
     def emit(b: ir.IRBuilder, args: Values) -> None:
         x, w, out, offsets, table = args
         fields = [b.load(pointer(b, at(b, table, 8 * i), I64)) for i in range(PLANE_W + 1)]
         pairs = [b.load(pointer(b, at(b, offsets, 8 * i), I64)) for i in range(2 * pixels)]
-        lanes = Lanes(b, vectors, fields[CHANNELS])
+        lanes = Lanes(b, vectors, fields[CHANNELS] if cut else None)
         sums = _start(b, lanes, fields[START], pairs[1::2])
         sums = _biased(b, lanes, fields[BIAS], sums)
         sums = _products(b, fields, [b.add(x, p) for p in pairs[::2]], w, sums, vectors)
         last = b.icmp_signed("!=", fields[LAST], constant(0))
         sums = choice(b, last, sums, lambda: bounded(b, *bounds(b, table, (LOW, HIGH)), sums))
-        _stored(b, lanes, sums, [b.add(out, place) for place in pairs[1::2]], fields[CHANNELS])
+        for i, place in enumerate(pairs[1::2]):
+            lanes.store(sums[i * vectors : (i + 1) * vectors], b.add(out, place))
 
     return fixed(f"pixel_tile_{pixels}_{vectors}", types.void, [types.int64] * 5, emit)
-
-
-def _stored(
-    b: ir.IRBuilder, lanes: Lanes, sums: Values, places: Values, channels: ir.Value
-) -> None:
-    """Whole vectors without masks: some CPUs take ten times as long with them."""
-    whole = b.icmp_signed("==", channels, constant(lanes.count * WIDTH))
-    for condition, how in ((whole, Lanes(b, lanes.count)), (b.not_(whole), lanes)):
-        with b.if_then(condition):
-            for i, place in enumerate(places):
-                how.store(sums[i * lanes.count : (i + 1) * lanes.count], place)
 
 
 def _start(b: ir.IRBuilder, lanes: Lanes, start: ir.Value, places: Values) -> Values:
@@ -131,8 +121,12 @@ def _products(
 
 
 def _all() -> dict[str, Any]:
-    sizes = [(m, vectors) for vectors, most in PIXELS.items() for m in range(1, most + 1)]
-    return {f"pixel_tile_{m}_{vectors}": _tile(m, vectors) for m, vectors in sizes}
+    found = {}
+    for vectors, most in PIXELS.items():
+        for m in range(1, most + 1):
+            found[f"pixel_tile_{m}_{vectors}"] = _tile(m, vectors, False)
+            found[f"cut_pixel_tile_{m}_{vectors}"] = _tile(m, vectors, True)
+    return found
 
 
 NAMESPACE: dict[str, Any] = _all()

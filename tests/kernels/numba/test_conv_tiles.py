@@ -86,10 +86,10 @@ def test_the_activation_waits_for_the_last_taps():
 def test_a_cut_tile_stores_its_channels_only(channels):
     x, w, pairs, want = operands(2, 2)
     out = np.full(want.shape, 7, np.float32)
-    run("pixel_tile_2_2", x, w, out, pairs, channels=channels)
+    run("cut_pixel_tile_2_2", x, w, out, pairs, channels=channels)
     np.testing.assert_allclose(out[:, :channels], want[:, :channels], rtol=1e-4, atol=1e-4)
     assert (out[:, channels:] == 7).all()
 
 
 def test_there_are_tiles_of_every_size():
-    assert len(NAMESPACE) == sum(sizes.PIXELS.values())
+    assert len(NAMESPACE) == 2 * sum(sizes.PIXELS.values())
