@@ -138,7 +138,7 @@ class Kernel:
         """Native calls for real sizes. May still raise Declined: the reference then serves.
 
         What it returns depends on `bound` and the flags alone, and serves all operators that are
-        alike: its `emit` is called once for each of them.
+        alike: its `emit` is called for each of them, and once more where kernels were missing.
         """
         raise NotImplementedError
 

@@ -48,7 +48,7 @@ def test_a_size_of_zero_runs():
 def test_a_kernel_is_given_real_operands_addresses_and_scratch(own_kernels):
     kernel = own_kernels(Negate())
     bound = bind(build(relu), {"N": 2}, frozenset({"test"}), threads=2)
-    given, (ins, outs, packs, scratch) = kernel.seen
+    given, *_, (ins, outs, packs, scratch) = kernel.seen
     assert given.inputs[0].shape == (2, 4) and given.threads == 2 and given.fixed == [False]
     arena = range(bound.arena.address, bound.arena.address + bound.arena_bytes)
     assert all(a in arena for a in (ins[0], outs[0], scratch)) and packs == []
