@@ -53,6 +53,7 @@ SUPPORT = {
     "sweep",
     "update_formulas",
     "update_rules",
+    "weight_grads",
     "window",
 }
 # Functions of a family that other modules of noria share.

@@ -35,6 +35,7 @@ from noria.kernels.numba import rows as _rows
 from noria.kernels.numba import sampling as _sampling
 from noria.kernels.numba import sequence as _sequence
 from noria.kernels.numba import sweep as _sweep
+from noria.kernels.numba import weight_grads as _weight_grads
 from noria.kernels.numba import weight_product as _weight_product
 from noria.kernels.numba import winograd as _winograd
 from noria.kernels.numba import winograd_grad as _winograd_grad
@@ -50,4 +51,5 @@ _updates = (_sweep,)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
 _sequences = (_crf, _crf_loss, _ctc, _ragged, _recurrent, _recurrent_stack, _sequence)
 _winograds = (_winograd, _winograd_grad)
-_transformers = (_attention, _layer_norm, _packed_linear, _row_product, _weight_product)
+_transformers = (_attention, _layer_norm, _packed_linear)
+_trained = (_row_product, _weight_grads, _weight_product)

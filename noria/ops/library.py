@@ -70,6 +70,7 @@ import noria.ops.slicing
 import noria.ops.sweep
 import noria.ops.trigonometry
 import noria.ops.update
+import noria.ops.weight_grads
 
 FAMILIES = (
     "activation",
@@ -143,6 +144,7 @@ FAMILIES = (
     "sweep",
     "trigonometry",
     "update",
+    "weight_grads",
 )
 
 __all__ = ["FAMILIES", "noria"]

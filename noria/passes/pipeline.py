@@ -25,6 +25,7 @@ from noria.passes.fuse_embedding import fuse_embedding
 from noria.passes.fuse_linear import fuse_linear
 from noria.passes.fuse_product import fuse_product
 from noria.passes.fuse_recurrent import fuse_recurrent
+from noria.passes.fuse_weight_grads import fuse_weight_grads
 from noria.passes.gather_updates import gather_updates
 from noria.passes.lower_precision import lower_precision
 from noria.passes.report import Report, collect
@@ -62,6 +63,7 @@ OPTIMIZE: list[Line] = [
     Line(fuse_recurrent, "after lower_precision: its kernel is float32, side by side or not"),
     Line(fuse_elementwise, "what no product took becomes loops, which no rule looks into"),
     Line(fuse_product, "after fuse_elementwise: a product takes a whole loop along"),
+    Line(fuse_weight_grads, "after fuse_elementwise: sums that a loop makes anyway stay in it"),
     Line(gather_updates, "last: of updates together with the decay and clipping in their loops"),
 ]
 

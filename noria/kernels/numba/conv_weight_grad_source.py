@@ -22,7 +22,7 @@ _READ = "\n".join(
 
 # Groups of the gradient of the block: [group][step][ROWS]. More is moved than a group has; what
 # is too much of it is written over by the next step, at last into a gap between groups.
-_PACK_GRADIENT = f"""
+PACK_GRADIENT = f"""
 for step in range(steps):
 LINE
     to = left + step * {GROUP}
@@ -273,7 +273,7 @@ def source(dtype: str) -> str:
     """Text of the kernel on x and gradient of float32, or of bfloat16 in pairs of pixels."""
     wide = dtype == "float32"
     x = _PACK_X.replace("PLACE", "right" if wide else "wings")
-    gradient = _PACK_GRADIENT.replace("LINE", _ONE_PIXEL if wide else _TWO_PIXELS)
+    gradient = PACK_GRADIENT.replace("LINE", _ONE_PIXEL if wide else _TWO_PIXELS)
     text = _SOURCE.replace("GRADIENT", indent(gradient, " " * 8))
     text = text.replace("TURN", indent(TURN_TAPS.strip(), " " * 12))
     text = text.replace("PANEL_OF_X", indent(x if wide else x + _PAIR_X.lstrip(), " " * 12))
