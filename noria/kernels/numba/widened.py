@@ -67,11 +67,15 @@ class Widened:
         old: str,
         new: str,
     ) -> list[Call]:
-        text = _CONVERT.replace("FROM", old).replace("TO", new)
         return [
-            launch(
-                "numba:convert", text, "convert", [a, b, p[1]], threads=self.threads, bytes=6 * p[1]
-            )
+            convert(a, b, p[1], old, new, self.threads)
             for p, a, b in zip(places, sources, targets, strict=True)
             if p is not None
         ]
+
+
+def convert(source: int, target: int, count: int, old: str, new: str, threads: int) -> Call:
+    """The row that copies so many elements of one dtype as those of another."""
+    text = _CONVERT.replace("FROM", old).replace("TO", new)
+    table = [source, target, count]
+    return launch("numba:convert", text, "convert", table, threads=threads, bytes=6 * count)

@@ -4,7 +4,7 @@ import pytest
 
 from noria.kernels.numba.conv_weight_grad_source import BY_OUTPUTS, BY_PANELS, BY_PIXELS
 from noria.kernels.numba.tile_sizes import PANEL, WIDTH
-from noria.kernels.numba.weight_product import DEPTH, LEAST_ROWS, sharing
+from noria.kernels.numba.weight_product import DEPTH, LEAST_ROWS, MOST_BYTES, sharing
 from noria.testing.case import arr
 from noria.testing.kernel import check_kernel
 
@@ -47,9 +47,9 @@ def test_any_batch():
     ("x", "y", "attrs", "why"),
     [
         ((LEAST_ROWS - 1, 64), (LEAST_ROWS - 1, 64), TURNED, "small"),
-        ((LEAST_ROWS, 15), (LEAST_ROWS, 64), TURNED, "small"),
-        ((LEAST_ROWS, 64), (LEAST_ROWS, 63), TURNED, "small"),
-        ((LEAST_ROWS, 1025), (LEAST_ROWS, 2048), TURNED, "large"),
+        ((LEAST_ROWS, WIDTH - 1), (LEAST_ROWS, 64), TURNED, "small"),
+        ((LEAST_ROWS, 64), (LEAST_ROWS, PANEL - 1), TURNED, "small"),
+        ((LEAST_ROWS, MOST_BYTES // 4 // 2048 + 1), (LEAST_ROWS, 2048), TURNED, "large"),
         ((64, LEAST_ROWS), (LEAST_ROWS, 64), {}, "not only x is transposed"),
         ((2, LEAST_ROWS, 64), (2, LEAST_ROWS, 64), TURNED, "not two matrices"),
     ],

@@ -9,6 +9,7 @@ import pytest
 
 from noria.core.dtypes import as_dtype
 from noria.kernels.call import run
+from noria.kernels.numba.tile_sizes import WIDE
 from noria.kernels.onednn import lib
 from noria.kernels.onednn.build_pointwise import reorder
 from noria.kernels.onednn.enums import ARG
@@ -20,6 +21,13 @@ def needs_onednn():
     usable, reason = lib.available()
     if not usable:
         pytest.skip(reason)
+
+
+@pytest.fixture
+def halves():
+    """For tests of what oneDNN computes with vectors of 64 bytes only."""
+    if not WIDE:
+        pytest.skip("oneDNN has no products of bfloat16, nor exact ones of int8, on this CPU")
 
 
 def desc_of(array):

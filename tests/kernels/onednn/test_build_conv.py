@@ -217,6 +217,7 @@ def test_residual_and_relu_are_fused(arrays, place):
     close(out, np.maximum(case.forward(x, w) + other, 0))
 
 
+@pytest.mark.usefixtures("halves")
 def test_bfloat16_activations_with_float32_weight_gradients(arrays):
     case = Naive((2, 16, 6, 6), (8, 16, 3, 3), (1, 1), (1, 1), (1, 1))
     x = arrays.last(normal(*case.shape).astype(ml_dtypes.bfloat16))

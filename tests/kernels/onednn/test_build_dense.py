@@ -85,12 +85,14 @@ def test_attention_reads_heads_in_place(arrays):
     np.testing.assert_allclose(got, np.einsum("bthw,bshw->bhts", q, k), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.usefixtures("halves")
 def test_bfloat16_accumulates_in_float32(arrays):
     a, b = normal(33, 65).astype(ml_dtypes.bfloat16), normal(65, 17).astype(ml_dtypes.bfloat16)
     got = product(arrays, a, b, np.zeros((33, 17), "f"))
     np.testing.assert_allclose(got, a.astype("f") @ b.astype("f"), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.usefixtures("halves")
 def test_int8_is_exact(arrays):
     a = rng.integers(0, 256, (9, 33)).astype(np.uint8)
     b = rng.integers(-128, 128, (33, 17)).astype(np.int8)

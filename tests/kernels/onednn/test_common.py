@@ -135,6 +135,7 @@ def aligned(size):
     return memory[-memory.ctypes.data % 64 :][:size]
 
 
+@pytest.mark.usefixtures("halves")
 def test_only_whole_dense_weights_are_panels():
     shape = (64, 32, 3, 3)
     x, y = (MemDesc.channels_last((2, c, 14, 14), "float32") for c in (32, 64))

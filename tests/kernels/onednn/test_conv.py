@@ -75,6 +75,7 @@ def test_one_and_three_spatial_axes(case):
 
 
 @pytest.mark.parametrize("case", [CASES[1], CASES[4], CASES[9]], ids=text)
+@pytest.mark.usefixtures("halves")
 def test_bfloat16(case):
     check_all(case, dtype="bfloat16", tol=4e-2)
 
@@ -148,6 +149,7 @@ def test_what_is_left_to_the_reference(dtype, attrs, reason):
 
 
 @pytest.mark.parametrize("case", [CASES[1], CASES[4], CASES[9]], ids=text)
+@pytest.mark.usefixtures("halves")
 def test_a_bias_of_float32_and_a_float32_gradient_beside_bfloat16(case):
     _, outputs, _, kernel, attrs = case
     x, weight, grad = inputs_of(case, dtype="bfloat16")

@@ -69,6 +69,7 @@ def test_activations_behind_the_product(activation):
 
 
 @pytest.mark.parametrize("rows", [3, 40])
+@pytest.mark.usefixtures("halves")
 def test_bfloat16_is_rounded_once(rows):
     x, w = arr(rows, 64, dtype="bfloat16"), arr(16, 64, dtype="bfloat16")
     check_kernel("linear", [x, w, arr(16, dtype="bfloat16")], kernel=LINEAR)
@@ -89,6 +90,7 @@ def test_what_is_left_to_others(op, inputs, attrs, reason):
 
 
 @pytest.mark.parametrize("rows", [3, 800])
+@pytest.mark.usefixtures("halves")
 def test_sums_over_bfloat16_come_out_as_float32(rows):
     x, w = arr(rows, 64, dtype="bfloat16"), arr(16, 64, dtype="bfloat16")
     wide = {"dtype": "float32"}
@@ -99,6 +101,7 @@ def test_sums_over_bfloat16_come_out_as_float32(rows):
 
 
 @pytest.mark.parametrize("rows", [3, 40, PACK_ROWS])
+@pytest.mark.usefixtures("halves")
 def test_a_residual_of_float32_is_added_to_halves(rows):
     x, w = (arr(*shape, dtype="bfloat16") for shape in ((rows, 33), (17, 33)))
     inputs = [x, w, arr(17), arr(rows, 17, low=-3, high=3)]
