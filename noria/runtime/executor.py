@@ -99,8 +99,7 @@ class Executor:
                 kept.follow(scope.version)
             if bound.epoch != kept.epoch:
                 bound.run_prologue()
-            for view, array in zip(bound.feeds, arrays, strict=True):
-                view[...] = array
+            bound.fill(arrays)
             try:
                 bound.run()
             finally:  # a step that fails may have written some of its updates

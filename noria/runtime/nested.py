@@ -46,8 +46,7 @@ class NestedBlock:
             space = self.idle.pop() if self.idle else Workspace(MAX_BOUND)
         try:
             bound = space.get(key) or self._bind(space, key, known)
-            for view, array in zip(bound.feeds, arrays, strict=True):
-                np.copyto(view, array)
+            bound.fill(arrays)
             bound.run()
             return tuple(bound.fetch(n) for n in self.names)
         finally:

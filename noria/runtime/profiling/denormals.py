@@ -19,8 +19,7 @@ def denormal_shares(bound: Bound, feeds: Sequence[np.ndarray]) -> dict[Item, flo
 
     Runs the step on feeds in the order of the inputs; updates may write state.
     """
-    for view, array in zip(bound.feeds, feeds, strict=True):
-        view[...] = array
+    bound.fill(feeds)
     found: dict[Item, float] = {}
 
     def look(item: Item, outputs: list[np.ndarray]) -> None:

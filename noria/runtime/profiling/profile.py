@@ -233,8 +233,7 @@ class _Clock:
         """As `Executor.run` does it."""
         with target.scope.lock:
             times = [time.perf_counter()]
-            for view, array in zip(self.bound.feeds, self.feeds, strict=True):
-                view[...] = array
+            self.bound.fill(self.feeds)
             times.append(time.perf_counter())
             if self.bound.epoch != self.bound.kept.epoch:
                 self.bound.run_prologue()
