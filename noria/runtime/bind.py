@@ -15,7 +15,6 @@ from noria.runtime import branches
 from noria.runtime.arena import Arena
 from noria.runtime.buffers import Buffers, Item
 from noria.runtime.emission import BlockFunctions, Emission
-from noria.runtime.fill import fill_for
 from noria.runtime.items import again, make_items
 from noria.runtime.memory import Buffer, check_plan, peak_bytes, place, ready
 from noria.runtime.mold import MOST, Mold
@@ -93,9 +92,6 @@ class Bound:
         """The arrays that are filled before a run and read after it."""
         program = self.plan.program
         self.feeds = [how.view(v) for v in program.block.inputs]
-        with parallel.team(self.threads):
-            fills = [fill_for(view, self.threads) for view in self.feeds]
-        self._fills = fills if any(fills) else []
         self.outputs = {n: how.reader(v) for n, v in program.outputs.items()}
         of, states = self.memory.of, self._mold.states
         self._commits = [
@@ -264,18 +260,6 @@ class Bound:
         with parallel.team(self.threads):
             self.prologue.run(epoch)
         self.epoch = epoch
-
-    def fill(self, arrays: Sequence[np.ndarray]) -> None:
-        """Copies arrays of the feeds' shapes and dtypes into the feeds' memory."""
-        if not self._fills:
-            for view, array in zip(self.feeds, arrays, strict=True):
-                view[...] = array
-            return
-        for fill, view, array in zip(self._fills, self.feeds, arrays, strict=True):
-            if fill is None:
-                view[...] = array
-            else:
-                fill(array)
 
     def run(self) -> None:
         """One step on what lies in the feeds' memory. Fetch before `commit`."""

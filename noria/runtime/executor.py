@@ -99,7 +99,8 @@ class Executor:
                 kept.follow(scope.version)
             if bound.epoch != kept.epoch:
                 bound.run_prologue()
-            bound.fill(arrays)
+            for view, array in zip(bound.feeds, arrays, strict=True):
+                view[...] = array
             try:
                 bound.run()
             finally:  # a step that fails may have written some of its updates

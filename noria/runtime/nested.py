@@ -46,7 +46,8 @@ class NestedBlock:
             space = self.idle.pop() if self.idle else Workspace(MAX_BOUND)
         try:
             bound = space.get(key) or self._bind(space, key, known)
-            bound.fill(arrays)
+            for view, array in zip(bound.feeds, arrays, strict=True):
+                np.copyto(view, array)
             bound.run()
             return tuple(bound.fetch(n) for n in self.names)
         finally:

@@ -172,7 +172,8 @@ class Predictor:
             kept = self._kept
             if bound is None or bound.epoch != kept.epoch or kept.version != self.scope.version:
                 bound = self._prepared(space, key, arrays, threads)
-            bound.fill(arrays)
+            for view, array in zip(bound.feeds, arrays, strict=True):
+                view[...] = array
             bound.run()
             if into is None:
                 return {n: bound.fetch(n) for n in self.names}

@@ -19,7 +19,8 @@ def denormal_shares(bound: Bound, feeds: Sequence[np.ndarray]) -> dict[Item, flo
 
     Runs the step on feeds in the order of the inputs; updates may write state.
     """
-    bound.fill(feeds)
+    for view, array in zip(bound.feeds, feeds, strict=True):
+        view[...] = array
     found: dict[Item, float] = {}
 
     def look(item: Item, outputs: list[np.ndarray]) -> None:

@@ -233,7 +233,8 @@ class _Clock:
         """As `Executor.run` does it."""
         with target.scope.lock:
             times = [time.perf_counter()]
-            self.bound.fill(self.feeds)
+            for view, array in zip(self.bound.feeds, self.feeds, strict=True):
+                view[...] = array
             times.append(time.perf_counter())
             if self.bound.epoch != self.bound.kept.epoch:
                 self.bound.run_prologue()
