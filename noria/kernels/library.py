@@ -6,6 +6,7 @@ The order of the imports means nothing: who is asked first, `Kernel.priority` te
 from noria.kernels.numba import attention as _attention
 from noria.kernels.numba import bag as _bag
 from noria.kernels.numba import conv as _tiled_conv
+from noria.kernels.numba import conv_pairs as _conv_pairs
 from noria.kernels.numba import conv_weight_grad as _conv_weight_grad
 from noria.kernels.numba import copy as _copy
 from noria.kernels.numba import crf as _crf
@@ -47,7 +48,7 @@ from noria.kernels.onednn import linalg as _linalg
 __all__: list[str] = []
 _modules = (_copy, _elementwise, _reduce, _loss, _norm, _pool, _pool3d, _random, _resize, _sampling)
 _products = (_halves, _linear, _gemm, _linalg, _product_loop)
-_convolutions = (_tiled_conv, _conv_weight_grad, _depthwise, _conv)
+_convolutions = (_tiled_conv, _conv_pairs, _conv_weight_grad, _depthwise, _conv)
 _updates = (_sweep,)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
 _sequences = (_crf, _crf_loss, _ctc, _ragged, _recurrent, _recurrent_stack, _sequence)

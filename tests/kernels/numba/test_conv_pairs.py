@@ -1,0 +1,114 @@
+"""Convolutions of one tap in bfloat16 beside the reference, and who is left to others."""
+
+import pytest
+
+from noria.kernels.numba import conv_pairs, tile_sizes
+from noria.kernels.numba.tile_sizes import PAIRS, PANEL, ROWS
+from noria.kernels.registry import Declined
+from noria.testing.case import arr
+from noria.testing.kernel import check_kernel
+
+FORWARD, INPUT_GRAD = "numba:conv_pairs", "numba:conv_pairs_input_grad"
+# batch, inputs, outputs, image, stride
+CASES = [
+    (2, PANEL, PANEL, (5, 7), 1),
+    (3, 2 * PANEL, PANEL, (4, 3), 1),
+    (2, PANEL, 3 * PANEL, (7, 6), 2),
+    (1, PANEL, PANEL, (1, 1), 1),
+    (2, PANEL, PANEL, (5, 9), (3, 2)),
+    (1, PANEL, PANEL, (2, 3), 4),
+    (5, PANEL, PANEL, (13, 11), 1),
+    (5, PANEL, PANEL, (21, 23), 2),
+]
+BOTH = [False, True]
+need_worth = conv_pairs.need_worth
+needs_pairs = pytest.mark.skipif(not PAIRS, reason="the CPU multiplies no bfloat16")
+
+
+@pytest.fixture(autouse=True)
+def everything(monkeypatch):
+    monkeypatch.setattr(conv_pairs, "need_worth", lambda *sizes: None)
+    monkeypatch.setattr(tile_sizes, "MATRIX_UNITS", False)
+
+
+def check(case, grad=False, changes=None, **options):
+    n, ins, outs, (high, wide), stride = case
+    attrs = {"stride": stride} | (changes or {})
+    dtype = options.pop("dtype", "bfloat16")
+    weight = arr(outs, ins, *options.pop("kernel", (1, 1)), dtype=dtype)
+    x = arr(n, ins, high, wide, dtype=dtype)
+    options = {"tol": 1e-2, **options}
+    if not grad:
+        check_kernel("conv2d", [x, weight], attrs, kernel=FORWARD, **options)
+        return
+    down, across = (stride, stride) if isinstance(stride, int) else stride
+    g = arr(n, outs, -(-high // down), -(-wide // across), dtype=dtype)
+    attrs |= {"sizes": (high, wide)}
+    check_kernel("conv2d_input_grad", [g, weight], attrs, kernel=INPUT_GRAD, **options)
+
+
+@needs_pairs
+@pytest.mark.parametrize("grad", BOTH)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_image_and_stride(case, grad, fast_kernels):
+    check(case, grad)
+
+
+@needs_pairs
+@pytest.mark.parametrize("grad", BOTH)
+@pytest.mark.parametrize("case", [CASES[0], CASES[2]], ids=str)
+def test_nan_and_infinity_stay_in_their_pixel(case, grad, fast_kernels):
+    check(case, grad, special=True)
+
+
+@needs_pairs
+@pytest.mark.parametrize("grad", BOTH)
+@pytest.mark.parametrize("block", [1, ROWS - 1, ROWS + 1])
+def test_blocks_of_any_size(block, grad, monkeypatch, fast_kernels):
+    monkeypatch.setattr(conv_pairs, "BLOCK", block)
+    for case in (CASES[1], CASES[2], CASES[5]):
+        check(case, grad)
+
+
+@needs_pairs
+@pytest.mark.parametrize("grad", BOTH)
+def test_any_batch_and_none(grad, fast_kernels):
+    check(CASES[1], grad, symbolic={0: {0: "N"}})
+
+
+@needs_pairs
+@pytest.mark.parametrize(
+    "case, changes, why",
+    [
+        ((1, PANEL, PANEL + 1, (3, 3), 1), {}, "fill panels"),
+        ((1, PANEL - 2, PANEL, (3, 3), 1), {}, "fill panels"),
+        ((1, PANEL, PANEL, (3, 3), 1), {"padding": 1}, "padded"),
+    ],
+)
+def test_what_is_left_to_others(case, changes, why, fast_kernels):
+    with pytest.raises(AssertionError, match=why):
+        check(case, changes=changes)
+
+
+@needs_pairs
+def test_more_taps_other_dtypes_and_other_cpus_are_left_too(monkeypatch, fast_kernels):
+    with pytest.raises(AssertionError, match="more than one tap"):
+        check(CASES[0], kernel=(3, 1))
+    with pytest.raises(AssertionError, match="float32"):
+        check(CASES[0], dtype="float32")
+    monkeypatch.setattr(tile_sizes, "MATRIX_UNITS", True)
+    with pytest.raises(AssertionError, match="matrix units"):
+        check(CASES[0])
+    monkeypatch.setattr(conv_pairs, "PAIRS", False)
+    with pytest.raises(AssertionError, match="multiplies no bfloat16"):
+        check(CASES[0], grad=True)
+
+
+def test_the_rule_between_these_tiles_and_those_of_onednn():
+    for sizes in ((256, 64, False), (512, 128, False), (512, 2048, False), (256, 512, True)):
+        need_worth(*sizes)
+    for sizes in ((1024, 256, False), (2048, 512, False)):
+        with pytest.raises(Declined, match="as fast for so many outputs"):
+            need_worth(*sizes)
+    with pytest.raises(Declined, match="short sums"):
+        need_worth(64, 256, True)
