@@ -61,6 +61,7 @@ _TABLE = """
     ins = load_int64(args, 5)
     outs = load_int64(args, 6)
     pieces = load_int64(args, 7)
+    residual = load_int64(args, 8)
     team = team_size()"""
 
 
@@ -112,10 +113,11 @@ def linear(args):{_TABLE}
 """
 
 
-def narrow_source(activation: str | None, has_bias: bool) -> str:
+def narrow_source(activation: str | None, has_bias: bool, has_residual: bool = False) -> str:
     """The kernel for a few outputs, on the weight as it is."""
     end = ACTIVATIONS[activation].replace("{v}", "v")
     plus = " + load_float32(bias, o)" if has_bias else ""
+    plus += " + load_float32(residual, row * outs + o)" if has_residual else ""
     return f"""
 def linear(args):{_TABLE}
     for row in range(rows * thread_id() // team, rows * (thread_id() + 1) // team):
@@ -144,16 +146,18 @@ class SmallLinear(Kernel):
     def bind(self, bound: BoundOp) -> Prepared:
         x, w, bias, residual = [*bound.inputs, None, None][:4]
         assert x is not None and w is not None
-        if residual is not None:
-            raise Declined("a residual")
         rows, (outs, ins) = prod(x.shape[:-1]), w.shape
         narrow, pieces = outs < NARROW, bound.threads
+        if residual is not None and not narrow:
+            raise Declined("a residual")
         if not (narrow or bound.fixed[1]):
             raise Declined("the weight changes at each step")
         if not narrow and rows > 1 and rows * ins * outs > MAX_WORK:
             raise Declined("the product is large")
-        write = narrow_source if narrow else wide_source
-        text = write(bound.attrs.get("activation"), bias is not None)
+        activation, has_bias = bound.attrs.get("activation"), bias is not None
+        text = wide_source(activation, has_bias)
+        if narrow:
+            text = narrow_source(activation, has_bias, residual is not None)
         moved = w.nbytes + x.nbytes + bound.outputs[0].nbytes
 
         def pack(address: int, copy: int) -> list[Call]:
@@ -162,8 +166,8 @@ class SmallLinear(Kernel):
 
         def emit(ins_: list[int], outs_: list[int], packs: list[int], scratch: int) -> list[Call]:
             weight = ins_[1] if narrow else packs[0]
-            table = [ins_[0], weight, ins_[2] if bias is not None else 0, outs_[0]]
-            table += [rows, ins, outs, pieces]
+            more = [*ins_[2:], 0, 0][:2]
+            table = [ins_[0], weight, more[0], outs_[0], rows, ins, outs, pieces, more[1]]
             return [launch(self.name, text, "linear", table, threads=bound.threads, bytes=moved)]
 
         packs = [] if narrow else [Pack(1, (self.name, pieces), w.nbytes, pack, replaces=True)]

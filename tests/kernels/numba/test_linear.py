@@ -14,6 +14,8 @@ from noria.ir.trace import spec, trace
 from noria.kernels.numba import parallel
 from noria.kernels.numba.linear import ACTIVATIONS
 from noria.runtime.executor import Executor
+from noria.testing.case import arr
+from noria.testing.kernel import check_kernel
 
 pytestmark = pytest.mark.usefixtures("fast_kernels")
 
@@ -59,6 +61,18 @@ def test_outputs_are_dealt_out_to_a_team(ins: int, outs: int, threads: int) -> N
     step = run.plan().steps[-1]
     assert step.engine == "numba:linear"
     assert not step.refused
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("ins", "outs"), [(400, 1), (13, 7), (33, 3)])
+def test_a_few_outputs_take_a_residual(
+    ins: int, outs: int, bias: bool, activation: str | None
+) -> None:
+    x, weight, residual = arr(70, ins), arr(outs, ins), arr(70, outs)
+    inputs = [x, weight, arr(outs) if bias else None, residual]
+    attrs = {"activation": activation}
+    check_kernel("fused_linear", inputs, attrs, kernel="numba:linear", special=True)
 
 
 def test_a_few_outputs_take_a_weight_that_changes() -> None:
