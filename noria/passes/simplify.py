@@ -20,6 +20,7 @@ from noria.ir.program import Program, Spec
 from noria.ops import adaptive_pool
 from noria.passes.pattern import ANY
 from noria.passes.rule import Match, Rule, rewrite
+from noria.passes.spread_masks import MASKS
 
 QUIET = ""  # a reason that nobody wants to read
 
@@ -343,4 +344,4 @@ SHAPES = [
     Rule(lambda x: o.stop_gradient(x), None, _x, "stop_gradient"),
 ]
 
-RULES = ARITHMETIC + CASTS + PARTS + SHAPES
+RULES = ARITHMETIC + CASTS + PARTS + SHAPES + MASKS
