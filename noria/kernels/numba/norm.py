@@ -98,7 +98,7 @@ _WRITE = """
         line += 1
     return 0
 """
-LINE, VECTOR = 256, 16  # numbers a line has at least, and those of a vector
+LINE, VECTOR = 512, 16  # numbers a line has at least, and those of a vector
 WIDE = 2048  # numbers of a line from which four go side by side: their sums fill the first cache
 STRIP, AHEAD = 512, 2048  # bytes asked for at once, and how much later they are wanted
 _ONE = """

@@ -57,7 +57,7 @@ def test_gradients_of_rows_shorter_and_longer_than_a_line(shape):
 def test_a_line_is_whole_rows_and_whole_vectors_where_that_is_cheap(channels):
     width = norm.width_of(channels)
     assert width % channels == 0
-    assert width >= min(256, channels)
+    assert width >= min(512, channels)
     assert width <= max(1024, channels)
     assert width % 16 == 0 or channels in (250, 300, 5000)
 
