@@ -11,6 +11,7 @@ Its threads do not survive `fork` either; `enter` notices.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 from array import array
 from collections.abc import Iterator
@@ -55,7 +56,18 @@ def thread_count() -> int:
     if loader.openmp() is None:
         return 1
     chosen = _team.get() or _chosen or flags.threads
-    return chosen or machine.cpu_count()
+    return min(chosen or machine.cpu_count(), _most())
+
+
+@functools.cache
+def _most() -> int:
+    """Threads that OpenMP gives a team at most: OMP_THREAD_LIMIT, or 1 if OMP_MAX_ACTIVE_LEVELS
+    is 0. Who asks for more gets a smaller team than it counts on, and threads of oneDNN then wait
+    for others that never come."""
+    library = loader.openmp()
+    if library is None or library.omp_get_max_active_levels() < 1:
+        return 1
+    return max(1, int(library.omp_get_thread_limit()))
 
 
 def set_threads(count: int) -> None:
@@ -90,19 +102,21 @@ def always() -> Iterator[None]:
 
 
 def checked_count(count: int) -> int:
-    """A number of threads. Raises ArgumentError below 1."""
+    """A number of threads, or as many as OpenMP gives. Raises ArgumentError below 1."""
     if count < 1:
         raise ArgumentError("a team needs a thread", expected="count >= 1", got=str(count))
-    return count
+    return min(count, _most())
 
 
 def enter_thread() -> None:
-    """Gives the calling thread the team size; OpenMP keeps it for each Python thread apart.
+    """Gives the calling thread the team size; OpenMP keeps it for each Python thread apart. It
+    is to be had whole, however busy the machine is and whatever OMP_DYNAMIC says.
 
     To be called before a thread makes oneDNN primitives. A tape does it by itself when it runs.
     """
     library = loader.openmp()
     if library is not None:
+        library.omp_set_dynamic(ctypes.c_int(0))
         library.omp_set_num_threads(ctypes.c_int(thread_count()))
 
 

@@ -136,5 +136,36 @@ FORKED = """
 """
 
 
+LIMITED = """
+    import numpy as np
+    import noria
+    from noria import nn, ops, optim
+    from noria.kernels.numba import parallel
+
+    layer = nn.Linear(300, 200)
+    program = noria.trace(
+        lambda x: {"loss": ops.reduce_mean(ops.square(layer(x)))}, x=noria.spec(900, 300)
+    )
+    executor = noria.Executor(optim.SGD(0.1).minimize(program), threads=8)
+    losses = [executor.run({"x": np.ones((900, 300), np.float32)})["loss"] for _ in range(3)]
+    assert losses[2] < losses[0]
+    print(executor.threads, parallel.thread_count())
+"""
+
+
+@needs_openmp
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ({"OMP_THREAD_LIMIT": "1"}, "1 1"),
+        ({"OMP_THREAD_LIMIT": "3"}, "3 3"),
+        ({"OMP_MAX_ACTIVE_LEVELS": "0"}, "1 1"),
+        ({"OMP_DYNAMIC": "true"}, "8 6"),
+    ],
+)
+def test_a_team_is_no_larger_than_openmp_gives_and_never_waits_for_more(fresh_python, limit, told):
+    assert fresh_python(LIMITED, NORIA_THREADS="6", **limit) == told
+
+
 def test_a_process_forked_after_use_is_told_so_and_one_forked_before_runs(fresh_python):
     assert fresh_python(FORKED) == "done"
