@@ -3,9 +3,9 @@ cells' states and gates, which only training needs, they write what somebody rea
 
 Side by side (a wavefront: Lamport, 1974), layer l works on a chunk of steps while the layer above
 works on the chunk before it; a thread has every team-th layer, and a layer's weight stays in the
-cache of its core. Nobody meets at each step, which pays where a step is short: few rows, and layers
-small enough for that cache. Otherwise each layer is the kernel of `recurrent.py`, with a product
-over all steps in front of it.
+cache of its core. Nobody meets at each step, which pays where a step is short: few rows of small
+layers. Otherwise each layer is the kernel of `recurrent.py`, with a product over all steps in front
+of it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from noria.kernels.numba import gemm, parallel
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.recurrent import IDS, Layer, Sizes
 from noria.kernels.numba.recurrent_cells import lstm
-from noria.kernels.numba.recurrent_grid import CACHE, FAR, FLOPS, Grid, step_time
 from noria.kernels.numba.recurrent_source import DEPTH, LINE
 from noria.kernels.numba.tile_sizes import PANEL, ROWS
 from noria.kernels.registry import BoundOp, Kernel, Pack, Prepared, register
 
 SHORTEST = 8  # steps of a chunk
-SMALL = 1.2  # how much longer a product takes for the rows of a chunk than for all at once
+# Where layers side by side were measured to be faster: layers of each thread, so that the first and
+# last steps, where some threads wait, count little; rows and units, so that the steps are short.
+LAYERS, ROWS_BESIDE, UNITS_BESIDE = 4, 4, 64
 
 # Numbers that describe a layer to the kernels below: the table of a product, then these.
 _OUT, _INPUT, _PANELS, _DEPTH, _WIDTH = range(gemm.FIELDS, gemm.FIELDS + 5)
@@ -211,27 +212,13 @@ class _Stack:
         return steps + sum(8 * self.total * below * size for below, size in pairs)
 
     def _faster(self) -> bool:
-        """Whether layers side by side are over first, by the time of a step of each."""
+        """Whether layers side by side are over first: where nothing but meeting takes long."""
         if self.threads == 1 or not parallel.worthwhile(ops=self.work) or len(self.members) == 1:
             return False
         if flags.wavefront != "auto":
             return flags.wavefront == "on"
-        chunk = max(self.total // self.rows // self.chunks, SHORTEST)
-        alone, weights, team = [], [], 0.0
-        for below, size in zip([0, *self.sizes], self.sizes, strict=False):
-            layer = Layer(
-                lstm(), False, Sizes(self.total, self.rows, size, self.dtype), 0, self.threads
-            )
-            step = (self.rows, layer.blocks, layer.block_bytes)
-            between = 8 * self.rows * below * size / FLOPS
-            team += step_time(layer.grid, *step) + between / self.threads
-            alone.append(step_time(Grid(1, 1), *step) + SMALL * between)
-            weights.append(16 * size * (size + below))
-        mine = [slice(t, None, self.threads) for t in range(self.threads)]
-        again = [sum(weights[m]) / FAR / chunk if sum(weights[m]) > CACHE else 0.0 for m in mine]
-        busiest = max(sum(alone[m]) + more for m, more in zip(mine, again, strict=True))
-        start = sum(alone[: self.threads - 1]) / self.chunks  # until the last thread has work
-        return busiest + start < team
+        many = len(self.members) >= LAYERS * self.threads
+        return many and self.rows <= ROWS_BESIDE and max(self.sizes) <= UNITS_BESIDE
 
     def _place(self) -> None:
         """Offsets in scratch memory: each layer's own, and what the operator does not give: outputs

@@ -104,13 +104,22 @@ def test_one_thread_runs_layers_one_by_one():
 
 
 @pytest.mark.usefixtures("fast_kernels")
-def test_small_layers_of_one_row_run_side_by_side_and_large_ones_do_not():
-    for size, want in ((64, "side by side"), (512, "one by one")):
-        program, feeds = network(size, 4), feeds_of([0, 100], size, 4)
-        with flags.set(wavefront="auto", threads=2):
-            bound = Executor(program).bound(feeds)
-        found = [i.prepared for i in bound.items if i.step.op.type == "fused_recurrent"]
-        assert [p.detail for p in found if p is not None][-1] == f"4 layers {want}"
+@pytest.mark.parametrize(
+    ("size", "layers", "splits", "want"),
+    [
+        (64, 8, [0, 100], "side by side"),
+        (64, 8, [0, 100, 200, 250, 300], "side by side"),
+        (64, 8, [0, 100, 200, 250, 300, 320], "one by one"),  # a row more
+        (64, 7, [0, 100], "one by one"),
+        (65, 8, [0, 100], "one by one"),
+    ],
+)
+def test_many_small_layers_of_few_rows_run_side_by_side(size, layers, splits, want):
+    program, feeds = network(size, layers), feeds_of(splits, size, layers)
+    with flags.set(wavefront="auto", threads=2):
+        bound = Executor(program).bound(feeds)
+    found = [i.prepared for i in bound.items if i.step.op.type == "fused_recurrent"]
+    assert [p.detail for p in found if p is not None][-1] == f"{layers} layers {want}"
 
 
 @pytest.mark.usefixtures("fast_kernels")
