@@ -228,9 +228,9 @@ class Flags:
     )
     wavefront = Flag(
         "NORIA_WAVEFRONT",
-        _choice("auto", "on", "off"),
-        "auto",
-        "Stacked recurrent layers side by side, each on a thread: where it is faster, on or off.",
+        BOOL,
+        False,
+        "Stacked recurrent layers side by side, each on a thread: for machines shared with others.",
     )
     branches = Flag(
         "NORIA_BRANCHES",

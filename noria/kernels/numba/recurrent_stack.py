@@ -3,9 +3,9 @@ cells' states and gates, which only training needs, they write what somebody rea
 
 Side by side (a wavefront: Lamport, 1974), layer l works on a chunk of steps while the layer above
 works on the chunk before it; a thread has every team-th layer, and a layer's weight stays in the
-cache of its core. Nobody meets at each step, which pays where a step is short: few rows of small
-layers. Otherwise each layer is the kernel of `recurrent.py`, with a product over all steps in front
-of it.
+cache of its core. Nobody meets at each step, which pays where threads are disturbed and steps are
+short; on quiet cores it takes longer, so it must be asked for (NORIA_WAVEFRONT). Otherwise each
+layer is the kernel of `recurrent.py`, with a product over all steps in front of it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ from noria.kernels.numba.tile_sizes import PANEL, ROWS
 from noria.kernels.registry import BoundOp, Kernel, Pack, Prepared, register
 
 SHORTEST = 8  # steps of a chunk
-# Where layers side by side were measured to be faster: layers of each thread, so that the first and
-# last steps, where some threads wait, count little; rows and units, so that the steps are short.
-LAYERS, ROWS_BESIDE, UNITS_BESIDE = 4, 4, 64
 
 # Numbers that describe a layer to the kernels below: the table of a product, then these.
 _OUT, _INPUT, _PANELS, _DEPTH, _WIDTH = range(gemm.FIELDS, gemm.FIELDS + 5)
@@ -180,7 +177,8 @@ class _Stack:
         assert row_splits is not None and x is not None
         self.dtype, self.rows, self.total = row_splits.dtype, row_splits.shape[0] - 1, x.shape[0]
         self.sizes = [self._size(bound, m) for m in self.members]
-        self.side_by_side = self._faster()
+        several = self.threads > 1 and len(self.members) > 1
+        self.side_by_side = flags.wavefront and several and parallel.worthwhile(ops=self.work)
         self.layers = [
             self._layer(m, size) for m, size in zip(self.members, self.sizes, strict=True)
         ]
@@ -210,15 +208,6 @@ class _Stack:
         steps = sum(8 * self.total * size * size for size in self.sizes)
         pairs = zip(self.sizes, self.sizes[1:], strict=False)
         return steps + sum(8 * self.total * below * size for below, size in pairs)
-
-    def _faster(self) -> bool:
-        """Whether layers side by side are over first: where nothing but meeting takes long."""
-        if self.threads == 1 or not parallel.worthwhile(ops=self.work) or len(self.members) == 1:
-            return False
-        if flags.wavefront != "auto":
-            return flags.wavefront == "on"
-        many = len(self.members) >= LAYERS * self.threads
-        return many and self.rows <= ROWS_BESIDE and max(self.sizes) <= UNITS_BESIDE
 
     def _place(self) -> None:
         """Offsets in scratch memory: each layer's own, and what the operator does not give: outputs

@@ -11,7 +11,7 @@ from noria.nn.ragged import Ragged
 from noria.nn.recurrent import LSTM
 from noria.runtime.executor import Executor
 
-WAYS = {"off": "one by one", "on": "side by side"}
+WAYS = {False: "one by one", True: "side by side"}
 RNG = np.random.default_rng(0)
 
 
@@ -98,28 +98,9 @@ def test_stacks_of_any_size(size, layers, splits, way, threads):
 @pytest.mark.usefixtures("fast_kernels")
 def test_one_thread_runs_layers_one_by_one():
     program, feeds = network(5, 2, bias=False), feeds_of([0, 4, 9], 5, 2)
-    got, how = runs(program, feeds, "on", 1)
+    got, how = runs(program, feeds, True, 1)
     assert how == "2 layers one by one"
     np.testing.assert_allclose(got["out"], wanted(program, feeds)["out"], atol=2e-6)
-
-
-@pytest.mark.usefixtures("fast_kernels")
-@pytest.mark.parametrize(
-    ("size", "layers", "splits", "want"),
-    [
-        (64, 8, [0, 100], "side by side"),
-        (64, 8, [0, 100, 200, 250, 300], "side by side"),
-        (64, 8, [0, 100, 200, 250, 300, 320], "one by one"),  # a row more
-        (64, 7, [0, 100], "one by one"),
-        (65, 8, [0, 100], "one by one"),
-    ],
-)
-def test_many_small_layers_of_few_rows_run_side_by_side(size, layers, splits, want):
-    program, feeds = network(size, layers), feeds_of(splits, size, layers)
-    with flags.set(wavefront="auto", threads=2):
-        bound = Executor(program).bound(feeds)
-    found = [i.prepared for i in bound.items if i.step.op.type == "fused_recurrent"]
-    assert [p.detail for p in found if p is not None][-1] == f"{layers} layers {want}"
 
 
 @pytest.mark.usefixtures("fast_kernels")
