@@ -1,8 +1,8 @@
 """The CTC loss and its gradient: each thread takes whole sequences.
 
-A row of log alpha needs only the row before, so the states of a step are one vectorised loop. The
-gradient goes back over the steps with one row of log beta, and turns it into class probabilities
-at once.
+A row of log alpha needs only the row before, so the states of a step are one vectorised loop, over
+whole vectors: what lies beyond the last state is on no path. The gradient goes back over the steps
+with one row of log beta, and turns it into class probabilities at once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.registry import BoundOp, Kernel, Prepared, register
 
 # Checks sequence n, as the reference does; then its rows and states.
@@ -28,7 +29,11 @@ _SEQUENCE = """
                 return 1
             store_int64(states, 2 * s, blank)
             store_int64(states, 2 * s + 1, label)
-        store_int64(states, 2 * count, blank)
+        lanes = (used + LANES - 1) // LANES * LANES
+        for s in range(2 * count, lanes):
+            store_int64(states, s, blank)
+        for s in range(used, lanes + LANES):
+            store_float32(skips, s, none)
         for s in range(used):
             other = blank
             if s >= 2:
@@ -69,8 +74,9 @@ _HEAD = """
     blank = load_int64(args, 12)
     step = load_int64(args, 13)
     size = 2 * width + 1
+    padded = (size + LANES - 1) // LANES * LANES
     states = load_int64(args, 14) + thread_id() * load_int64(args, 15)
-    skips = states + 8 * size
+    skips = states + 8 * padded
 """
 
 _FORWARD = f"""
@@ -93,11 +99,15 @@ def ctc(args):{_HEAD}
             independent()
             store_float32(alphas, row * size + s, none)
     barrier()
-    old = skips + 4 * size + 8
+    old = skips + 4 * (padded + 2 * LANES)
+    new = old + 4 * (padded + LANES)
     for n in range(me, sequences, team):{_SEQUENCE}
-        for s in range(size + 2):
+        for s in range(padded):
             independent()
-            store_float32(old, s - 2, none)
+            store_float32(old, s, none)
+        for s in range(1, 3):
+            store_float32(old, -s, none)
+            store_float32(new, -s, none)
         for t in range(steps):
             row = first + t * step
             at = row * size
@@ -106,19 +116,20 @@ def ctc(args):{_HEAD}
             if t == 0:
                 for s in range(min(used, 2)):
                     score = load_float32(scores, load_int64(states, s)) - total
-                    store_float32(alphas, at + s, score)
+                    store_float32(old, s, score)
             else:
-                for s in range(used):
+                for s in range(lanes):
                     independent()
                     a = load_float32(old, s)
                     b = load_float32(old, s - 1)
                     c = load_float32(old, s - 2) + load_float32(skips, s)
                     {_log_sum(20)}
                     score = load_float32(scores, load_int64(states, s)) - total
-                    store_float32(alphas, at + s, path + score)
-            for s in range(used):
-                independent()
-                store_float32(old, s, load_float32(alphas, at + s))
+                    store_float32(new, s, path + score)
+                swap = old
+                old = new
+                new = swap
+            copy_bytes(alphas + 4 * at, old, 4 * used)
         a = load_float32(old, used - 1)
         b = load_float32(old, used - 2)
         c = none
@@ -133,9 +144,9 @@ _BACKWARD = f"""
 def ctc_grad(args):{_HEAD}
     grads = load_int64(args, 16)
     out = load_int64(args, 17)
-    beta = skips + 4 * (size + 2)
-    ahead = beta + 4 * (size + 2)
-    spread = ahead + 4 * (size + 2)
+    beta = skips + 4 * (padded + LANES)
+    ahead = beta + 4 * padded
+    spread = ahead + 4 * (padded + LANES)
     me = thread_id()
     team = team_size()
     for i in range(rows * classes * me // team, rows * classes * (me + 1) // team):
@@ -147,12 +158,12 @@ def ctc_grad(args):{_HEAD}
         scale = load_float32(grads, n) + (log_prob - log_prob)  # NaN for all if it is for one
         if log_prob == none:
             steps = 0
-        for s in range(used + 2):
+        for s in range(lanes):
             independent()
             store_float32(beta, s, none)
+        for s in range(lanes + LANES):
+            independent()
             store_float32(ahead, s, none)
-        for s in range(2):
-            store_float32(skips, used + s, none)
         for s in range(max(used - 2, 0), used):
             store_float32(beta, s, float32(0))
         for t in range(steps - 1, -1, -1):
@@ -169,15 +180,18 @@ def ctc_grad(args):{_HEAD}
                 store_float32(ahead, s, load_float32(beta, s) + score)
             for s in range(used):
                 independent()
-                p = exp(load_float32(alphas, at + s) + load_float32(beta, s) - log_prob)
+                p = load_float32(alphas, at + s) + load_float32(beta, s) - log_prob
                 store_float32(beta, s, p)
+            for s in range(lanes):
+                independent()
+                store_float32(beta, s, exp(load_float32(beta, s)))
             for s in range(used):
                 k = load_int64(states, s)
                 store_float32(spread, k, load_float32(spread, k) - load_float32(beta, s))
             for c in range(classes):
                 independent()
                 store_float32(out, row * classes + c, load_float32(spread, c) * scale)
-            for s in range(used):
+            for s in range(lanes):
                 independent()
                 a = load_float32(ahead, s)
                 b = load_float32(ahead, s + 1)
@@ -208,8 +222,10 @@ class CtcLoss(Kernel):
             text = text.replace(name, array.dtype)
         (rows, classes), (sequences, width) = logits.shape, labels.shape
         sizes = [rows, classes, sequences, width, bound.attrs["blank"], bound.attrs["step"]]
+        text = text.replace("LANES", str(WIDTH))
         states = 2 * width + 1
-        room = -(-(8 * states + 12 * (states + 2) + 4 * (states + 2 + classes)) // 64) * 64
+        padded = -(-states // WIDTH) * WIDTH
+        room = -(-(20 * padded + 4 * (4 * WIDTH + classes)) // 64) * 64
         work = {"bytes": 8 * rows * (classes + states), "ops": rows * (25 * classes + 90 * states)}
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
