@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -31,6 +32,8 @@ WORTH = 12_000  # characters of source, about a second of work; a process takes 
 MOST = 8  # processes
 EACH = 200 << 20  # bytes a process needs
 LIMIT = 1 << 26  # bytes of an answer that can be one
+# What the tiles of this process were made for when imported, whatever the variable says now.
+CPU = flags.cpu
 LENGTH = 8  # bytes of the length before what a process writes
 # The package's own __init__ imports all of noria, of which a compiler needs a few modules.
 _MAIN = """
@@ -89,6 +92,7 @@ class _Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                env={**os.environ, "NORIA_CPU": CPU},
             )
             thread = threading.Thread(target=self._feed, args=(self._process,), daemon=True)
             thread.start()

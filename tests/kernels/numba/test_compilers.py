@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from typing import ClassVar
 
 import pytest
 
@@ -30,9 +31,11 @@ def starts(monkeypatch):
 
     class Starts(subprocess.Popen):
         count, code = 0, ""
+        cpus: ClassVar[list[str]] = []
 
         def __init__(self, command, **how):
             type(self).count += 1
+            self.cpus.append(how["env"]["NORIA_CPU"])
             super().__init__([sys.executable, "-c", self.code] if self.code else command, **how)
 
     monkeypatch.setattr(compilers.subprocess, "Popen", Starts)
@@ -46,6 +49,13 @@ def test_processes_compile_what_the_cache_lacks_and_the_parent_keeps_it(cold, tw
     after = jit.stats()
     assert (after.compiled - before.compiled, starts.count) == (7, 2)
     assert after.seconds > before.seconds and len(os.listdir(cold)) == 7
+
+
+def test_processes_compile_for_the_cpu_of_the_parent(cold, two, starts, monkeypatch):
+    """Whatever the variable says later: tiles of another width would not fit their kernels."""
+    monkeypatch.setenv("NORIA_CPU", "native" if compilers.CPU == "avx2" else "avx2")
+    jit.compile_many([constant(1), constant(2)])
+    assert starts.cpus == [compilers.CPU] * 2
 
 
 def test_the_parent_never_imports_numba(tmp_path, fresh_python):

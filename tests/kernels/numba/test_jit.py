@@ -2,6 +2,7 @@
 
 import textwrap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -141,6 +142,15 @@ def test_a_second_process_compiles_nothing_and_does_not_import_numba(tmp_path, f
     where = {"NORIA_CACHE": str(tmp_path)}
     assert fresh_python(WARM, **where) == "5 0 True"
     assert fresh_python(WARM, **where) == "0 5 False"
+
+
+def test_processes_that_start_together_fill_one_cache(tmp_path, fresh_python):
+    where = {"NORIA_CACHE": str(tmp_path)}
+    with ThreadPoolExecutor(2) as pool:
+        told = list(pool.map(lambda _: fresh_python(WARM, **where).split(), range(2)))
+    assert [int(compiled) + int(loaded) for compiled, loaded, _ in told] == [5, 5]
+    assert fresh_python(WARM, **where) == "0 5 False"
+    assert not list(tmp_path.glob("kernels/.*"))
 
 
 def test_another_cpu_or_version_does_not_use_the_code(tmp_path, fresh_python):
