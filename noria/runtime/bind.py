@@ -24,7 +24,7 @@ from noria.runtime.prepare import Preparation
 from noria.runtime.prologue import Prologue, Rare, read_by_steps
 from noria.runtime.timing import Action, Span, told
 from noria.runtime.work import Work, work_of
-from noria.runtime.workspace import Kept, Piece, Workspace
+from noria.runtime.workspace import Blocks, Kept, Piece, Workspace
 
 
 class Bound:
@@ -56,6 +56,7 @@ class Bound:
         self.kept, self.epoch = kept or Kept(), -1
         for check in plan.checks:
             check.verify(self.sizes)
+        self._own = Blocks()
         space = space or Workspace()
         self._addresses = self.kept.addresses(state)
         self.operands = Operands(self.sizes, plan.kinds)
@@ -245,7 +246,8 @@ class Bound:
         return mold.lasting[plain] | read_by_steps(sized, roots, of, plain=plain)
 
     def _pin(self, buffer: Buffer, key: Any) -> Piece:
-        piece = Piece(buffer.nbytes) if key is None else self.kept.piece(key, buffer.nbytes)
+        nbytes = buffer.nbytes
+        piece = self._own.cut(nbytes) if key is None else self.kept.piece(key, nbytes)
         buffer.address = piece.address
         return piece
 

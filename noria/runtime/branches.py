@@ -16,9 +16,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import accumulate, groupby
-from operator import itemgetter
+from itertools import accumulate
 
 import numpy as np
 
@@ -282,47 +280,47 @@ def _lists(
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A row of the tape, and the item behind it; of several, that which failed."""
+class Beside:
+    """Owner of a row that makes several calls: the items behind them, and the row's table."""
 
-    call: Call
-    item: Callable[[], Item]
+    items: Sequence[Item]
+    table: Sequence[int]
 
-    def where(self) -> str:
-        """The operator and the user's line."""
-        return self.item().step.op.where()
+
+def behind(owner: Item | Beside) -> Item:
+    """The item to which a row belongs that failed."""
+    return owner.items[owner.table[_FAILED]] if isinstance(owner, Beside) else owner
 
 
 def rows(
     calls: Sequence[Call], makers: Sequence[Item], groups: Mapping[Item, Lists], threads: int
-) -> list[Row]:
-    """The rows of a tape that makes these calls, of groups side by side.
+) -> tuple[list[Call], list[Item | Beside]]:
+    """The rows of a tape that makes these calls, of groups side by side, and who is behind each.
 
     makers: the item behind each call
     """
-    of = {
-        item: [c for _, c in some]
-        for item, some in groupby(zip(makers, calls, strict=True), itemgetter(0))
-    }
+    of: dict[Item, list[Call]] = {}
+    for item, call in zip(makers, calls, strict=True):
+        of.setdefault(item, []).append(call)
     taken: set[Item] = set()
-    found: list[Row] = []
+    found: list[Call] = []
+    owners: list[Item | Beside] = []
     for item, some in of.items():
         lists = groups.get(item)
         if lists is not None and all(c.alone for one in lists for i in one for c in of.get(i, ())):
             taken.update(i for one in lists for i in one)
-            found.append(
-                _together([[(i, c) for i in one for c in of.get(i, ())] for one in lists], threads)
+            call, owner = _together(
+                [[(i, c) for i in one for c in of.get(i, ())] for one in lists], threads
             )
+            found.append(call)
+            owners.append(owner)
         elif item not in taken:
-            found += [Row(call, partial(_itself, item)) for call in some]
-    return found
+            found += some
+            owners += [item] * len(some)
+    return found, owners
 
 
-def _itself(item: Item) -> Item:
-    return item
-
-
-def _together(lists: Sequence[Sequence[tuple[Item, Call]]], threads: int) -> Row:
+def _together(lists: Sequence[Sequence[tuple[Item, Call]]], threads: int) -> tuple[Call, Beside]:
     """One row that makes all these calls, each list on a thread of a whole team."""
     owners = [item for one in lists for item, _ in one]
     calls = [call for one in lists for _, call in one]
@@ -338,4 +336,4 @@ def _together(lists: Sequence[Sequence[tuple[Item, Call]]], threads: int) -> Row
         table[at : at + 4] = array("q", [address, native.buffer_info()[0], ends[n], ends[n + 1]])
     keep = (table, native, [call.keep for call in calls], beside, shared, single)
     call = Call("side by side", beside.address, (address, 0, 0, 0), keep)
-    return Row(call, lambda: owners[table[_FAILED]])
+    return call, Beside(owners, table)

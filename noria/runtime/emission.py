@@ -53,14 +53,13 @@ class Emission:
     ) -> None:
         self.plan, self.operands, self.memory, self.arena = plan, operands, memory, arena
         self.threads, self.blocks, self.groups = threads, blocks, groups or {}
-        self.learns = any(step.dynamic for step in plan.body)
         self.sizes = dict(operands.sizes)
         self.dynamic: dict[Value, Any] = {}
         self.finite = flags.check_finite
 
     def begin(self) -> None:
         """To be called before each run."""
-        if self.learns:
+        if self.plan.learns:
             self.sizes = dict(self.operands.sizes)
 
     # ---- memory --------------------------------------------------------------------------------
@@ -109,9 +108,13 @@ class Emission:
         """A tape of these calls, small ones that do not need each other side by side."""
         if not self.groups:
             return self._explained(Tape(*self._how(calls, makers)).run, makers.__getitem__)
-        rows = branches.rows(calls, makers, self.groups, self.threads)
-        tape = Tape([row.call for row in rows], self.threads, [row.where for row in rows])
-        return self._explained(tape.run, lambda row: rows[row].item())
+        rows, owners = branches.rows(calls, makers, self.groups, self.threads)
+
+        def maker(row: int) -> Item:
+            return branches.behind(owners[row])
+
+        tape = Tape(rows, self.threads, lambda row: maker(row).step.op.where())
+        return self._explained(tape.run, maker)
 
     def timed(self, items: Sequence[Item]) -> list[TimedAction]:
         """The same, telling when each row ran: one after the other, each where the plan has it."""
@@ -155,9 +158,9 @@ class Emission:
 
     def _how(
         self, calls: Sequence[Call], makers: Sequence[Item]
-    ) -> tuple[Sequence[Call], int, list[Callable[[], str]]]:
+    ) -> tuple[Sequence[Call], int, Callable[[int], str]]:
         """What a tape of these calls is made of."""
-        return calls, self.threads, [item.step.op.where for item in makers]
+        return calls, self.threads, lambda row: makers[row].step.op.where()
 
     def _explained(self, run: Callable[[], T], maker: Callable[[int], Item]) -> Callable[[], T]:
         """Runs a tape; a row that fails is explained. maker: the item behind a row, by number."""

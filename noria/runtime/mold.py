@@ -95,8 +95,11 @@ class Mold:
         return frozenset(
             i
             for i, item in enumerate(self.items)
-            if (item.step.kernel is None and item.step.symbols)
-            or not known.isdisjoint(v for v in item.inputs if v is not None)
+            if not item.step.view
+            and (
+                (item.step.kernel is None and item.step.symbols)
+                or not known.isdisjoint(v for v in item.inputs if v is not None)
+            )
         )
 
     @cached_property

@@ -89,7 +89,10 @@ def array_at(address: int, array: Array) -> np.ndarray:
     dtype = dtypes.to_numpy(array.dtype)
     if array.size == 0:
         return np.zeros(array.shape, dtype)
-    span = 1 + sum((d - 1) * s for d, s in zip(array.shape, array.strides, strict=True))
-    raw: Any = (ctypes.c_char * (span * dtype.itemsize)).from_address(address)
-    strides = tuple(s * dtype.itemsize for s in array.strides)
+    raw: Any = _Bytes.from_address(address)
+    strides = tuple([s * dtype.itemsize for s in array.strides])
     return np.ndarray(array.shape, dtype, buffer=raw, strides=strides)
+
+
+# As many as an address may have behind it: a type for each number of bytes takes ctypes 20 us.
+_Bytes = ctypes.c_char * (1 << 47)

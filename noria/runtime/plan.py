@@ -84,6 +84,8 @@ class Plan:
     memory:   nor `runtime/script.py` and `runtime/memory.py`
     kinds:    of its values
     alike:    the steps that a kernel may run, by `Step.alike`
+    prologue: the steps that run once; body: the others
+    learns:   some of them tell sizes as they run
     """
 
     program: Program
@@ -97,21 +99,19 @@ class Plan:
     memory: dict[Any, Any] = field(default_factory=dict)
     kinds: Kinds = field(init=False)
     alike: dict[int, list[Step]] = field(init=False)
+    prologue: list[Step] = field(init=False)
+    body: list[Step] = field(init=False)
+    learns: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.kinds = Kinds(self.layouts)
         self.alike = {}
+        self.prologue = [s for s in self.steps if s.once]
+        self.body = [s for s in self.steps if not s.once]
+        self.learns = any(s.dynamic for s in self.body)
         for step in self.steps:
             if step.kernel is not None:
                 self.alike.setdefault(step.alike, []).append(step)
-
-    @property
-    def prologue(self) -> list[Step]:
-        return [s for s in self.steps if s.once]
-
-    @property
-    def body(self) -> list[Step]:
-        return [s for s in self.steps if not s.once]
 
 
 @collector_paused()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from array import array
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,9 +18,9 @@ from noria.kernels.call import Call
 from noria.kernels.numba import jit, parallel
 
 COLUMNS = 5  # fn, a0, a1, a2, a3
-# What a runner is given (table, first row, end, team size), what it tells (failed row, status), and
+# What a runner is given: table, first row, end, team size; what it tells: failed row, status; and
 # where it puts the times of the rows.
-_ROWS, _START, _STOP, _TEAM, _FAILED, _STATUS, _TIMES, _FIELDS = range(8)
+_FAILED, _STATUS, _TIMES = 4, 5, 6
 
 _RUN = """
 def run(args):
@@ -72,7 +73,7 @@ class Tape:
     """Native calls to be run in order, again and again.
 
     threads: the team size, default that of the moment the tape is made
-    places:  for each call what tells where it comes from, for errors
+    place:   tells where the call of a row comes from, for errors
     Two threads may run different tapes at the same time; the same tape they run one after the
     other.
     """
@@ -81,17 +82,21 @@ class Tape:
         self,
         calls: Sequence[Call],
         threads: int | None = None,
-        places: Sequence[Callable[[], str]] = (),
+        place: Callable[[int], str] | None = None,
     ) -> None:
-        self._places = tuple(places)
+        self._place = place
         self.calls = tuple(calls)
-        self.table = np.array([(c.fn, *c.args) for c in self.calls], np.int64)
-        self.table = self.table.reshape(len(self.calls), COLUMNS)
+        self._numbers = array("q", [n for c in self.calls for n in (c.fn, *c.args)])
         self.threads = threads or parallel.thread_count()
         self._whole = self._arguments(0, len(self.calls))
-        self._whole_address = self._whole.ctypes.data
+        self._whole_address = self._whole.buffer_info()[0]
         self._runner = _Runner(jit.compile_source(_RUN, "run").address)
         self._lock = threading.Lock()
+
+    @property
+    def table(self) -> np.ndarray:
+        """int64 [rows, COLUMNS]: function and arguments, the memory itself."""
+        return np.asarray(self._numbers).reshape(len(self.calls), COLUMNS)
 
     def __len__(self) -> int:
         return len(self.calls)
@@ -106,7 +111,7 @@ class Tape:
             arguments, address = self._whole, self._whole_address
         else:
             arguments = self._arguments(*self._range(start, stop))
-            address = arguments.ctypes.data
+            address = arguments.buffer_info()[0]
         parallel.enter()
         with self._lock:
             failed = self._runner(address)
@@ -125,16 +130,13 @@ class Tape:
         runner = jit.compile_source(_RUN_TIMED, "run_timed")
         parallel.enter()
         with self._lock:
-            failed = runner(arguments.ctypes.data)
+            failed = runner(arguments.buffer_info()[0])
         if failed:
             raise self._failure(int(arguments[_FAILED]), int(arguments[_STATUS]))
         return times
 
-    def _arguments(self, start: int, stop: int) -> np.ndarray:
-        arguments = np.zeros(_FIELDS, np.int64)
-        arguments[_ROWS], arguments[_TEAM] = self.table.ctypes.data, self.threads
-        arguments[_START], arguments[_STOP] = start, stop
-        return arguments
+    def _arguments(self, start: int, stop: int) -> array[int]:
+        return array("q", [self._numbers.buffer_info()[0], start, stop, self.threads, 0, 0, 0])
 
     def _range(self, start: int, stop: int | None) -> tuple[int, int]:
         stop = len(self.calls) if stop is None else stop
@@ -150,7 +152,7 @@ class Tape:
         code = ctypes.c_int32(status).value
         error = RowFailed(
             f"{self.calls[row].name} failed",
-            where=self._places[row]() if self._places else self._row(row),
+            where=self._place(row) if self._place else self._row(row),
             expected="status 0",
             got=f"status {code}",
             hint="NORIA_KERNELS=reference runs without fast kernels; please report this",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from textwrap import indent
 
 from noria.kernels.numba.tap_lines import TURN_TAPS, space_bytes
@@ -149,6 +150,7 @@ CUT
 """
 
 
+@cache
 def multiply(dtype: str) -> str:
     """Text of the product of one panel and all groups."""
     whole, some = ("ahead", "tile") if dtype == "float32" else ("pairs", "pairs")
@@ -269,6 +271,7 @@ TURN
 """
 
 
+@cache
 def source(dtype: str) -> str:
     """Text of the kernel on x and gradient of float32, or of bfloat16 in pairs of pixels."""
     wide = dtype == "float32"

@@ -9,6 +9,7 @@ a sum along its row.
 
 from __future__ import annotations
 
+from functools import cache
 from math import prod
 
 from noria.ir.program import Operator
@@ -65,6 +66,7 @@ _TABLE = """
     team = team_size()"""
 
 
+@cache
 def wide_source(activation: str | None, has_bias: bool) -> str:
     """The kernel on a packed weight, for any sizes."""
     scalars = "\n".join(
@@ -113,6 +115,7 @@ def linear(args):{_TABLE}
 """
 
 
+@cache
 def narrow_source(activation: str | None, has_bias: bool, has_residual: bool = False) -> str:
     """The kernel for a few outputs, on the weight as it is."""
     end = ACTIVATIONS[activation].replace("{v}", "v")

@@ -8,6 +8,7 @@ its own. Bias, residual and activation are applied to a panel while it lies in t
 
 from __future__ import annotations
 
+from functools import cache
 from math import prod
 from textwrap import indent
 
@@ -60,6 +61,7 @@ if i + k == ins:
 """.strip()
 
 
+@cache
 def _source(bias: bool, residual: bool, activation: str | None) -> str:
     value = "load_float32(line, j)"
     plus_bias = " + load_float32(bias, o + j)" if bias else ""

@@ -17,7 +17,6 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
 
 from noria.core import machine
 from noria.core.errors import ArgumentError, EngineError
@@ -139,7 +138,7 @@ def parallel(call: Call, *, bytes: int = 0, ops: int = 0, threads: int | None = 
     if count == 1 or loader.openmp() is None:
         return call
     if threads is None and not worthwhile(bytes=bytes, ops=ops):
-        return replace(call, alone=max(bytes / BYTES, ops / OPS, 1.0))
+        return Call(call.name, call.fn, call.args, call.keep, max(bytes / BYTES, ops / OPS, 1.0))
     fork, member = jit.compile_source(_FORK, "fork"), jit.compile_source(_TEAM, "member")
     table = array("q", [call.fn, call.args[0], count, 0, member.address])
     keep = (call.keep, table, fork, member)

@@ -1,4 +1,5 @@
-"""x @ w for a great many rows, where w may change at each step: the products of training.
+"""x @ w for a great many rows, or for a small w, which may change at each step: products of
+training.
 
 w is packed in panels by the whole team, at each step if it changes. Then blocks of rows go to the
 threads as they become free: a block of x and one panel stay in the second cache, and each panel of
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from math import prod
 from textwrap import indent
 
@@ -35,6 +37,7 @@ STRIP = 10 * ROWS  # rows that are finished at a time: with fewer, calls take to
 LEAST_ROWS = 768  # below, packing a weight that changes costs more than it saves
 MOST_BYTES = caches().last // 4  # of a packed weight; of larger ones each block would read too much
 LEAST = 32  # inputs and outputs: narrower products leave most of a tile empty
+LIGHT = 1 << 16  # elements of a weight that is packed in no time, however few the rows
 SPACE = 128  # bytes of a thread's table of a product
 
 
@@ -140,6 +143,10 @@ def blocks_of(x: Array, out: Array, threads: int) -> int:
         raise Declined("the product is small")
     if gemm.packed_bytes(ins, outs) > MOST_BYTES:
         raise Declined("the weight is large")
+    return _blocks(rows, threads)
+
+
+def _blocks(rows: int, threads: int) -> int:
     team = max(threads, thread_count())
     return -(-rows // (BLOCK * team)) * team
 
@@ -162,10 +169,16 @@ def product_call(
     """
     rows, ins, outs = prod(x.shape[:-1]), x.shape[-1], out.shape[-1]
     kernel = gemm.product(near=near)
-    numbers = [rows, ins, outs, blocks_of(x, out, threads), kernel.address, scratch]
+    numbers = [rows, ins, outs, _blocks(rows, threads), kernel.address, scratch]
     table = [*addresses, *numbers, *extra, 0, 0]
     call = launch(name, text, "rows", table, threads=threads, ops=2 * rows * ins * outs)
     return replace(call, keep=(call.keep, kernel))
+
+
+@cache
+def _text(bias: bool, residual: bool, activation: str | None) -> str:
+    near = ["residual"] if residual else []
+    return source(("bias", "residual"), _activate(bias, residual, activation), near=near)
 
 
 class RowProduct(Kernel):
@@ -189,15 +202,17 @@ class RowProduct(Kernel):
         x, w, bias, residual = [*bound.inputs, None, None][:4]
         out = bound.outputs[0]
         assert x is not None and w is not None
-        blocks_of(x, out, bound.threads)
-        near = ["residual"] if residual is not None else []
-        finish = _activate(bias is not None, bool(near), bound.attrs.get("activation"))
-        text = source(("bias", "residual"), finish, near=near)
+        if prod(x.shape[:-1]) >= LEAST_ROWS:
+            blocks_of(x, out, bound.threads)
+        elif w.size > LIGHT:
+            raise Declined("the weight is large for few rows")
+        near = 0 if residual is None else 1
+        text = _text(bias is not None, bool(near), bound.attrs.get("activation"))
         threads = bound.threads
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             at = [ins[0], packs[0], outs[0]]
-            how = {"near": len(near), "scratch": scratch, "threads": threads}
+            how = {"near": near, "scratch": scratch, "threads": threads}
             extra = [*ins[2:], 0, 0][:2]
             return [product_call(self.name, text, x, out, at, extra=extra, **how)]
 

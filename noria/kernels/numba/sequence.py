@@ -7,6 +7,7 @@ as bytes, so any dtype is.
 from __future__ import annotations
 
 import struct
+from functools import cache
 from math import prod
 
 from noria.core.dtypes import itemsize
@@ -176,11 +177,16 @@ class _Rows(Kernel):
         return Prepared(emit, scratch_bytes, [], self.in_place, float(work))
 
     def source(self, bound: BoundOp, splits: str) -> str:
-        names = (*self.inputs, *NUMBERS)
-        known = [f"    {name} = load_int64(args, {i})" for i, name in enumerate(names)]
-        text = _ROWS.replace("KNOWN", "\n".join(known)).replace("DO", self.does.strip("\n"))
-        text = text.replace("ONE", "float32(1)").replace("ZERO", "float32(0)")
-        return text.replace("SPLITS", splits)
+        return _text(self.inputs, self.does, splits)
+
+
+@cache
+def _text(inputs: tuple[str, ...], does: str, splits: str) -> str:
+    names = (*inputs, *NUMBERS)
+    known = [f"    {name} = load_int64(args, {i})" for i, name in enumerate(names)]
+    text = _ROWS.replace("KNOWN", "\n".join(known)).replace("DO", does.strip("\n"))
+    text = text.replace("ONE", "float32(1)").replace("ZERO", "float32(0)")
+    return text.replace("SPLITS", splits)
 
 
 class SequenceSum(_Rows):

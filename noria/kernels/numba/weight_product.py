@@ -1,4 +1,4 @@
-"""x.T @ y where both have many rows: the gradient of a linear layer by its weight.
+"""x.T @ y where both have many rows, or few: the gradient of a linear layer by its weight.
 
 It is the gradient of a 1 x 1 convolution whose pixels are the rows, and runs its kernel; see
 `conv_weight_grad`.
@@ -24,7 +24,7 @@ from noria.kernels.numba.tile_sizes import PANEL, ROWS, WIDTH
 from noria.kernels.registry import BoundOp, Declined, Kernel, Prepared, register
 
 DEPTH = 128  # rows of a block: a panel of y is then 32 KB
-LEAST_ROWS = 512  # below, oneDNN is as fast
+FEW, MANY = 256, 512  # rows: between them `dnnl_sgemm` is faster
 MOST_BYTES = caches().last // 4  # of a result, which is read and written once for each block
 LONG = 16  # times as many rows as sums, and adding up what threads have costs nothing
 
@@ -44,7 +44,7 @@ class WeightProduct(Kernel):
 
     name = "numba:weight_product"
     ops = ("matmul",)
-    priority = 6  # float32 and many rows of two matrices only
+    priority = 6  # float32 and two matrices only, of many rows or few
 
     def accepts(self, op: Operator) -> None:
         need(op, ("float32",))
@@ -57,8 +57,10 @@ class WeightProduct(Kernel):
         x, out = bound.inputs[0], bound.outputs[0]
         assert x is not None
         rows, (outs, ins) = x.shape[0], out.shape
-        if rows < LEAST_ROWS or outs < WIDTH or ins < PANEL:
-            raise Declined("the product is small")
+        if FEW <= rows < MANY:
+            raise Declined("oneDNN is faster for as many rows")
+        if outs < WIDTH or ins < PANEL:
+            raise Declined("the result is narrow")
         if out.nbytes > MOST_BYTES:
             raise Declined("the result is large")
         team = max(bound.threads, thread_count())

@@ -1,7 +1,8 @@
 """Matrix products by oneDNN's `dnnl_sgemm`, which takes any sizes without being made for them.
 
 A primitive of `linalg.py` costs two thirds of a millisecond for each set of sizes. This function
-costs nothing, and over long sums, or where the columns do not fill vectors, it is also faster.
+costs nothing, and with few rows, over long sums, or where the columns do not fill vectors, it is
+also as fast or faster.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from noria.kernels.registry import BoundOp, Declined, Kernel, Prepared, register
 SMALL = 1 << 24  # multiply-adds below which a primitive is surely as fast
 LINE = 64  # columns that fill the vectors of a primitive's tile
 LONG = 2048  # sums, or rows, from here on pay for the copies this function makes of its operands
+FEW = 512  # rows (for the gradient of a weight, which sums over them: sums) that pay too
 
 _SOURCE = """
 def product(args):
@@ -26,11 +28,13 @@ def product(args):
 """
 
 
-def pays(m: int, k: int, n: int, transposed: bool) -> bool:
+def pays(m: int, k: int, n: int, transposed: bool, turned: bool = False) -> bool:
     """Is [m, k] x [k, n] at least as fast this way? (docs/performance.md has the measurements.)
 
-    transposed: the first operand is, as in the gradient of a weight
+    transposed: the first operand is, as in the gradient of a weight; turned: the second is
     """
+    if not turned and (k if transposed else m) < FEW:
+        return True
     if m * k * n < SMALL or n < LINE:
         return False
     ragged = n % LINE != 0 and n >= 4 * LINE
@@ -44,7 +48,7 @@ class Gemm(Kernel):
 
     name = "onednn:gemm"
     ops = ("matmul",)
-    priority = 3  # long sums, and columns that do not fill vectors only
+    priority = 3  # few rows, long sums, and columns that do not fill vectors only
 
     def accepts(self, op: Operator) -> None:
         need(op, ("float32",))
@@ -62,7 +66,7 @@ class Gemm(Kernel):
             raise Declined("the second operand never changes: packed it is faster")
         if flags.fpmath != "strict":
             raise Declined("its arithmetic is float32")
-        if not pays(m, k, n, turned):
+        if not pays(m, k, n, turned, bool(bound.attrs["transpose_y"])):
             raise Declined("a primitive is faster at these sizes")
         letters = [ord("T" if t else "N") for t in (turned, bound.attrs["transpose_y"])]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from noria.kernels.numba.row_product import BLOCK, DEPTH, LEAST_ROWS
+from noria.kernels.numba.row_product import BLOCK, DEPTH, LEAST_ROWS, LIGHT
 from noria.testing.case import arr
 from noria.testing.kernel import check_kernel
 
@@ -23,6 +23,15 @@ def test_any_number_of_rows_and_outputs(rows, outs):
 @pytest.mark.parametrize("ins", [32, 47, DEPTH - 1, DEPTH, DEPTH + 1])
 def test_any_number_of_inputs(ins):
     check("linear", arr(ROWS, ins), arr(35, ins), arr(35))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 13, 80, LEAST_ROWS - 1])
+@pytest.mark.parametrize(
+    ("ins", "outs"), [(1, 1), (5, 17), (300, 3), (3, 300), (256, LIGHT // 256)]
+)
+def test_any_number_of_rows_of_a_light_weight(rows, ins, outs):
+    check("linear", arr(rows, ins), arr(outs, ins), arr(outs))
+    check("matmul", arr(rows, ins), arr(ins, outs))
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -52,7 +61,7 @@ def test_any_batch():
 @pytest.mark.parametrize(
     ("x", "y", "why"),
     [
-        ((LEAST_ROWS - 1, 64), (64, 64), "small"),
+        ((LEAST_ROWS - 1, 512), (512, 129), "large for few rows"),
         ((ROWS, 31), (31, 64), "small"),
         ((ROWS, 64), (64, 31), "small"),
         ((ROWS, 1024), (1024, 2112), "large"),

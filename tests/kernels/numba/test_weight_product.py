@@ -4,7 +4,7 @@ import pytest
 
 from noria.kernels.numba.conv_weight_grad_source import BY_OUTPUTS, BY_PANELS, BY_PIXELS
 from noria.kernels.numba.tile_sizes import PANEL, WIDTH
-from noria.kernels.numba.weight_product import DEPTH, LEAST_ROWS, MOST_BYTES, sharing
+from noria.kernels.numba.weight_product import DEPTH, FEW, MANY, MOST_BYTES, sharing
 from noria.testing.case import arr
 from noria.testing.kernel import check_kernel
 
@@ -19,10 +19,10 @@ def check(x, y, **more):
 @pytest.mark.parametrize("outs", [WIDTH, 17, 70, 131])
 @pytest.mark.parametrize("ins", [PANEL, PANEL + 1, 3 * PANEL - 2])
 def test_any_number_of_outputs_and_inputs(outs, ins):
-    check(arr(LEAST_ROWS, outs), arr(LEAST_ROWS, ins), special=True)
+    check(arr(MANY, outs), arr(MANY, ins), special=True)
 
 
-@pytest.mark.parametrize("rows", [LEAST_ROWS + 1, 6 * DEPTH - 1, 6 * DEPTH])
+@pytest.mark.parametrize("rows", [1, 2, 33, DEPTH, FEW - 1, MANY + 1, 6 * DEPTH - 1, 6 * DEPTH])
 def test_any_number_of_rows(rows):
     check(arr(rows, 20), arr(rows, 70), special=True)
 
@@ -40,18 +40,20 @@ def test_threads_get_equal_parts():
 
 def test_any_batch():
     open_ = {0: {0: "N"}, 1: {0: "N"}}
-    check(arr(LEAST_ROWS, 40), arr(LEAST_ROWS, 66), symbolic=open_)
+    for rows in (30, MANY):
+        check(arr(rows, 40), arr(rows, 66), symbolic=open_)
 
 
 @pytest.mark.parametrize(
     ("x", "y", "attrs", "why"),
     [
-        ((LEAST_ROWS - 1, 64), (LEAST_ROWS - 1, 64), TURNED, "small"),
-        ((LEAST_ROWS, WIDTH - 1), (LEAST_ROWS, 64), TURNED, "small"),
-        ((LEAST_ROWS, 64), (LEAST_ROWS, PANEL - 1), TURNED, "small"),
-        ((LEAST_ROWS, MOST_BYTES // 4 // 2048 + 1), (LEAST_ROWS, 2048), TURNED, "large"),
-        ((64, LEAST_ROWS), (LEAST_ROWS, 64), {}, "not only x is transposed"),
-        ((2, LEAST_ROWS, 64), (2, LEAST_ROWS, 64), TURNED, "not two matrices"),
+        ((FEW, 64), (FEW, 64), TURNED, "as many rows"),
+        ((MANY - 1, 64), (MANY - 1, 64), TURNED, "as many rows"),
+        ((MANY, WIDTH - 1), (MANY, 64), TURNED, "narrow"),
+        ((MANY, 64), (MANY, PANEL - 1), TURNED, "narrow"),
+        ((MANY, MOST_BYTES // 4 // 2048 + 1), (MANY, 2048), TURNED, "large"),
+        ((64, MANY), (MANY, 64), {}, "not only x is transposed"),
+        ((2, MANY, 64), (2, MANY, 64), TURNED, "not two matrices"),
     ],
 )
 def test_other_products_are_left_to_others(x, y, attrs, why):

@@ -46,9 +46,9 @@ def test_a_long_sum_is_as_exact_as_the_reference(always):
 
 
 def plan_of(x, y, **how):
-    program = noria.trace(lambda x, y: {"z": ops.matmul(x, y)}, x=x, y=y)
+    program = noria.trace(lambda x, y: {"z": ops.matmul(x, y, transpose_y=True)}, x=x, y=y)
     executor = noria.Executor(program, **how)
-    feeds = {"x": np.ones((9, 8), "f4"), "y": np.ones((8, 16), "f4")}
+    feeds = {"x": np.ones((9, 512), "f4"), "y": np.ones((256, 512), "f4")}
     return executor.bound(feeds)
 
 
@@ -60,14 +60,16 @@ def test_what_it_leaves_to_others(fast_kernels, flag, reason, monkeypatch):
     if flag:
         monkeypatch.setattr(gemm, "pays", lambda *sizes: True)
     with flags.set(**flag):
-        bound = plan_of(noria.spec("N", 8), noria.spec(8, 16))
+        bound = plan_of(noria.spec("N", 512), noria.spec(256, 512))
         (step,) = bound.plan.steps
         assert bound.kernels[step].name != GEMM
         assert any(name == GEMM and reason in why for name, why in step.refused)
 
 
-def test_long_sums_and_ragged_columns_pay_and_small_products_do_not():
+def test_few_rows_long_sums_and_ragged_columns_pay():
     assert gemm.pays(512, 3971, 128, True) and gemm.pays(3971, 512, 128, False)
     assert gemm.pays(2600, 700, 650, True) and gemm.pays(700, 10000, 650, False)
-    assert not gemm.pays(512, 128, 512, True) and not gemm.pays(128, 512, 512, False)
-    assert not gemm.pays(512, 3971, 10, True) and not gemm.pays(64, 64, 64, False)
+    assert gemm.pays(512, 128, 512, True) and gemm.pays(128, 512, 512, False)
+    assert not gemm.pays(512, 600, 512, True) and not gemm.pays(600, 512, 512, False)
+    assert not gemm.pays(128, 512, 512, False, True)  # would be turned first
+    assert not gemm.pays(512, 3971, 10, True)

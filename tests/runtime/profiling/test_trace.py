@@ -63,7 +63,8 @@ def test_the_last_runs_are_shown_with_every_step(trace):
     profiled, found = trace
     named = [e for e in found["traceEvents"] if e["ph"] == "X" and "args" in e]
     steps = [r for r in profiled.rows if r.phase != "engine"]
-    assert [e["name"] for e in named[: len(steps)]] == [r.op for r in steps]
+    names = [e["name"].split()[0] for e in named[: len(steps)]]  # packs have numbers
+    assert names == [r.op for r in steps]
     assert len(named) == 2 * len(steps)
     args = next(e for e in named if e["cat"] == "forward")["args"]
     assert args["outputs"] and args["kernel"] and "machine.py" in args["line"]
@@ -74,7 +75,9 @@ def test_phases_cover_their_steps(trace):
     _, found = trace
     phases = [e for e in found["traceEvents"] if e["ph"] == "X" and e["tid"] == 1]
     names = [e["name"] for e in phases]
-    assert names[0] == "forward" and {"backward", "update"} <= set(names)
+    assert next(n for n in names if n != "pack") == "forward" and {"backward", "update"} <= set(
+        names
+    )
     for e in found["traceEvents"]:
         if e["ph"] == "X" and "args" in e:
             inside = [
