@@ -85,9 +85,9 @@ def rows(args):
         last = min(tiles * (block + 1) // blocks * {ROWS}, rows)
         for k in range(0, ins, {DEPTH}):
             depth = min(ins - k, {DEPTH})
-            step = last - first
+            step = max(last - first, 1)  # of a block without rows
             if k + {DEPTH} >= ins:
-                step = {STRIP if finish else "last - first"}
+                step = {STRIP if finish else "max(last - first, 1)"}
             store_int64(table, {gemm.K}, depth)
             store_int64(table, {gemm.ACCUMULATE}, min(k, 1))
             for o in range(0, outs, {PANEL}):
