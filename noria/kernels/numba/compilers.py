@@ -17,9 +17,10 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TextIO, cast
 
 from noria.core import machine
 from noria.core.flags import flags
@@ -34,6 +35,7 @@ EACH = 200 << 20  # bytes a process needs
 LIMIT = 1 << 26  # bytes of an answer that can be one
 # What the tiles of this process were made for when imported, whatever the variable says now.
 CPU = flags.cpu
+PATIENCE, EVERY = 1.0, 0.2  # seconds until a terminal is told how far it is, and between two times
 LENGTH = 8  # bytes of the length before what a process writes
 # The package's own __init__ imports all of noria, of which a compiler needs a few modules.
 _MAIN = """
@@ -57,12 +59,35 @@ def compiled(jobs: Sequence[Job]) -> list[ObjectCode | None]:
         order = sorted(range(len(jobs)), key=lambda i: len(jobs[i][0]))  # taken from the end
         processes = [_Process(jobs, order, found) for _ in range(count)]
         try:
+            _tell(processes, found)
             for process in processes:
                 process.finish()
         finally:
             for process in processes:
                 process.end()
     return found
+
+
+def _tell(processes: Sequence[_Process], found: Sequence[ObjectCode | None]) -> None:
+    """A line on a terminal says how far it is, and is gone when they are through.
+
+    Not where something else writes there, as a progress bar does.
+    """
+    out = cast("TextIO | None", sys.stderr)  # None where there is no console
+    if out is None or out is not sys.__stderr__ or not out.isatty():
+        return
+    start, shown = time.monotonic(), False
+    try:
+        for process in processes:
+            while process.busy(EVERY):
+                if time.monotonic() - start >= PATIENCE:
+                    done, shown = sum(code is not None for code in found), True
+                    out.write(f"\rnoria: compiling kernels, {done} of {len(found)}, once for all")
+                    out.flush()
+    finally:
+        if shown:
+            out.write("\r\x1b[K")  # to the beginning of the line, and nothing behind it
+            out.flush()
 
 
 def _count(jobs: Sequence[Job]) -> int:
@@ -97,6 +122,13 @@ class _Process:
             thread = threading.Thread(target=self._feed, args=(self._process,), daemon=True)
             thread.start()
             self._thread = thread
+
+    def busy(self, seconds: float) -> bool:
+        """Whether there is still something to wait for after so many seconds."""
+        if self._thread is None:
+            return False
+        self._thread.join(seconds)
+        return self._thread.is_alive()
 
     def finish(self) -> None:
         """Waits until there are no jobs left, or the process is gone."""

@@ -1,5 +1,6 @@
 """Processes that compile: what they deliver, and what happens when they do not."""
 
+import io
 import os
 import subprocess
 import sys
@@ -56,6 +57,48 @@ def test_processes_compile_for_the_cpu_of_the_parent(cold, two, starts, monkeypa
     monkeypatch.setenv("NORIA_CPU", "native" if compilers.CPU == "avx2" else "avx2")
     jit.compile_many([constant(1), constant(2)])
     assert starts.cpus == [compilers.CPU] * 2
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """told(standard error, what it was at first): the text after kernels were compiled."""
+    monkeypatch.setattr(compilers, "PATIENCE", 0.0)
+    monkeypatch.setattr(compilers, "EVERY", 0.01)
+
+    def run(now, before):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", now)
+            patch.setattr(sys, "__stderr__", before)
+            jit.compile_many([constant(n) for n in range(5)])
+        return now.getvalue()
+
+    return run
+
+
+def test_a_terminal_is_told_how_far_it_is(cold, two, told):
+    terminal = Terminal()
+    *lines, end = told(terminal, terminal).split("\r")
+    assert end == "\x1b[K" and "compiling kernels, 0 of 5" in lines[1]
+
+
+def test_a_file_is_not_told(cold, two, told):
+    file = io.StringIO()
+    assert told(file, file) == ""
+
+
+def test_a_progress_bar_is_left_alone(cold, two, told):
+    assert told(Terminal(), Terminal()) == ""
+
+
+def test_a_moment_is_not_worth_a_line(cold, two, told, monkeypatch):
+    monkeypatch.setattr(compilers, "PATIENCE", 60.0)
+    terminal = Terminal()
+    assert told(terminal, terminal) == ""
 
 
 def test_the_parent_never_imports_numba(tmp_path, fresh_python):
