@@ -73,8 +73,8 @@ def _tell(processes: Sequence[_Process], found: Sequence[ObjectCode | None]) -> 
 
     Not where something else writes there, as a progress bar does.
     """
-    out = cast("TextIO | None", sys.stderr)  # None where there is no console
-    if out is None or out is not sys.__stderr__ or not out.isatty():
+    out, free = cast("TextIO | None", sys.stderr), sys.stderr is sys.__stderr__
+    if out is None or not free or not out.isatty():  # none: no console
         return
     start, shown = time.monotonic(), False
     try:
