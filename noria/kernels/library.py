@@ -15,6 +15,7 @@ from noria.kernels.numba import ctc as _ctc
 from noria.kernels.numba import depthwise as _depthwise
 from noria.kernels.numba import elementwise as _elementwise
 from noria.kernels.numba import embedding as _embedding
+from noria.kernels.numba import few_channels_grad as _few_channels_grad
 from noria.kernels.numba import few_rows as _few_rows
 from noria.kernels.numba import halves as _halves
 from noria.kernels.numba import layer_norm as _layer_norm
@@ -49,7 +50,7 @@ from noria.kernels.onednn import linalg as _linalg
 __all__: list[str] = []
 _modules = (_copy, _elementwise, _reduce, _loss, _norm, _pool, _pool3d, _random, _resize, _sampling)
 _products = (_halves, _linear, _few_rows, _gemm, _linalg, _product_loop)
-_convolutions = (_tiled_conv, _conv_pairs, _conv_weight_grad, _depthwise, _conv)
+_convolutions = (_tiled_conv, _conv_pairs, _conv_weight_grad, _depthwise, _conv, _few_channels_grad)
 _updates = (_sweep,)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
 _sequences = (_crf, _crf_loss, _ctc, _ragged, _recurrent, _recurrent_stack, _sequence)

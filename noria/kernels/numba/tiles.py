@@ -12,6 +12,8 @@ are multiplied into it (Goto and van de Geijn, 2008). `gemm.py` walks them over 
 - `tile_M_V`: M rows and V vectors of WIDTH columns, of which only the first so many are stored;
 - `pairs_M`, `pairs_M_V`: `ahead_M` and `tile_M_V` of pairs of bfloat16, the elements of two steps,
   summed in float32, where the CPU has an instruction for it (`PAIRS`);
+- `runs_M`, `runs_M_V`, `pair_runs_M`, `pair_runs_M_V`: `ahead_M`, with V vectors cut, and of pairs,
+  over several runs of k steps, which lie anywhere;
 - `transpose_tile`: WIDTH x WIDTH float32 turned in registers.
 
 Addresses and strides are in bytes.
@@ -35,6 +37,7 @@ from noria.kernels.numba.lanes import (
     constant,
     dot,
     fma,
+    loop,
     pointer,
     prefetch,
     splat,
@@ -50,6 +53,7 @@ def _tile(
     whole: bool,
     ahead: bool = False,
     onto: bool = False,
+    runs: bool = False,
     multiply: Multiply = fma,
 ) -> Any:
     """tile(a, b, c, table, columns): C[rows, columns] = or += A[rows, k] B[k, columns].
@@ -59,6 +63,8 @@ def _tile(
     ahead: two more numbers of the table are an address and a step. At each of the k steps the line
            of memory there is asked for, into the second cache, and the address goes on by the step.
     onto:  ahead, and two more: the address and row stride of what is accumulated to instead of C.
+    runs:  ahead, and three more: how often there are k steps, and the bytes from the first step of
+           A to that of the next run, and of B
     multiply: what adds the product of two vectors to a third
     """
 
@@ -68,14 +74,17 @@ def _tile(
             b.load(pointer(b, at(b, table, 8 * i), I64)) for i in range(6)
         )
         lanes = Lanes(b, vectors, None if whole else columns)
-        more = [
-            b.load(pointer(b, at(b, table, 8 * i), I64)) for i in range(6, 6 + 2 * ahead + 2 * onto)
-        ]
+        fields = 6 + 2 * ahead + 2 * onto + 3 * runs
+        more = [b.load(pointer(b, at(b, table, 8 * i), I64)) for i in range(6, fields)]
         to = [b.add(c, b.mul(c_row, constant(i))) for i in range(rows)]
-        begin, begin_row = more[2:] or (c, c_row)
+        begin, begin_row = more[2:] if onto else (c, c_row)
         begins = [b.add(begin, b.mul(begin_row, constant(i))) for i in range(rows)]
         start = _start(b, lanes, begins, accumulate)
-        total = _products(b, lanes, [a, a_row, a_step, bp, b_row, k, *more[:2]], start, multiply)
+        operands = [a, a_row, a_step, bp, b_row, k, *more[:2]]
+        if runs:
+            total = _runs(b, lanes, operands, more[2:], start, multiply)
+        else:
+            total = _products(b, lanes, operands, start, multiply)
         for i in range(rows):
             lanes.store(total[i * vectors : (i + 1) * vectors], to[i])
 
@@ -149,6 +158,26 @@ def _products(
     return total
 
 
+def _runs(
+    b: ir.IRBuilder,
+    lanes: Lanes,
+    operands: list[ir.Value],
+    runs: list[ir.Value],
+    start: list[ir.Value],
+    multiply: Multiply,
+) -> list[ir.Value]:
+    """`_products` one after the other; runs: how many, and the steps of A and B between them."""
+    a, a_row, a_step, bp, b_row, k, soon, soon_step = operands
+    count, a_run, b_run = runs
+
+    def run(places: list[ir.Value], sums: list[ir.Value]) -> list[ir.Value]:
+        own = [places[0], a_row, a_step, places[1], b_row, k, places[2], soon_step]
+        return _products(b, lanes, own, sums, multiply)
+
+    moving = [(a, a_run), (bp, b_run), (soon, b.mul(k, soon_step))]
+    return loop(b, count, moving, start, run)
+
+
 def _transpose(b: ir.IRBuilder, args: list[ir.Value]) -> None:
     """transpose_tile(source, source_row, target, target_row): WIDTH x WIDTH, in log2 steps."""
     source, source_row, target, target_row = args
@@ -185,6 +214,17 @@ NAMESPACE: dict[str, Any] = {
         f"pairs_{m}_{v}": _tile(m, v, False, multiply=dot)
         for m in range(1, ROWS + 1)
         for v in range(1, VECTORS + 1)
+    },
+    **{
+        f"{name}_{m}": _tile(m, VECTORS, True, ahead=True, runs=True, multiply=multiply)
+        for m in range(1, ROWS + 1)
+        for name, multiply in (("runs", fma), ("pair_runs", dot))
+    },
+    **{
+        f"{name}_{m}_{v}": _tile(m, v, False, ahead=True, runs=True, multiply=multiply)
+        for m in range(1, ROWS + 1)
+        for v in range(1, VECTORS + 1)
+        for name, multiply in (("runs", fma), ("pair_runs", dot))
     },
     "transpose_tile": fixed("transpose_tile", types.void, [types.int64] * 4, _transpose),
 }

@@ -64,6 +64,42 @@ def test_a_tile_of_pairs_adds_two_products_at_each_step(name, table):
     np.testing.assert_allclose(c, expected, rtol=1e-5, atol=1e-5)
 
 
+def in_runs(name, table, a, b, columns, accumulate=0):
+    """C, after one tile over a [rows, runs, k, ...] and b [runs, k, PANEL, ...]."""
+    c = np.full((a.shape[0], PANEL), 7, np.float32)
+    numbers = [a.strides[0], a.strides[2], b.strides[1], c.strides[0], a.shape[2], accumulate]
+    numbers += [0, 0, a.shape[1], a.strides[1], b.strides[0]]
+    kernel = jit.compile_source(ONE.format(name=name), "one")
+    assert kernel(table(a, b, c, columns, *numbers).ctypes.data) == 0
+    return c
+
+
+@pytest.mark.parametrize("runs", [0, 1, 3])
+@pytest.mark.parametrize("columns", [WIDTH + 3, PANEL])
+@pytest.mark.parametrize("rows", [1, ROWS])
+def test_a_tile_of_runs_goes_on_with_its_sums(rows, columns, runs, table):
+    rng = np.random.default_rng(runs)
+    a = rng.standard_normal((rows, runs, 9), np.float32)[:, :, 2:6]
+    b = rng.standard_normal((runs, 4, PANEL), np.float32)
+    name = f"runs_{rows}" if columns == PANEL else f"runs_{rows}_2"
+    for accumulate in (0, 1):
+        c = in_runs(name, table, a, b, columns, accumulate)
+        expected = np.einsum("irk,rkj->ij", a, b) + 7 * accumulate
+        np.testing.assert_allclose(c[:, :columns], expected[:, :columns], rtol=1e-5, atol=1e-5)
+        assert (c[:, columns:] == 7).all()
+
+
+@pytest.mark.skipif(not PAIRS, reason="the CPU multiplies no bfloat16")
+@pytest.mark.parametrize("name", ["pair_runs_2", f"pair_runs_2_{VECTORS}"])
+def test_so_does_a_tile_of_pairs(name, table):
+    rng = np.random.default_rng(0)
+    shapes = (2, 3, 5, 2), (3, 5, PANEL, 2)
+    a, b = (rng.standard_normal(s).astype(ml_dtypes.bfloat16) for s in shapes)
+    expected = np.einsum("irkp,rkjp->ij", a.astype(np.float64), b.astype(np.float64))
+    c = in_runs(name, table, a, b, PANEL)
+    np.testing.assert_allclose(c, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_a_product_over_nothing_is_zero_or_what_was_there(table):
     a, b = np.zeros((1, 0), np.float32), np.zeros((0, PANEL), np.float32)
     for accumulate in (0, 1):
@@ -99,7 +135,7 @@ def test_the_sums_stay_in_registers():
 
 
 def test_kernels_have_every_tile():
-    assert len(NAMESPACE) == ROWS * (2 * VECTORS + 4) + 1
+    assert len(NAMESPACE) == ROWS * (4 * VECTORS + 6) + 1
 
 
 @pytest.mark.parametrize("rows", range(1, ROWS + 1))
