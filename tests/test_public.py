@@ -42,6 +42,7 @@ SUPPORT = {
     "library",
     "loop_grad",
     "loop_ops",
+    "max_places",
     "methods",
     "numeric",
     "packed",
@@ -63,6 +64,7 @@ HELPERS = {
     "check_bag",
     "emit_cond",
     "erf_of",
+    "first_hits",
     "merge_heads",
     "next_stream",
     "pool_windows",
@@ -75,6 +77,7 @@ HELPERS = {
     "softmax_or_zeros",
     "spelled_attention",
     "split_heads",
+    "window_views",
 }
 
 NAMES = [

@@ -26,6 +26,7 @@ from noria.kernels.numba import norm as _norm
 from noria.kernels.numba import packed_linear as _packed_linear
 from noria.kernels.numba import pool as _pool
 from noria.kernels.numba import pool3d as _pool3d
+from noria.kernels.numba import pool_places as _pool_places
 from noria.kernels.numba import product_loop as _product_loop
 from noria.kernels.numba import ragged as _ragged
 from noria.kernels.numba import random as _random
@@ -48,7 +49,8 @@ from noria.kernels.onednn import gemm as _gemm
 from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
-_modules = (_copy, _elementwise, _reduce, _loss, _norm, _pool, _pool3d, _random, _resize, _sampling)
+_modules = (_copy, _elementwise, _reduce, _loss, _norm, _random, _resize, _sampling)
+_pools = (_pool, _pool3d, _pool_places)
 _products = (_halves, _linear, _few_rows, _gemm, _linalg, _product_loop)
 _convolutions = (_tiled_conv, _conv_pairs, _conv_weight_grad, _depthwise, _conv, _few_channels_grad)
 _updates = (_sweep,)

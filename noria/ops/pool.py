@@ -63,17 +63,18 @@ def _lowest(xp: Any, dtype: Any) -> Any:
     return -np.inf if is_float(as_dtype(dtype)) else xp.iinfo(dtype).min
 
 
-def _views(xp: Any, x: Any, windows: Windows) -> list[Any]:
-    """What all windows see at each of their elements, in row-major order."""
+def window_views(xp: Any, x: Any, windows: Windows) -> list[Any]:
+    """What all windows see at each of their elements, in row-major order; padding is never the
+    largest."""
     around = padded(xp, x, windows, _lowest(xp, x.dtype))
     return [around[(..., *tap)] for tap in taps(windows)]
 
 
-def _hits(xp: Any, x: Any, out: Any, windows: Windows) -> list[Any]:
+def first_hits(xp: Any, x: Any, out: Any, windows: Windows) -> list[Any]:
     """For each element of the windows: in which windows it is the first that is the largest."""
     inside = padded(xp, xp.ones((1, 1, *x.shape[2:]), bool), windows, False)
     found, hits = xp.zeros(out.shape, bool), []
-    for tap, seen in zip(taps(windows), _views(xp, x, windows), strict=True):
+    for tap, seen in zip(taps(windows), window_views(xp, x, windows), strict=True):
         largest = (seen == out) | (seen != seen)  # a NaN is larger than all
         hit = largest & inside[(..., *tap)] & ~found
         found = found | hit
@@ -96,7 +97,7 @@ def _define_max(n: int) -> OpDef:
     @max_pool.compute
     def _(xp, x, **how):
         windows = pool_windows(x.shape[2:], **how)
-        return functools.reduce(xp.maximum, _views(xp, x, windows))
+        return functools.reduce(xp.maximum, window_views(xp, x, windows))
 
     @max_pool.work
     def _(out, kernel):
@@ -127,7 +128,7 @@ def _define_max_grad(n: int) -> OpDef:
     def _(xp, x, pooled, grad, **how):
         windows = pool_windows(x.shape[2:], **how)
         total = padded(xp, xp.zeros(x.shape, grad.dtype), windows)
-        for tap, hit in zip(taps(windows), _hits(xp, x, pooled, windows), strict=True):
+        for tap, hit in zip(taps(windows), first_hits(xp, x, pooled, windows), strict=True):
             total = add_at(xp, total, (..., *tap), xp.where(hit, grad, 0))
         return unpadded(total, windows, x.shape[2:]).astype(x.dtype)
 
@@ -160,7 +161,7 @@ def _define_max_pick(n: int) -> OpDef:
         windows = pool_windows(x.shape[2:], **how)
         around = padded(xp, values, windows)
         picked = xp.zeros(pooled.shape, values.dtype)
-        for tap, hit in zip(taps(windows), _hits(xp, x, pooled, windows), strict=True):
+        for tap, hit in zip(taps(windows), first_hits(xp, x, pooled, windows), strict=True):
             picked = xp.where(hit, around[(..., *tap)], picked)
         return picked
 

@@ -27,7 +27,7 @@ from noria.ops.pool import pool_windows
 from noria.ops.window import Windows
 
 # Table: addresses, then N H W C, OH OW, stride, front padding, dilation.
-_HEAD = """
+HEAD = """
 def pool(args):
     a0 = load_int64(args, 0)
     a1 = load_int64(args, 1)
@@ -64,17 +64,18 @@ _WINDOWS = """
 """
 
 
-def _taps(kernel: Sequence[int]) -> list[tuple[int, int]]:
+def taps_of(kernel: Sequence[int]) -> list[tuple[int, int]]:
+    """(row, column) of each element of a window, in row-major order."""
     return [(i, j) for i in range(kernel[0]) for j in range(kernel[1])]
 
 
 def _offsets(kernel: Sequence[int], indent: str) -> str:
     return "".join(
-        f"{indent}o{i}_{j} = ({i} * dh * width + {j} * dw) * channels\n" for i, j in _taps(kernel)
+        f"{indent}o{i}_{j} = ({i} * dh * width + {j} * dw) * channels\n" for i, j in taps_of(kernel)
     )
 
 
-def _border(kernel: Sequence[int], body: str) -> str:
+def border_taps(kernel: Sequence[int], body: str) -> str:
     """`body` for each tap that lies inside, at `tap`."""
     return f"""
                 for i in range({kernel[0]}):
@@ -87,8 +88,13 @@ def _border(kernel: Sequence[int], body: str) -> str:
 {body}"""
 
 
-def _source(kernel: Sequence[int], split: str, inside: str, before: str, border: str) -> str:
-    head = _HEAD + f"    rows = {split}\n" + _offsets(kernel, "    ")
+def pool_source(kernel: Sequence[int], split: str, inside: str, before: str, border: str) -> str:
+    """A kernel that goes through all windows.
+
+    split: how many rows of windows threads share; inside: what is done for a window all of which
+    lies in the picture; before, border: for others, before their elements and for each of them
+    """
+    head = HEAD + f"    rows = {split}\n" + _offsets(kernel, "    ")
     windows = _WINDOWS.replace("SPAN_H", f"({kernel[0] - 1} * dh + 1)")
     windows = windows.replace("SPAN_W", f"({kernel[1] - 1} * dw + 1)")
     branches = f"            if inside:{inside}\n            else:{before}{border}\n"
@@ -97,9 +103,11 @@ def _source(kernel: Sequence[int], split: str, inside: str, before: str, border:
 
 def max_forward(kernel: Sequence[int]) -> str:
     """a0: x, a1: out."""
-    first, *rest = (f"load_float32(a0, base + o{i}_{j} + c)" for i, j in _taps(kernel))
+    first, *rest = (f"load_float32(a0, base + o{i}_{j} + c)" for i, j in taps_of(kernel))
     lines = [f"                    v = {first}"]
-    lines += [f"                    v = maximum(v, {r})" for r in rest]
+    for load in rest:
+        lines += [f"                    x = {load}"]
+        lines += ["                    v = where(x > v or isnan(x), x, v)"]
     inside = "\n                for c in range(channels):\n                    independent()\n"
     inside += "\n".join(lines) + "\n                    store_float32(a1, at + c, v)"
     before = """
@@ -108,9 +116,11 @@ def max_forward(kernel: Sequence[int]) -> str:
                     store_float32(a1, at + c, float32(-1e300))  # -inf"""
     body = """                                for c in range(channels):
                                     independent()
-                                    v = maximum(load_float32(a1, at + c), load_float32(a0, tap + c))
+                                    v = load_float32(a1, at + c)
+                                    x = load_float32(a0, tap + c)
+                                    v = where(x > v or isnan(x), x, v)
                                     store_float32(a1, at + c, v)"""
-    return _source(kernel, "batch * out_h", inside, before, _border(kernel, body))
+    return pool_source(kernel, "batch * out_h", inside, before, border_taps(kernel, body))
 
 
 # Rows of the image that are zero so far grow with the windows: so they are still in the first cache
@@ -133,7 +143,7 @@ def max_backward(kernel: Sequence[int]) -> str:
     lines = ["                    m = load_float32(a1, at + c)"]
     lines += ["                    g = load_float32(a2, at + c)"]
     free = ""
-    for i, j in _taps(kernel):
+    for i, j in taps_of(kernel):
         at = f"base + o{i}_{j} + c"
         lines.append(f"                    x{i}_{j} = load_float32(a0, {at})")
         hit = f"(x{i}_{j} == m or isnan(x{i}_{j}))"
@@ -160,7 +170,7 @@ def max_backward(kernel: Sequence[int]) -> str:
                                     found = True
                                     g = load_float32(a3, tap) + load_float32(a2, at + c)
                                     store_float32(a3, tap, g)"""
-    source = _source(kernel, "batch * out_h", inside, "", border)
+    source = pool_source(kernel, "batch * out_h", inside, "", border)
     return _by_image(source, kernel)
 
 
@@ -193,7 +203,7 @@ _DIVISOR = """
 
 def avg_forward(kernel: Sequence[int]) -> str:
     """a0: x, a1: out."""
-    total = " + ".join(f"load_float32(a0, base + o{i}_{j} + c)" for i, j in _taps(kernel))
+    total = " + ".join(f"load_float32(a0, base + o{i}_{j} + c)" for i, j in taps_of(kernel))
     inside = f"""
                 for c in range(channels):
                     independent()
@@ -208,14 +218,14 @@ def avg_forward(kernel: Sequence[int]) -> str:
                                     independent()
                                     v = load_float32(a1, at + c) + load_float32(a0, tap + c) * scale
                                     store_float32(a1, at + c, v)"""
-    return _source(kernel, "batch * out_h", inside, before, _border(kernel, body))
+    return pool_source(kernel, "batch * out_h", inside, before, border_taps(kernel, body))
 
 
 def avg_backward(kernel: Sequence[int]) -> str:
     """a0: gradient of out, a3: gradient of x."""
     scale = repr(1 / (kernel[0] * kernel[1]))
     lines = [f"                    g = load_float32(a0, at + c) * float32({scale})"]
-    for i, j in _taps(kernel):
+    for i, j in taps_of(kernel):
         at = f"base + o{i}_{j} + c"
         lines.append(f"                    store_float32(a3, {at}, load_float32(a3, {at}) + g)")
     inside = "\n                for c in range(channels):\n                    independent()\n"
@@ -226,7 +236,7 @@ def avg_backward(kernel: Sequence[int]) -> str:
                                     v = load_float32(a3, tap + c)
                                     v += load_float32(a0, at + c) * scale
                                     store_float32(a3, tap + c, v)"""
-    source = _source(kernel, "batch * out_h", inside, divisor, _border(kernel, body))
+    source = pool_source(kernel, "batch * out_h", inside, divisor, border_taps(kernel, body))
     return _by_image(source, kernel)
 
 
@@ -262,14 +272,10 @@ class Pool(Kernel):
         image = bound.outputs[0] if backward else bound.inputs[0]
         assert image is not None
         how = {k: v for k, v in bound.attrs.items() if k not in OTHERS}
-        windows = pool_windows(image.shape[2:], **how)
-        if len(windows.out) == 1:  # a picture of one row
-            windows = Windows._make((one, *axis) for one, axis in zip(ROW, windows, strict=True))
-        if windows.kernel[0] * windows.kernel[1] > MAX_TAPS:
-            raise Declined("the window is large")
+        windows = as_pictures(pool_windows(image.shape[2:], **how))
         source = typed(_SOURCES[kind](windows.kernel), image.dtype)
-        end = _table(image, windows, bool(bound.attrs.get("count_include_pad")))
-        size = image.size + 2 * _count(image, windows)
+        end = sizes_table(image, windows, bool(bound.attrs.get("count_include_pad")))
+        size = image.size + 2 * count_of(image, windows)
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             addresses = [*ins, *outs] if not backward else [*ins, 0, 0][:3] + outs
@@ -289,11 +295,22 @@ class Pool(Kernel):
         return Prepared(emit)
 
 
-def _count(image: Array, windows: Windows) -> int:
+def as_pictures(windows: Windows) -> Windows:
+    """Windows over two axes; a sequence is a picture of one row. Raises Declined for large ones."""
+    if len(windows.out) == 1:
+        windows = Windows._make((one, *axis) for one, axis in zip(ROW, windows, strict=True))
+    if windows.kernel[0] * windows.kernel[1] > MAX_TAPS:
+        raise Declined("the window is large")
+    return windows
+
+
+def count_of(image: Array, windows: Windows) -> int:
+    """Elements of what is pooled."""
     return image.shape[0] * image.shape[1] * int(windows.out[0]) * int(windows.out[1])
 
 
-def _table(image: Array, windows: Windows, include: bool) -> list[int]:
+def sizes_table(image: Array, windows: Windows, include: bool = False) -> list[int]:
+    """What the table of a kernel has behind its addresses."""
     n, c, *rest = image.shape
     h, w = rest if len(rest) == 2 else (1, *rest)
     front = [int(p[0]) for p in windows.pads]

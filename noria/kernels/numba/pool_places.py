@@ -1,0 +1,223 @@
+"""Max-pooling that keeps places, and its gradient from them, over one or two axes, channels-last.
+
+Forward is that of `pool.py` with a number beside each largest. Backwards the picture is cut into
+cells of one stride by one stride, which all look the same: an element of a cell is seen by windows
+that begin in the same cell or in some before it, each at a place that the source knows. So every
+gradient is written once, from registers, by whichever thread has its row; what was pooled is not
+read. At borders windows that do not exist are given places that never match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from noria.core.dtypes import itemsize
+from noria.ir.program import Operator
+from noria.kernels.call import Call
+from noria.kernels.numba.launch import launch, need, typed
+from noria.kernels.numba.pool import (
+    HEAD,
+    OTHERS,
+    as_pictures,
+    border_taps,
+    count_of,
+    pool_source,
+    sizes_table,
+    taps_of,
+)
+from noria.kernels.registry import (
+    LAST,
+    BoundOp,
+    Kernel,
+    Layouts,
+    Prepared,
+    register,
+)
+from noria.ops.max_places import NOWHERE
+from noria.ops.pool import pool_windows
+from noria.ops.window import Windows
+
+# Of x against the largest so far, v: larger, or the first NaN.
+_TAKEN = "(x > v or isnan(x)) and not isnan(v)"
+
+
+def forward(kernel: Sequence[int]) -> str:
+    """a0: x, a1: out, a2: places."""
+    first, *rest = (f"load_float32(a0, base + o{i}_{j} + c)" for i, j in taps_of(kernel))
+    lines = [
+        "for c in range(channels):",
+        "    independent()",
+        f"    v = {first}",
+        "    k = int32(0)",
+    ]
+    for number, load in enumerate(rest, 1):
+        lines += [f"    x = {load}", f"    taken = {_TAKEN}"]
+        lines += ["    v = where(taken, x, v)", f"    k = where(taken, int32({number}), k)"]
+    lines += ["    store_float32(a1, at + c, v)", "    store_uint8(a2, at + c, k)"]
+    inside = "".join(f"\n                {line}" for line in lines)
+    before = f"""
+                for c in range(channels):
+                    independent()
+                    store_float32(a1, at + c, float32(-1e300))  # -inf
+                    store_uint8(a2, at + c, {NOWHERE})"""
+    body = f"""                                for c in range(channels):
+                                    independent()
+                                    v = load_float32(a1, at + c)
+                                    x = load_float32(a0, tap + c)
+                                    k = int32(load_uint8(a2, at + c))
+                                    taken = k == int32({NOWHERE}) or ({_TAKEN})
+                                    store_float32(a1, at + c, where(taken, x, v))
+                                    number = int32(i * {kernel[1]} + j)
+                                    store_uint8(a2, at + c, where(taken, number, k))"""
+    return pool_source(kernel, "batch * out_h", inside, before, border_taps(kernel, body))
+
+
+class Seen(NamedTuple):
+    """A window that sees an element of a cell: so many cells up and left of it, and at what
+    place."""
+
+    up: int
+    left: int
+    place: int
+
+
+def cell(windows: Windows) -> dict[tuple[int, int], list[Seen]]:
+    """(row, column) in a cell -> who sees what is there; elements that no window sees are left
+    out."""
+    seen: dict[tuple[int, int], list[Seen]] = {}
+    (dh, dw), (sh, sw) = windows.dilation, windows.stride
+    for place, (i, j) in enumerate(taps_of(windows.kernel)):
+        (up, row), (left, column) = divmod(i * dh, sh), divmod(j * dw, sw)
+        seen.setdefault((row, column), []).append(Seen(up, left, place))
+    return seen
+
+
+_ROWS = """
+    cells_h = (height - 1 + ph) // sh + 1
+    cells_w = (width - 1 + pw) // sw + 1
+    rows = batch * cells_h
+    for number in range(rows * thread_id() // team, rows * (thread_id() + 1) // team):
+        n = number // cells_h
+        row = number % cells_h
+        h0 = row * sh - ph
+        whole = row >= UP and row < out_h and h0 >= 0 and h0 + HEIGHT <= height
+        for column in range(cells_w):
+            w0 = column * sw - pw
+            to = ((n * height + h0) * width + w0) * channels
+            at = ((n * out_h + row) * out_w + column) * channels
+            if whole and column >= LEFT and column < out_w and w0 >= 0 and w0 + WIDTH <= width:
+"""
+# Elements that no window sees.
+_GAPS = """
+        low = max(h0, 0)
+        size = width * channels * ITEMSIZE
+        fill_bytes(a3 + (n * height + low) * size, 0, (min(h0 + sh, height) - low) * size)
+"""
+
+
+def backward(windows: Windows) -> str:
+    """a0: gradient of out, a1: places, a3: gradient of x."""
+    seen = cell(windows)
+    begins = sorted({(s.up, s.left) for who in seen.values() for s in who})
+    gaps = len(seen) < windows.stride[0] * windows.stride[1]
+    rows = _ROWS.replace("        for column", f"{_GAPS[1:]}        for column") if gaps else _ROWS
+    for name, number in (
+        ("UP", max(up for up, _ in begins)),
+        ("LEFT", max(left for _, left in begins)),
+        ("HEIGHT", 1 + max(a for a, _ in seen)),
+        ("WIDTH", 1 + max(b for _, b in seen)),
+    ):
+        rows = rows.replace(name, str(number))
+    lines = [*_offsets(begins), *_within(seen, begins), "            else:"]
+    lines += [*_exist(begins), *_at_border(seen)]
+    return HEAD + rows + "\n".join(lines) + "\n    return 0\n"
+
+
+def _offsets(begins: Sequence[tuple[int, int]]) -> list[str]:
+    """Where the windows lie behind one another in memory."""
+    return [f"                f{u}_{k} = at - ({u} * out_w + {k}) * channels" for u, k in begins]
+
+
+def _within(
+    seen: dict[tuple[int, int], list[Seen]], begins: Sequence[tuple[int, int]]
+) -> list[str]:
+    """A cell whose windows all exist: one loop over the channels."""
+    lines = ["for c in range(channels):", "    independent()"]
+    for u, k in begins:
+        lines.append(f"    k{u}_{k} = int32(load_uint8(a1, f{u}_{k} + c))")
+        lines.append(f"    g{u}_{k} = load_float32(a0, f{u}_{k} + c)")
+    for (a, b), who in seen.items():
+        total = " + ".join(
+            f"where(k{s.up}_{s.left} == int32({s.place}), g{s.up}_{s.left}, float32(0))"
+            for s in who
+        )
+        lines.append(f"    store_float32(a3, to + ({a} * width + {b}) * channels + c, {total})")
+    return [f"                {line}" for line in lines]
+
+
+def _exist(begins: Sequence[tuple[int, int]]) -> list[str]:
+    """At borders: windows that do not exist are read where there is one, and never match."""
+    lines = []
+    for u, k in begins:
+        there = f"row >= {u} and row - {u} < out_h and column >= {k} and column - {k} < out_w"
+        lines += [f"m{u}_{k} = int32(512)", f"f{u}_{k} = int64(0)"]
+        lines += [f"if {there}:", f"    m{u}_{k} = int32(0)"]
+        lines += [f"    f{u}_{k} = at - ({u} * out_w + {k}) * channels"]
+    return [f"                {line}" for line in lines]
+
+
+def _at_border(seen: dict[tuple[int, int], list[Seen]]) -> list[str]:
+    """A cell some of whose elements or windows do not exist: a loop for each element."""
+    lines = []
+    for (a, b), who in seen.items():
+        total = " + ".join(
+            f"where(int32(load_uint8(a1, f{s.up}_{s.left} + c)) + m{s.up}_{s.left} =="
+            f" int32({s.place}), load_float32(a0, f{s.up}_{s.left} + c), float32(0))"
+            for s in who
+        )
+        lines += [
+            f"if h0 + {a} >= 0 and h0 + {a} < height and w0 + {b} >= 0 and w0 + {b} < width:",
+            "    for c in range(channels):",
+            "        independent()",
+            f"        store_float32(a3, to + ({a} * width + {b}) * channels + c, {total})",
+        ]
+    return [f"                {line}" for line in lines]
+
+
+class PoolPlaces(Kernel):
+    """Both, on float32 or bfloat16 [N, C, H, W] or [N, C, L] in channels-last memory."""
+
+    name = "numba:pool_places"
+    ops = tuple(f"max_pool{n}d_{what}" for n in (1, 2) for what in ("places", "spread"))
+
+    def accepts(self, op: Operator) -> None:
+        need(op, ("float32", "bfloat16"), (0,))
+
+    def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
+        return [LAST] * len(op.inputs), [LAST] * len(op.outputs)
+
+    def bind(self, bound: BoundOp) -> Prepared:
+        forwards = bound.op.type.endswith("places")
+        image = bound.inputs[0] if forwards else bound.outputs[0]
+        assert image is not None
+        how = {k: v for k, v in bound.attrs.items() if k not in OTHERS}
+        windows = as_pictures(pool_windows(image.shape[2:], **how))
+        text = forward(windows.kernel) if forwards else backward(windows)
+        source = typed(text, image.dtype)
+        end = sizes_table(image, windows)
+        moved = itemsize(image.dtype) * image.size
+        moved += (itemsize(image.dtype) + 1) * count_of(image, windows)
+
+        def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
+            table = [*ins, *outs, 0] if forwards else [*ins, 0, *outs]
+            threads, ops = bound.threads, 4 * image.size
+            call = launch(
+                self.name, source, "pool", [*table, *end], threads=threads, bytes=moved, ops=ops
+            )
+            return [call]
+
+        return Prepared(emit)
+
+
+register(PoolPlaces())
