@@ -123,6 +123,7 @@ FAMILIES = (
     "lookup",
     "loss",
     "matrix",
+    "max_places",
     "metric",
     "norm",
     "order",
