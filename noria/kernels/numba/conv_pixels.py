@@ -6,7 +6,7 @@ all of them, those near a border fewer. A class is a pair of such groups.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -50,20 +50,22 @@ def groups(size: int, out: int, kernel: int, stride: int, pad: int, dilation: in
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """Images in memory: rows, columns and channels of one, and how often all this comes."""
+    """Images in memory: rows, columns and channels of one, how often all this comes, and bytes of
+    a number."""
 
     high: int
     wide: int
     channels: int
     planes: int = 1
+    size: int = 4
 
     @property
     def nbytes(self) -> int:
-        return self.planes * self.high * self.wide * self.channels * 4
+        return self.planes * self.high * self.wide * self.channels * self.size
 
     def offsets(self, high: np.ndarray, wide: np.ndarray) -> np.ndarray:
         """Bytes from the image's begin to each pixel of these rows and columns, row by row."""
-        return ((high[:, None] * self.wide + wide) * self.channels * 4).reshape(-1)
+        return ((high[:, None] * self.wide + wide) * self.channels * self.size).reshape(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +87,14 @@ def table(
     columns: Sequence[Group],
     source: Plane,
     target: Plane,
-    tap_bytes: int,
+    tap: Callable[[int], int],
     images: int,
     most: tuple[int, int],
 ) -> Pixels:
     """The pairs of some images, and blocks for all of them.
 
-    tap_bytes: of a tap in a panel
-    most:      images in the list of pairs, and pixels of a block
+    tap:  where a tap of the first row is in a panel, in bytes
+    most: images in the list of pairs, and pixels of a block
     """
     some, limit = min(most[0], images), most[1]
     shift = np.arange(some)[:, None] * np.array([source.nbytes, target.nbytes])  # [images, 2]
@@ -101,8 +103,7 @@ def table(
         one = np.stack([source.offsets(r.first, c.first), target.offsets(r.at, c.at)], 1)
         pairs.append((shift[:, None] + one).reshape(-1, 2))
         runs = r.taps if c.taps else 0
-        tap = c.lead * tap_bytes
-        kinds.append((place, len(one), tap, r.lead, c.taps * source.channels, runs))
+        kinds.append((place, len(one), tap(c.lead), r.lead, c.taps * source.channels, runs))
         place += some * len(one)
     blocks = []
     for image in range(0, images, some):
@@ -115,12 +116,12 @@ def table(
     return Pixels(np.concatenate(pairs), np.array(blocks, np.int64).reshape(-1, COLUMNS))
 
 
-def dense(count: int, channels: tuple[int, int], limit: int) -> Pixels:
+def dense(count: int, channels: tuple[int, int], limit: int, size: int = 4) -> Pixels:
     """The same for kernels of one tap that see pixel after pixel: all blocks share their pairs.
 
-    channels: of the input and of the output
+    channels: of the input and of the output; size: bytes of a number
     """
-    step = np.array(channels) * 4
+    step = np.array(channels) * size
     blocks = [
         (first * step[0], first * step[1], 0, min(limit, count - first), 0, 0, channels[0], 1)
         for first in range(0, count, limit)

@@ -14,12 +14,19 @@ COUNT, RUNS, RUN_X, RUN_W, START, BIAS, LAST, CHANNELS, AHEAD, SHIFT = range(10)
 PLANES, PLANE_X, PLANE_W, LOW, HIGH = range(10, 15)
 # And of those who walk tiles over a block: where it is in the input, in the weights and in the
 # output, its offsets; how many tiles; AHEAD of the first, its step, and what it does not exceed.
-X, W, OUT, AT, TURNS, SOON, STEP, FINAL = range(15, 23)
+# SINGLE: of bfloat16, where a run is of pairs, whether there is one number more.
+X, W, OUT, AT, TURNS, SOON, STEP, FINAL, SINGLE = range(15, 24)
 FIELDS = 24
 
 PIXELS = {2: 10, 3: 8, 4: 6, 5: 5} if WIDE else {2: 6, 3: 4}
 """vectors of channels -> pixels of a tile: the sums, a row of weights and a number fit the
 registers, and addresses of the pixels the others."""
+
+
+def tile_name(pixels: int, vectors: int, cut: bool, half: bool) -> str:
+    """What a tile is called in kernels. cut: the panel is not full; half: of bfloat16."""
+    return f"{'pair_' * half}{'cut_' * cut}pixel_tile_{pixels}_{vectors}"
+
 
 LATENCY = 4  # turns from a multiply-add to its sum, of which two are begun in each
 

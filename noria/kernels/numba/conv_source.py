@@ -8,7 +8,7 @@ from functools import cache
 from textwrap import indent
 
 from noria.kernels.numba import conv_pixels, conv_sizes
-from noria.kernels.numba.conv_sizes import FIELDS
+from noria.kernels.numba.conv_sizes import FIELDS, tile_name
 
 _NAMES = (
     *("x", "w", "bias", "residual", "out", "space", "blocks", "pairs", "shares", "lists"),
@@ -26,18 +26,19 @@ _BLOCK_BYTES = 8 * conv_pixels.COLUMNS
 _PART = f"""
 block = blocks + which * {_BLOCK_BYTES}
 {_BLOCK}
+SPLIT
 low = max(row, lead)
 high = min(row_end, lead + runs)
 if low < high or (runs == 0 and row == 0):
     store_int64(table, RUNS, max(high - low, 0))
-    to = out + out_at + panel * line
+    to = out + out_at + panel * (line >> HALF)
     store_int64(table, OUT, to)
     start = to
     added = int64(0)
     if low == lead or runs == 0:
         start = int64(0)
         if residual != 0:
-            start = residual + out_at + panel * line
+            start = residual + out_at + panel * (line >> HALF)
         if bias != 0:
             added = bias + panel * line
     turns = pixels // most
@@ -46,10 +47,11 @@ if low < high or (runs == 0 and row == 0):
         now = min(some, count - number)
         last = high >= lead + runs and number + some >= count
         part_w = w + panel * panel_bytes + tap + low * run_w + number * line
-        step = (now * line * max(high - low, 0)) >> shift
+        step = ((now + single) * line * max(high - low, 0)) >> shift
         ahead = following + tap + number * line - (part_w >> shift)
         final = ahead + (step << shift) - step
         store_int64(table, COUNT, now)
+        store_int64(table, SINGLE, single)
         store_int64(table, START, start)
         store_int64(table, BIAS, added)
         store_int64(table, LAST, int64(last and bounded != 0))
@@ -77,7 +79,7 @@ def _numbered(text: str) -> str:
     return re.sub(r"\b[A-Z_]+\b", lambda m: str(getattr(conv_sizes, m.group())), text)
 
 
-SOURCE = _numbered(f"""
+_SOURCE = f"""
 def conv(args):
 {_ARGS}
     me = thread_id()
@@ -121,16 +123,24 @@ def conv(args):
                     else:
                         following += panel_bytes
                     for which in range(begin, end):
-{indent(_PART, " " * 24)}
+PART
     return 0
-""")
+"""
 
 
 @cache
-def tiles(pixels: int, vectors: int, cut: bool) -> str:
+def conv(half: bool) -> str:
+    """Source of `conv`. half: of bfloat16, by pairs, of which a panel is never used in parts."""
+    split = "single = count & 1\ncount = count >> 1" if half else "single = int64(0)"
+    part = indent(_PART.replace("SPLIT", split), " " * 24)
+    return _numbered(_SOURCE.replace("PART", part).replace("HALF", str(int(half))))
+
+
+@cache
+def tiles(pixels: int, vectors: int, cut: bool, half: bool) -> str:
     """Source of `tiles`, which walks tiles of so many pixels and vectors; its table is theirs.
 
-    cut: the panel is not full
+    cut: the panel is not full; half: of bfloat16
     """
     return _numbered(f"""
 def tiles(args):
@@ -144,7 +154,7 @@ def tiles(args):
     for turn in range(load_int64(args, TURNS)):
         store_int64(args, AHEAD, ahead)
         ahead = min(ahead + step, final)
-        {"cut_" if cut else ""}pixel_tile_{pixels}_{vectors}(x, w, out, at, args)
+        {tile_name(pixels, vectors, cut, half)}(x, w, out, at, args)
         at += {16 * pixels}
     return 0
 """)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-from noria.kernels.numba.expr import F32, I8, I32, I64, declare
+from noria.kernels.numba.expr import F32, I8, I16, I32, I64, declare
 from noria.kernels.numba.tile_sizes import WIDTH
 
 LANES = ir.VectorType(F32, WIDTH)
@@ -91,6 +91,8 @@ def mask(b: ir.IRBuilder, columns: ir.Value, first: int) -> ir.Value:
 class Lanes:
     """Loads and stores of a row of `count` vectors, whole or up to a number of columns."""
 
+    kind, size, name, zero = LANES, 4, f"v{WIDTH}f32", 0.0  # in memory
+
     def __init__(self, b: ir.IRBuilder, count: int, columns: ir.Value | None = None) -> None:
         self.b, self.count = b, count
         self.masks = (
@@ -99,25 +101,49 @@ class Lanes:
 
     def load(self, address: ir.Value) -> list[ir.Value]:
         """The vectors; zeros beyond the columns."""
-        return [self._load(v, at(self.b, address, v * WIDTH * 4)) for v in range(self.count)]
+        step = WIDTH * self.size
+        return [self._load(v, at(self.b, address, v * step)) for v in range(self.count)]
 
     def _load(self, v: int, address: ir.Value) -> ir.Value:
-        place = pointer(self.b, address)
+        place = pointer(self.b, address, self.kind)
         if self.masks is None:
-            return self.b.load(place, align=4)
-        zero = ir.Constant(LANES, [0.0] * WIDTH)
-        args = [place, ir.Constant(I32, 4), self.masks[v], zero]
-        return intrinsic(self.b, f"llvm.masked.load.v{WIDTH}f32.p0", LANES, args)
+            return self.b.load(place, align=self.size)
+        zero = ir.Constant(self.kind, [self.zero] * WIDTH)
+        args = [place, ir.Constant(I32, self.size), self.masks[v], zero]
+        return intrinsic(self.b, f"llvm.masked.load.{self.name}.p0", self.kind, args)
 
     def store(self, values: list[ir.Value], address: ir.Value) -> None:
         """Nothing is written beyond the columns."""
         for v, value in enumerate(values):
-            place = pointer(self.b, at(self.b, address, v * WIDTH * 4))
-            if self.masks is None:
-                self.b.store(value, place, align=4)
-            else:
-                args = [value, place, ir.Constant(I32, 4), self.masks[v]]
-                intrinsic(self.b, f"llvm.masked.store.v{WIDTH}f32.p0", ir.VoidType(), args)
+            self._store(v, value, at(self.b, address, v * WIDTH * self.size))
+
+    def _store(self, v: int, value: ir.Value, address: ir.Value) -> None:
+        place = pointer(self.b, address, self.kind)
+        if self.masks is None:
+            self.b.store(value, place, align=self.size)
+        else:
+            args = [value, place, ir.Constant(I32, self.size), self.masks[v]]
+            intrinsic(self.b, f"llvm.masked.store.{self.name}.p0", ir.VoidType(), args)
+
+
+class HalfLanes(Lanes):
+    """The same of rows of bfloat16, which are float32 in registers, where the CPU rounds them.
+
+    Denormal numbers are stored as 0, as oneDNN does; NaN stays NaN.
+    """
+
+    kind, size, name, zero = ir.VectorType(I16, WIDTH), 2, f"v{WIDTH}i16", 0
+
+    def _load(self, v: int, address: ir.Value) -> ir.Value:
+        wide = self.b.zext(super()._load(v, address), INDEX)
+        high = self.b.shl(wide, ir.Constant(INDEX, [16] * WIDTH))
+        return self.b.bitcast(high, LANES)
+
+    def _store(self, v: int, value: ir.Value, address: ir.Value) -> None:
+        halves = ir.VectorType(_BFloat(), WIDTH)
+        name = f"llvm.x86.avx512bf16.cvtneps2bf16.{32 * WIDTH}"
+        rounded = intrinsic(self.b, name, halves, [value])
+        super()._store(v, self.b.bitcast(rounded, self.kind), address)
 
 
 # ---- control ------------------------------------------------------------------------------------

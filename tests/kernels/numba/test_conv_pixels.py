@@ -44,7 +44,9 @@ def walked(pixels):
 @pytest.mark.parametrize("images", [1, 5])
 def test_every_pixel_of_every_image_is_in_one_block(images):
     rows, columns = (groups(n, n, 3, 1, 1, 1) for n in (6, 5))
-    pixels = table(rows, columns, Plane(6, 5, 3), Plane(6, 5, 2), 64, images, (2, 4))
+    pixels = table(
+        rows, columns, Plane(6, 5, 3), Plane(6, 5, 2), lambda tap: 64 * tap, images, (2, 4)
+    )
     assert sorted(walked(pixels)) == [8 * i for i in range(30 * images)]
     assert pixels.blocks[:, conv_pixels.PIXELS].max() == 4
     inner = pixels.blocks[pixels.blocks[:, conv_pixels.RUNS] == 3]

@@ -92,4 +92,4 @@ def test_a_cut_tile_stores_its_channels_only(channels):
 
 
 def test_there_are_tiles_of_every_size():
-    assert len(NAMESPACE) == 2 * sum(sizes.PIXELS.values())
+    assert len(NAMESPACE) == 4 * sum(sizes.PIXELS.values())
