@@ -38,15 +38,16 @@ PACK_FIELDS = 6
 
 
 @cache
-def product(ahead: bool = False, near: int = 0) -> NativeFunction:
+def product(ahead: bool = False, near: int = 0, even: bool = False) -> NativeFunction:
     """C[m, n] = or += A[m, k] B[k, n], on the calling thread; see the fields above.
 
     ahead: for a few rows and a packed B that comes from memory: while a panel is multiplied, the
            next one, or what lies behind the last, is asked for. A table has AHEAD_FIELDS then
     near:  for others: how many matrices with the rows of C are needed when the product is there,
            and are asked for meanwhile. How far from C each lies is in the fields from NEAR on
+    even:  for one panel of `even_panels` at a time: those a vector narrower are whole tiles, too
     """
-    return jit.compile_source(_product_source(ahead, near), "product")
+    return jit.compile_source(_product_source(ahead, near, even), "product")
 
 
 def packer() -> NativeFunction:
@@ -71,8 +72,11 @@ def packed_bytes(k: int, n: int) -> int:
     return -(-n // PANEL) * PANEL * k * 4
 
 
-def _rows(indent: str, name: str, columns: str, near: int) -> str:
-    """Calls of the tiles over the rows i .. m of one panel; `name` has {m} for their rows."""
+def _rows(indent: str, name: str, columns: str, near: int, whole: str = "") -> str:
+    """Calls of the tiles over the rows i .. m of one panel; `name` has {m} for their rows.
+
+    whole: the tile for ROWS rows, if it is another
+    """
     places = [
         (d, m, at) for d in range(near) for m in range(ROWS) for at in range(0, 4 * PANEL, 64)
     ]
@@ -82,7 +86,7 @@ def _rows(indent: str, name: str, columns: str, near: int) -> str:
         "i = 0",
         f"while i + {ROWS} <= m:",
         *(f"    prefetch(to + near{d} + {m} * c_row + {at})" for d, m, at in places),
-        f"    {name.format(m=ROWS)}(at, panel, to, shape, {columns})",
+        f"    {whole or name.format(m=ROWS)}(at, panel, to, shape, {columns})",
         f"    at += a_row * {ROWS}",
         f"    to += c_row * {ROWS}",
         f"    i += {ROWS}",
@@ -125,8 +129,13 @@ def _rows_ahead(indent: str) -> str:
     return "\n".join(indent + line for line in lines)
 
 
-def _product_source(ahead: bool, near: int) -> str:
+def _product_source(ahead: bool, near: int, even: bool) -> str:
     whole = _rows_ahead(" " * 8) if ahead else _rows(" " * 8, "tile_{m}", str(PANEL), near)
+    narrow = ""
+    if even:
+        name = f"tile_{{m}}_{VECTORS - 1}"
+        walk = _rows(" " * 8, name, str(PANEL - WIDTH), near, f"narrow_{ROWS}")
+        narrow = f"    if columns == {PANEL - WIDTH}:\n{walk}\n        return 0\n"
     cut = "\n".join(
         f"        if vectors == {v}:\n{_rows(' ' * 12, 'tile_{m}_' + str(v), 'columns', near)}"
         for v in range(1, VECTORS + 1)
@@ -148,7 +157,7 @@ def product(args):
         panel += b_panel
         panel_c += {4 * PANEL}
         columns -= {PANEL}
-    if columns > 0:
+{narrow}    if columns > 0:
         vectors = (columns + {WIDTH - 1}) // {WIDTH}
 {cut}
     return 0

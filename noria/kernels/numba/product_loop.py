@@ -14,8 +14,8 @@ from noria.ir.program import Operator, Value
 from noria.kernels.call import Call
 from noria.kernels.numba import gemm
 from noria.kernels.numba.body import body_of, write_body
+from noria.kernels.numba.even_panels import pack
 from noria.kernels.numba.launch import need
-from noria.kernels.numba.panels import pack
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.row_product import SPACE, blocks_of, product_call, source
 from noria.kernels.numba.sweep import kernel_of

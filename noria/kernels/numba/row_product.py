@@ -22,9 +22,9 @@ from noria.core.machine import caches
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import gemm
+from noria.kernels.numba.even_panels import NARROW, next_panel, pack, packed_bytes, row_bytes
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.linear import ACTIVATIONS
-from noria.kernels.numba.panels import pack
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import PANEL, ROWS
 from noria.kernels.registry import Array, BoundOp, Declined, Kernel, Prepared, register
@@ -75,7 +75,6 @@ def rows(args):
     store_int64(table, {gemm.A_ROW}, 4 * ins)
     store_int64(table, {gemm.A_STEP}, 4)
     store_int64(table, {gemm.B_PANEL}, 0)
-    store_int64(table, {gemm.B_ROW}, {4 * PANEL})
     store_int64(table, {gemm.C_ROW}, 4 * outs)
 {asked}
 {_lines(4, before)}
@@ -90,10 +89,13 @@ def rows(args):
                 step = {STRIP if finish else "max(last - first, 1)"}
             store_int64(table, {gemm.K}, depth)
             store_int64(table, {gemm.ACCUMULATE}, min(k, 1))
-            for o in range(0, outs, {PANEL}):
-                columns = min(outs - o, {PANEL})
+            o = 0
+            while o < outs:
+{_lines(16, next_panel("columns", "o", "outs"))}
+                panel_row = {row_bytes("columns")}
                 store_int64(table, {gemm.N}, columns)
-                store_int64(table, {gemm.B}, weight + (o * ins + k * {PANEL}) * 4)
+                store_int64(table, {gemm.B_ROW}, panel_row)
+                store_int64(table, {gemm.B}, weight + o * ins * 4 + k * panel_row)
                 for low in range(first, last, step):
                     high = min(low + step, last)
                     store_int64(table, {gemm.M}, high - low)
@@ -101,10 +103,8 @@ def rows(args):
                     store_int64(table, {gemm.C}, out + (low * outs + o) * 4)
                     call1(product, table)
                     if k + {DEPTH} >= ins:
-                        if columns == {PANEL}:
-{_lines(28, [line.replace("COLUMNS", str(PANEL)) for line in finish] or ["pass"])}
-                        else:
-{_lines(28, [line.replace("COLUMNS", "columns") for line in finish] or ["pass"])}
+{_finish(finish)}
+                o += columns
         block = take(shared, 1)
     if take(shared + 8, 1) == team_size() - 1:
         store_int64(shared, 0, 0)
@@ -112,6 +112,19 @@ def rows(args):
 {_lines(4, end)}
     return 0
 """
+
+
+def _finish(lines: Sequence[str]) -> str:
+    """The lines once for each width of panels that is known, as such loops have no rest."""
+    if not lines:
+        return _lines(24, ["pass"])
+    text, which = [], "if"
+    for width in dict.fromkeys((PANEL, NARROW)):
+        text += [f"{which} columns == {width}:"]
+        text += ["    " + line.replace("COLUMNS", str(width)) for line in lines]
+        which = "elif"
+    text += ["else:", *("    " + line.replace("COLUMNS", "columns") for line in lines)]
+    return _lines(24, text)
 
 
 def _lines(depth: int, lines: Sequence[str]) -> str:
@@ -141,7 +154,7 @@ def blocks_of(x: Array, out: Array, threads: int) -> int:
     rows = prod(x.shape[:-1])
     if rows < LEAST_ROWS or min(ins, outs) < LEAST:
         raise Declined("the product is small")
-    if gemm.packed_bytes(ins, outs) > MOST_BYTES:
+    if packed_bytes(ins, outs) > MOST_BYTES:
         raise Declined("the weight is large")
     return _blocks(rows, threads)
 
@@ -168,7 +181,7 @@ def product_call(
     addresses: of x, the packed weight and the product; scratch: SPACE bytes for each thread
     """
     rows, ins, outs = prod(x.shape[:-1]), x.shape[-1], out.shape[-1]
-    kernel = gemm.product(near=near)
+    kernel = gemm.product(near=near, even=NARROW < PANEL)
     numbers = [rows, ins, outs, _blocks(rows, threads), kernel.address, scratch]
     table = [*addresses, *numbers, *extra, 0, 0]
     call = launch(name, text, "rows", table, threads=threads, ops=2 * rows * ins * outs)

@@ -88,7 +88,7 @@ def agree(rows, ins, outs, text, threads=2, special=False, turned=False):
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("rows", [LEAST_ROWS, LEAST_ROWS + STRIP + 1, 8 * BLOCK + 5])
-@pytest.mark.parametrize("outs", [32, 64, 70])
+@pytest.mark.parametrize("outs", [32, 64, 70, 112])
 def test_masks_and_sums_on_panels_of_the_product(rows, outs, threads):
     assert agree(rows, 33, outs, made(MASK), threads, special=True) == ""
 

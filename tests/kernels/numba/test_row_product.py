@@ -15,7 +15,7 @@ def check(op, *inputs, **attrs):
 
 
 @pytest.mark.parametrize("rows", [LEAST_ROWS, ROWS, 8 * BLOCK, 8 * BLOCK + 5])
-@pytest.mark.parametrize("outs", [32, 64, 70])
+@pytest.mark.parametrize("outs", [32, 64, 70, 80, 96, 112, 144, 150])
 def test_any_number_of_rows_and_outputs(rows, outs):
     check("linear", arr(rows, 33), arr(outs, 33), arr(outs))
 
