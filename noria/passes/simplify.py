@@ -1,7 +1,8 @@
 """Arithmetic and changes of shape that do nothing, or that one operator does as well as two.
 
 Every rule is exact: NaN, infinities and the sign of zero come out as before. (Which of 0.0 and -0.0
-is the larger is not said by `maximum`, nor by `relu`; nor in which order a mean is summed.)
+is the larger is not said by `maximum`, nor by `relu`; nor in which order a mean or a product is
+summed.)
 """
 
 from __future__ import annotations
@@ -114,6 +115,19 @@ def _column_by_row(m: Match) -> str | None:
     return None if m["x"].shape[0] != 1 or m["y"].shape[1] != 1 else QUIET
 
 
+def _column_by_matrix(m: Match) -> str | None:
+    """Then it is a sum of rows, each with a factor, and loops can take part in it."""
+    x, y = m["x"], m["y"]
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != 1 or y.shape[1] == 1:
+        return QUIET
+    wide = ("float32", "float64")
+    return None if x.dtype in wide and y.dtype in wide else f"sums of {x.dtype} would be rounded"
+
+
+def _sum_of_rows(x: Any, y: Any) -> Any:
+    return o.unsqueeze(o.reduce_sum(o.mul(x, y), axis=0), axis=(0,))
+
+
 def _times_reciprocal(x: Any, match: Match) -> Any:
     return o.mul(x, 1.0 / float(match.number("y") or 1))
 
@@ -133,6 +147,12 @@ ARITHMETIC = [
     Rule(lambda x: o.maximum(x, 0), _same, lambda x: o.relu(x), "max(x, 0)"),
     Rule(lambda x, y: o.div(x, y), _power_of_two, _times_reciprocal, "x / 2^k"),
     Rule(lambda x, y: o.matmul(x, y), _column_by_row, lambda x, y: o.mul(x, y), "column by row"),
+    Rule(
+        lambda x, y: o.matmul(x, y, transpose_x=True),
+        _column_by_matrix,
+        _sum_of_rows,
+        "column by matrix",
+    ),
 ]
 
 # ---- dtypes ------------------------------------------------------------------------------------

@@ -257,6 +257,24 @@ def test_a_column_by_a_row_is_an_elementwise_product():
     assert types(after) == ["matmul"]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "columns", "wanted"),
+    [
+        ("float32", 5, ["mul", "reduce_sum", "unsqueeze"]),
+        ("float32", 1, ["matmul"]),
+        ("bfloat16", 5, ["matmul"]),
+    ],
+)
+def test_a_transposed_column_by_a_matrix_is_a_sum_of_its_rows(dtype, columns, wanted):
+    after, _ = simplified(f"""
+      input x: {dtype}[N, 1]
+      input y: {dtype}[N, {columns}]
+      matmul: {dtype}[1, {columns}] = matmul(x, y, transpose_x=true)
+      output y = matmul
+    """)
+    assert types(after) == wanted
+
+
 def pooled(n, size, space):
     after, _ = simplified(
         f"""

@@ -56,12 +56,16 @@ def pack(weight: Array, position: int, turned: bool, threads: int) -> Pack:
     return Pack(position, ("even panels", PANEL, turned), nbytes, emit, replaces=True)
 
 
+# A weight that was updated since comes from memory, in pieces too short to be foreseen: so those of
+# the next squares, or rows, are asked for.
 # The memory of a column runs along k: squares are turned in registers.
 _TURNED = f"""
 across = columns - columns % {WIDTH}
 for j in range(0, across, {WIDTH}):
     from_ = source + (o + j) * k * 4
     for p in range(low, whole, {WIDTH}):
+        for l in range({WIDTH}, {2 * WIDTH}):
+            prefetch(from_ + (l * k + p) * 4)
         transpose_tile(from_ + p * 4, k * 4, to + p * row + j * 4, row)
     for p in range(whole, high):
         for l in range({WIDTH}):
@@ -73,6 +77,8 @@ for j in range(across, columns):
 _ALONG = f"""
 if columns == {PANEL}:
     for p in range(low, high):
+        for line in range(0, {4 * PANEL}, 64):
+            prefetch(source + ((p + {WIDTH}) * n + o) * 4 + line)
         copy_bytes(to + p * row, source + (p * n + o) * 4, {4 * PANEL})
 else:
     for p in range(low, high):

@@ -24,9 +24,9 @@ BINS = 1 << DIGIT
 LINE = 64
 TABLE = 8  # where what follows the part of the table that all kernels here have begins
 
-# An entry is (id - lowest id) << 32 | place. In the end `order` holds all of them in order. Where a
-# thread returns before a barrier, all of them do.
-_SORT = f"""
+# An entry is id << 32 | place. All ids are looked at, and their first digits counted, before
+# anything is written. Where a thread returns before a barrier, all of them do.
+_BEGIN = """
 def group(args):
     ids = load_int64(args, 0)
     count = load_int64(args, 1)
@@ -40,92 +40,105 @@ def group(args):
     me = thread_id()
     first = count * me // team
     last = count * (me + 1) // team
-    counter = counters + me * {16 * BINS}
-    target = counter + {8 * BINS}
-    low = int64(0x7FFFFFFFFFFFFFFF)
-    high = -low
+    counter = counters + me * COUNTERS
+    target = counter + COUNTERS // 2
+    fill_bytes(counter, 0, BINS * 8)
+    low = int64(0)
+    high = int64(0)
     for i in range(first, last):
         key = int64(load_IDS(ids, i))
         low = min(low, key)
         high = max(high, key)
+        k = key & (BINS - 1)
+        store_int64(counter, k, load_int64(counter, k) + 1)
     store_int64(told, me * 8, low)
     store_int64(told, me * 8 + 1, high)
     barrier()
     for t in range(team):
-        low = min(low, load_int64(told, t * 8))
-        high = max(high, load_int64(told, t * 8 + 1))
-    if low < 0 or high >= size:
-        return 1
+        if load_int64(told, t * 8) < 0 or load_int64(told, t * 8 + 1) >= size:
+            return 1
+"""
+_COUNT = """
+    fill_bytes(counter, 0, BINS * 8)
     for i in range(first, last):
-        store_int64(order, i, ((int64(load_IDS(ids, i)) - low) << 32) | i)
-    bits = 0
-    while (high - low) >> bits != 0:
-        bits += 1
-    passes = max((bits + {DIGIT - 1}) // {DIGIT}, 1)
-    digit = (bits + passes - 1) // passes
-    mask = (1 << digit) - 1
-    for p in range(passes):
-        shift = 32 + p * digit
-        fill_bytes(counter, 0, (mask + 1) * 8)
-        for i in range(first, last):
-            k = (load_int64(order, i) >> shift) & mask
-            store_int64(counter, k, load_int64(counter, k) + 1)
-        barrier()
-        start = 0
-        for k in range(mask + 1):
-            for t in range(team):
-                if t == me:
-                    store_int64(target, k, start)
-                start += load_int64(counters + t * {16 * BINS}, k)
-        for i in range(first, last):
-            entry = load_int64(order, i)
-            k = (entry >> shift) & mask
-            start = load_int64(target, k)
-            store_int64(target, k, start + 1)
-            store_int64(spare, start, entry)
-        barrier()
-        swap = order
-        order = spare
-        spare = swap
+        k = (load_int64(order, i) >> SHIFT) & (BINS - 1)
+        store_int64(counter, k, load_int64(counter, k) + 1)
+    barrier()
+"""
+_MOVE = """
+    start = int64(0)
+    for k in range(BINS):
+        for t in range(team):
+            if t == me:
+                store_int64(target, k, start)
+            start += load_int64(counters + t * COUNTERS, k)
+    for i in range(first, last):
+        entry = ENTRY
+        k = (entry >> SHIFT) & (BINS - 1)
+        start = load_int64(target, k)
+        store_int64(target, k, start + 1)
+        store_int64(spare, start, entry)
+    barrier()
+    swap = order
+    order = spare
+    spare = swap
 """
 
 # The pack holds the number of distinct ids and, a line further, as int32: these ids in rising
-# order, where the places of each begin (and where those of the last end), and the places.
-_GROUP = f"""{_SORT}
-    fresh = 0
-    before = -1
-    if first > 0:
-        before = load_int64(order, first - 1) >> 32
-    for i in range(first, last):
-        key = load_int64(order, i) >> 32
-        if key != before:
-            fresh += 1
-        before = key
+# order, where the places of each begin (and where those of the last end), and the places. Whether
+# an id is as the one before nobody can foretell, so that no branch depends on it: what an id has is
+# written again with each of its places. Those at the start that go on with the group of the thread
+# before are the exception.
+_GROUP = f"""
+    fresh = int64(first == 0 and last > 0)
+    for i in range(max(first, 1), last):
+        fresh += int64(load_int64(order, i) >> 32 != load_int64(order, i - 1) >> 32)
     store_int64(told, me * 8 + 2, fresh)
     barrier()
-    at = 0
+    at = int64(-1)
     for t in range(me):
         at += load_int64(told, t * 8 + 2)
     unique = groups + {LINE}
     starts = unique + count * 4
     places = starts + (count + 1) * 4
-    before = -1
+    before = int64(-1)
     if first > 0:
         before = load_int64(order, first - 1) >> 32
-    for i in range(first, last):
-        entry = load_int64(order, i)
+    i = first
+    while i < last and load_int64(order, i) >> 32 == before:
+        store_int32(places, i, int32(load_int64(order, i) & 0xFFFFFFFF))
+        i += 1
+    start = i
+    for place in range(i, last):
+        entry = load_int64(order, place)
         key = entry >> 32
-        store_int32(places, i, int32(entry & 0xFFFFFFFF))
         if key != before:
-            store_int32(unique, at, int32(key + low))
-            store_int32(starts, at, int32(i))
             at += 1
+            start = place
         before = key
+        store_int32(places, place, int32(entry & 0xFFFFFFFF))
+        store_int32(unique, at, int32(key))
+        store_int32(starts, at, int32(start))
     if me == team - 1:
-        store_int32(starts, at, int32(count))
-        store_int64(groups, 0, at)
+        store_int32(starts, at + 1, int32(count))
+        store_int64(groups, 0, at + 1)
     return 0
 """
+
+
+def _group_source(ids: str, size: int) -> str:
+    """The ids sorted, in as few passes as ids below `size` need, and grouped."""
+    bits = max(size - 1, 1).bit_length()
+    passes = -(-bits // DIGIT)
+    digit = -(-bits // passes)
+    text = _BEGIN
+    for p in range(passes):
+        entry = "load_int64(order, i)" if p else "(int64(load_IDS(ids, i)) << 32) | i"
+        text += ((_COUNT if p else "") + _MOVE).replace("ENTRY", entry)
+        text = text.replace("SHIFT", str(32 + p * digit))
+    text = (text + _GROUP).replace("BINS", str(1 << digit)).replace("IDS", ids)
+    return text.replace("COUNTERS", str(16 * BINS))
+
 
 # Done for each id of this thread: `row` is the id, `grad` where the sum of its rows lies. A thread
 # owns the ids whose places begin in its share of all places. Lines in place of BEFORE come first;
@@ -239,7 +252,7 @@ class Rows:
         spare = entries + _lines(8 * self.count)
         told = spare + _lines(8 * self.count)
         counters = told + team * LINE
-        source = _GROUP.replace("IDS", self.dtype)
+        source = _group_source(self.dtype, self.size)
 
         def emit(ids: int, groups: int) -> list[Call]:
             table = [ids, self.count, self.size, groups]
