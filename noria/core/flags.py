@@ -10,12 +10,13 @@ only: threads started inside it see the environment again.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, overload
+from typing import Any, ClassVar, Generic, NamedTuple, NoReturn, TypeVar, overload
 
 from noria.core.errors import ArgumentError, MissingError, nearest
 
@@ -41,15 +42,21 @@ class Flag(Generic[T]):
     kind:    what values it takes
     default: its value when nobody says otherwise
     doc:     one sentence for the reference and the command line
+    binding: what a kernel is for given sizes depends on it
     """
 
     env: str
     kind: Kind[T]
     default: T
     doc: str
+    binding: bool = False
 
     def __set_name__(self, owner: type, name: str) -> None:
         object.__setattr__(self, "name", name)
+        object.__setattr__(self, "_standing", None if self.kind is PATH else self._read_default())
+
+    def _read_default(self) -> T:
+        return self.kind.read(self.default)
 
     @overload
     def __get__(self, obj: None, owner: type) -> Flag[T]: ...
@@ -65,6 +72,7 @@ class Flag(Generic[T]):
         )
 
     name = ""  # the attribute's own, filled in by __set_name__
+    _standing: ClassVar[Any] = None  # the default as it is read; of a path it depends on HOME
 
     def current(self) -> tuple[T, str]:
         """(value, who said so: "set", "environment" or "default")."""
@@ -72,9 +80,9 @@ class Flag(Generic[T]):
         if self.name in overrides:
             return overrides[self.name], "set"
         text = os.environ.get(self.env, "")
-        if text.strip():
+        if text and not text.isspace():
             return self.checked(text, f"environment variable {self.env}"), "environment"
-        return self.kind.read(self.default), "default"
+        return (self._read_default() if self._standing is None else self._standing), "default"
 
     def checked(self, value: Any, where: str) -> T:
         """`value` as this flag's type; ArgumentError naming `where` if it makes no sense."""
@@ -197,9 +205,13 @@ class Flags:
         FAMILIES,
         "all",
         "Kernel families that may be chosen; the reference always is the last resort.",
+        binding=True,
     )
     threads = Flag(
-        "NORIA_THREADS", _count(4096), 0, "Threads of the pool; 0: one per CPU this process has."
+        "NORIA_THREADS",
+        _count(4096),
+        0,
+        "Threads of the pool; 0: one per CPU this process has.",
     )
     cpu = Flag(
         "NORIA_CPU",
@@ -217,7 +229,10 @@ class Flags:
         "CPU and half a second of work; 0: none, this one compiles.",
     )
     onednn = Flag(
-        "NORIA_ONEDNN", PATH, "", "The libdnnl shared library to load; empty: the installed one."
+        "NORIA_ONEDNN",
+        PATH,
+        "",
+        "The libdnnl shared library to load; empty: the installed one.",
     )
     fpmath = Flag(
         "NORIA_FPMATH",
@@ -225,18 +240,21 @@ class Flags:
         "strict",
         "What float32 inputs of oneDNN's products may be rounded to inside: strict (nothing), "
         "tf32, bf16, or any; a CPU without such units keeps float32.",
+        binding=True,
     )
     wavefront = Flag(
         "NORIA_WAVEFRONT",
         BOOL,
         False,
         "Stacked recurrent layers side by side, each on a thread: for machines shared with others.",
+        binding=True,
     )
     branches = Flag(
         "NORIA_BRANCHES",
         BOOL,
         True,
         "Small operators that do not need each other side by side, each on a thread.",
+        binding=True,
     )
     winograd = Flag(
         "NORIA_WINOGRAD",
@@ -244,6 +262,7 @@ class Flags:
         True,
         "3x3 convolutions of float32 with a quarter of the multiplications, at an error of 1e-6 of "
         "the result's standard deviation, five times that of direct sums; 0: directly.",
+        binding=True,
     )
     precision = Flag(
         "NORIA_PRECISION",
@@ -262,6 +281,7 @@ class Flags:
         "off",
         "Stop at the first operator that gives NaN (nan), or NaN or infinity (all or 1), and leave "
         "the state as it was.",
+        binding=True,
     )
 
     def allows(self, family: str) -> bool:
@@ -287,6 +307,10 @@ class Flags:
         """The value of each flag now."""
         return {name: flag.current()[0] for name, flag in _declared().items()}
 
+    def for_binding(self) -> tuple[Any, ...]:
+        """The values of those that what kernels are for given sizes depends on."""
+        return tuple([flag.current()[0] for flag in _binding()])
+
     def describe(self) -> list[Row]:
         """A row for each flag in the order of declaration, values as text."""
         rows = []
@@ -305,6 +329,11 @@ class Flags:
 
 def _declared() -> dict[str, Flag[Any]]:
     return {name: flag for name, flag in vars(Flags).items() if isinstance(flag, Flag)}
+
+
+@functools.cache
+def _binding() -> list[Flag[Any]]:
+    return [flag for flag in _declared().values() if flag.binding]
 
 
 def _find(name: str) -> Flag[Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from noria.core import dtypes
 from noria.core.errors import MissingError, nearest
@@ -18,6 +18,7 @@ from noria.core.flags import flags
 from noria.ir.program import Operator, Value
 from noria.kernels.call import Call
 
+T = TypeVar("T")
 PLAIN, LAST = "plain", "channels_last"
 Layouts = tuple[list[str | None], list[str]]  # wanted of inputs (None: any), given to outputs
 
@@ -28,15 +29,15 @@ class Declined(Exception):
 
 def strides_of(shape: Sequence[int], layout: str) -> tuple[int, ...]:
     """Strides in elements. channels_last keeps axis 1 innermost ([N, C, H, W] as N, H, W, C)."""
-    order = list(range(len(shape)))
     if layout == LAST and len(shape) > 2:
-        order = [0, *order[2:], 1]
-    out = [0] * len(shape)
+        inner = strides_of((shape[0], *shape[2:], shape[1]), PLAIN)
+        return (inner[0], inner[-1], *inner[1:-1])
+    out: list[int] = []
     step = 1
-    for axis in reversed(order):
-        out[axis] = step
-        step *= max(shape[axis], 1)
-    return tuple(out)
+    for size in reversed(shape):
+        out.append(step)
+        step *= size or 1
+    return tuple(out[::-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +63,32 @@ class Array:
 
 def same_memory(shape: Sequence[int], a: Sequence[int], b: Sequence[int]) -> bool:
     """Do two strides lay the same elements at the same places? (Axes of size 1 do not matter.)"""
-    return all(x == y for d, x, y in zip(shape, a, b, strict=True) if d > 1)
+    return a == b or all(x == y for d, x, y in zip(shape, a, b, strict=True) if d > 1)
 
 
 @dataclass(slots=True)
 class BoundOp:
-    """An operator with real sizes."""
+    """An operator with real sizes.
+
+    fixed: which inputs never change: packing them is free
+    notes: what the kernels asked found out for other sizes of the same operator, each under names
+           of its own; nothing in it depends on sizes
+    """
 
     op: Operator
     attrs: Mapping[str, Any]
     inputs: list[Array | None]
     outputs: list[Array]
     threads: int
-    fixed: list[bool]  # which inputs never change: packing them is free
+    fixed: list[bool]
+    notes: dict[Any, Any] = field(default_factory=dict)
+
+    def note(self, name: Any, make: Callable[..., T], *args: Any) -> T:
+        """What `make(*args)` gives, worked out for the first sizes."""
+        found = self.notes.get(name)
+        if found is None:
+            found = self.notes[name] = make(*args)
+        return cast(T, found)
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from noria.runtime.prepare import Preparation
 from noria.runtime.prologue import Prologue, Rare, read_by_steps
 from noria.runtime.timing import Action, Span, told
 from noria.runtime.work import Work, work_of
-from noria.runtime.workspace import Blocks, Kept, Piece, Workspace
+from noria.runtime.workspace import Kept, Piece, Workspace
 
 
 class Bound:
@@ -56,8 +56,10 @@ class Bound:
         self.kept, self.epoch = kept or Kept(), -1
         for check in plan.checks:
             check.verify(self.sizes)
-        self._own = Blocks()
+        self._apart = flags.check_finite != "off"
+        self._plain = flags.validate or self._apart
         space = space or Workspace()
+        self._space = space
         self._addresses = self.kept.addresses(state)
         self.operands = Operands(self.sizes, plan.kinds)
         self.array = self.operands.array
@@ -138,7 +140,7 @@ class Bound:
 
     def _new(self, molds: list[Mold], preparation: Preparation, blocks: BlockFunctions) -> Mold:
         """Give each buffer its offset."""
-        apart, known = flags.check_finite != "off", self.plan.memory
+        apart, known = self._apart, self.plan.memory
         program = self.plan.program
         self.memory = Buffers(
             program, self.array, self.operands.known, self._addresses, apart=apart
@@ -190,7 +192,7 @@ class Bound:
         """The actions of the items; the rows of those that are the mold's are there already."""
         if flags.debug >= 2:
             return self._told()
-        if flags.validate or flags.check_finite != "off":
+        if self._plain:
             return self._how.actions(self.items)
         calls = mold.calls if mold.arena == self.arena.address else {}
         actions, mold.calls = self._how.actions_with(self.items, calls)
@@ -238,16 +240,16 @@ class Bound:
         """Addresses of the pinned memory that the steps read, or whoever runs them."""
         if not self.rare:
             return set()
-        plain = flags.validate or flags.check_finite != "off"
-        roots, of = self.plan.program.roots(), self.memory.of
+        plain, of = self._plain, self.memory.of
         if plain not in mold.lasting:
+            roots = self.plan.program.roots()
             mold.lasting[plain] = read_by_steps(self.items, roots, of, plain=plain)
         sized = [self.items[i] for i in mold.sized]
-        return mold.lasting[plain] | read_by_steps(sized, roots, of, plain=plain)
+        return mold.lasting[plain] | read_by_steps(sized, mold.sized_roots, of, plain=plain)
 
     def _pin(self, buffer: Buffer, key: Any) -> Piece:
         nbytes = buffer.nbytes
-        piece = self._own.cut(nbytes) if key is None else self.kept.piece(key, nbytes)
+        piece = self._space.own(nbytes) if key is None else self.kept.piece(key, nbytes)
         buffer.address = piece.address
         return piece
 

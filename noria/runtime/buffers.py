@@ -92,6 +92,15 @@ class Buffers:
         self.commits: list[tuple[str, Value]] = []
         self.naive_bytes = 0
 
+    def for_sizes(
+        self, array: Callable[[Value], Array], sized: Callable[[Value], bool], naive_bytes: int
+    ) -> Buffers:
+        """The same memory, for other sizes."""
+        made = object.__new__(Buffers)
+        made.__dict__.update(self.__dict__)
+        made.array, made.sized, made.naive_bytes = array, sized, naive_bytes
+        return made
+
     def share(self, item: Item) -> None:
         """The outputs of a view have the memory of its inputs."""
         for o, i in item.shares().items():

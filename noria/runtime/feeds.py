@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from noria.core import dtypes
+from noria.core.dims import symbol, symbols_of
 from noria.core.errors import ArgumentError, DTypeError, MissingError, NoriaError, nearest
 from noria.core.shapes import solve_all
 from noria.ir.program import Program, Value
@@ -20,6 +21,7 @@ class Feeds:
         self.program = program.name
         self.inputs = list(program.block.inputs)
         self._wanted = [(v.name, dtypes.to_numpy(v.dtype)) for v in self.inputs]
+        self._axes = [_axes(v) for v in self.inputs]
 
     def arrays(self, feeds: Mapping[str, Any]) -> list[np.ndarray]:
         """The feeds as arrays in the order of the inputs.
@@ -43,6 +45,23 @@ class Feeds:
 
     def sizes(self, arrays: Sequence[np.ndarray]) -> dict[str, int]:
         """Symbol -> number. Raises ShapeError if an array does not have the declared shape."""
+        return self._plain_sizes(arrays) or self._solved(arrays)
+
+    def _plain_sizes(self, arrays: Sequence[np.ndarray]) -> dict[str, int]:
+        """The same where every axis is a number, or a symbol plus a number; nothing else, nor
+        where something is wrong."""
+        found: dict[str, int] = {}
+        for axes, array in zip(self._axes, arrays, strict=True):
+            shape = array.shape
+            if axes is None or len(axes) != len(shape):
+                return {}
+            for (name, constant), real in zip(axes, shape, strict=True):
+                n = real - constant
+                if n != (found.setdefault(name, n) if name else 0) or n < 0:
+                    return {}
+        return found
+
+    def _solved(self, arrays: Sequence[np.ndarray]) -> dict[str, int]:
         pairs = {v.name: (v.shape, a.shape) for v, a in zip(self.inputs, arrays, strict=True)}
         try:
             return solve_all(pairs)
@@ -111,3 +130,16 @@ class Feeds:
 
     def _told(self) -> str:
         return ", ".join(f"{v.name}: {v}" for v in self.inputs) or "no feeds"
+
+
+def _axes(value: Value) -> list[tuple[str, int]] | None:
+    """(symbol, constant) of each axis that is their sum, with symbol '' for a number; None where an
+    axis is something else."""
+    found = []
+    for size in value.shape:
+        names = [*symbols_of(size), ""][:2]
+        constant = size - symbol(names[0]) if names[0] else size
+        if not isinstance(constant, int):
+            return None
+        found.append((names[0], constant))
+    return found

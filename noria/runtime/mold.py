@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -66,7 +65,8 @@ class Mold:
 
     def cast(self, choices: Choices, operands: Operands) -> tuple[list[Item], Buffers] | None:
         """The items for other sizes, and their memory; None where this one does not serve."""
-        if self._unfit or not (self._has_room(operands) and self._lies_alike(operands)):
+        nbytes = self._bytes(operands)
+        if self._unfit or not (self._has_room(operands, nbytes) and self._lies_alike(operands)):
             return None
         changed = [
             alike
@@ -78,9 +78,7 @@ class Mold:
         items = list(self.items)
         for i in self.sized.union(*(self._groups.get(alike, ()) for alike in changed)):
             items[i] = again(items[i], choices)
-        memory = copy(self.memory)
-        memory.array, memory.sized = operands.array, operands.known
-        memory.naive_bytes = self._bytes(operands)
+        memory = self.memory.for_sizes(operands.array, operands.known, nbytes)
         if self.sized_rare:
             memory.of = dict(memory.of)
         return items, memory
@@ -108,6 +106,11 @@ class Mold:
         return [
             i for i, r in enumerate(self.rare) if not self.plan.sized.isdisjoint(r.item.outputs)
         ]
+
+    @cached_property
+    def sized_roots(self) -> list[Value]:
+        """What it computes that is fetched, or becomes state."""
+        return [v for v in self.plan.program.roots() if v in self.plan.sized]
 
     @cached_property
     def states(self) -> dict[Buffer, str]:
@@ -160,7 +163,11 @@ class Mold:
         kind, array = self.operands.kinds.number, self.operands.array
         copies = [(i.inputs[0], i.outputs[0]) for i in self.items if i.reorders]
         pairs: list[tuple[Any, Value]] = [*self.memory.script.alike, *copies]
-        return {(kind(a), kind(b), same_place(array(a), array(b))) for a, b in pairs}
+        return {
+            (kind(a), kind(b), same_place(array(a), array(b)))
+            for a, b in pairs
+            if kind(a) != kind(b)
+        }
 
     @cached_property
     def _packing(self) -> list[int]:
@@ -172,10 +179,12 @@ class Mold:
     def _bytes(self, operands: Operands) -> int:
         return sum([operands.of_kind(kind).nbytes * count for kind, count in self._outputs])
 
-    def _has_room(self, operands: Operands) -> bool:
-        if any(operands.of_kind(kind).nbytes > room for kind, room in self._room):
-            return False
-        return self.arena_bytes <= SMALL or SPARE * self._bytes(operands) >= self._total
+    def _has_room(self, operands: Operands, nbytes: int) -> bool:
+        of = operands.of_kind
+        for kind, room in self._room:
+            if of(kind).nbytes > room:
+                return False
+        return self.arena_bytes <= SMALL or SPARE * nbytes >= self._total
 
     def _lies_alike(self, operands: Operands) -> bool:
         of = operands.of_kind
@@ -188,10 +197,12 @@ class Mold:
             if old is None or new is None:
                 if old is not new:
                     return False
-            elif not _asks_alike(old, new) or not all(
-                _has_room(self.items[i], old, new) for i in self._groups.get(alike, ())
-            ):
+            elif not _asks_alike(old, new):
                 return False
+            elif new.scratch or new.packs:
+                for i in self._groups.get(alike, ()):
+                    if not _has_room(self.items[i], old, new):
+                        return False
         return True
 
     def _packs_alike(self, choices: Choices) -> bool:
@@ -213,12 +224,12 @@ class Mold:
 
 def _asks_alike(old: Prepared, new: Prepared) -> bool:
     """Do they work in place alike, and read the same packed copies?"""
-    packs = zip(old.packs, new.packs, strict=False)
-    return (
-        tuple(old.in_place) == tuple(new.in_place)
-        and len(old.packs) == len(new.packs)
-        and all(a.input == b.input and a.replaces == b.replaces for a, b in packs)
-    )
+    if tuple(old.in_place) != tuple(new.in_place) or len(old.packs) != len(new.packs):
+        return False
+    for a, b in zip(old.packs, new.packs, strict=True):
+        if a.input != b.input or a.replaces != b.replaces:
+            return False
+    return True
 
 
 def _has_room(item: Item, old: Prepared, new: Prepared) -> bool:
@@ -227,7 +238,10 @@ def _has_room(item: Item, old: Prepared, new: Prepared) -> bool:
         return True
     if new.scratch > (0 if item.scratch is None else item.scratch.nbytes):
         return False
-    return all(
-        b.nbytes == a.nbytes and b.key == a.key if buffer.pinned else b.nbytes <= buffer.nbytes
-        for buffer, a, b in zip(item.packs, old.packs, new.packs, strict=True)
-    )
+    for buffer, a, b in zip(item.packs, old.packs, new.packs, strict=True):
+        if buffer.address is None:
+            if b.nbytes > buffer.nbytes:
+                return False
+        elif b.nbytes != a.nbytes or b.key != a.key:
+            return False
+    return True

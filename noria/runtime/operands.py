@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from noria.core import dtypes
-from noria.core.dims import Dim, evaluate, symbols_of
+from noria.core.dims import Dim, compile_dims, evaluate, symbols_of
+from noria.core.errors import NoriaError
 from noria.ir.program import Value
 from noria.kernels.registry import PLAIN, Array, strides_of
+
+# Sizes, how to work them out, and in which order that takes the symbols.
+_Dims = tuple[list[Dim], Callable[[Sequence[int]], list[int]], list[str]]
 
 
 class Kinds:
@@ -20,12 +24,14 @@ class Kinds:
 
     layouts: of the values that are not row-major
     fixed:   operands of the kinds that no size is part of, as far as somebody asked
+    dims:    the sizes in them that are known for given symbols, and how to work them out
     """
 
     def __init__(self, layouts: Mapping[Value, str]) -> None:
         self.of: dict[Value, int] = {}
         self.specs: list[tuple[tuple[int | Dim, ...], str, str]] = []
         self.fixed: dict[int, Array] = {}
+        self.dims: dict[frozenset[str], _Dims] = {}
         self._layouts = layouts
         self._numbers: dict[Any, int] = {}
 
@@ -37,7 +43,23 @@ class Kinds:
             found = self.of[value] = self._numbers.setdefault(spec, len(self.specs))
             if found == len(self.specs):
                 self.specs.append(spec)
+                self.dims.clear()
         return found
+
+    def worked_out(self, sizes: Mapping[str, int]) -> dict[Dim, int]:
+        """All sizes in the kinds met so far that these symbols tell, worked out at once."""
+        symbols = frozenset(sizes)
+        found = self.dims.get(symbols)
+        if found is None:
+            dims = {d for shape, _, _ in self.specs for d in shape if isinstance(d, Dim)}
+            told = [d for d in dims if symbols_of(d) <= symbols]
+            order = sorted(symbols)
+            found = self.dims[symbols] = told, compile_dims(told, order), order
+        told, run, order = found
+        try:
+            return dict(zip(told, run([sizes[name] for name in order]), strict=True))
+        except NoriaError:  # whoever needs that size gets the error
+            return {}
 
 
 class Operands:
@@ -51,7 +73,7 @@ class Operands:
         self.sizes, self.kinds = dict(sizes), kinds
         self._of = kinds.of
         self._arrays = dict(kinds.fixed)
-        self._dims: dict[Dim, int] = {}
+        self._dims: dict[Dim, int] = kinds.worked_out(self.sizes)
 
     def known(self, value: Value) -> bool:
         """Do the sizes tell its shape? If not, only a run does."""
@@ -75,9 +97,16 @@ class Operands:
                 self.kinds.fixed[number] = found
         return found
 
+    def attr(self, value: Any) -> Any:
+        """An attribute with every symbolic size replaced by its number."""
+        if isinstance(value, tuple):
+            return tuple([self.attr(v) for v in value])
+        return self._size(value) if isinstance(value, Dim) else value
+
     def _size(self, d: int | Dim) -> int:
-        if not isinstance(d, Dim):
+        if type(d) is int:
             return d
+        assert isinstance(d, Dim)
         n = self._dims.get(d)
         if n is None:
             n = self._dims[d] = evaluate(d, self.sizes)
@@ -90,7 +119,8 @@ def array_at(address: int, array: Array) -> np.ndarray:
     if array.size == 0:
         return np.zeros(array.shape, dtype)
     raw: Any = _Bytes.from_address(address)
-    strides = tuple([s * dtype.itemsize for s in array.strides])
+    size = dtype.itemsize
+    strides = tuple([s * size for s in array.strides])
     return np.ndarray(array.shape, dtype, buffer=raw, strides=strides)
 
 

@@ -6,11 +6,10 @@ updates of its parameters, nor another number of packed rows for what has the si
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from noria.core.errors import EngineError, NoriaError
 from noria.core.flags import flags
-from noria.ir.interpret import bind_attrs
 from noria.kernels.registry import BoundOp, Declined, Kernel, Prepared
 from noria.runtime.operands import Operands
 from noria.runtime.plan import Plan, Step
@@ -37,18 +36,27 @@ class Preparation:
     """
 
     def __init__(self, plan: Plan, threads: int, operands: Operands) -> None:
-        self.surroundings = (threads, tuple(flags.snapshot().items()))
+        self.surroundings = (threads, *flags.for_binding())
         self._last: _Last = plan.prepared.setdefault(self.surroundings, {})
+        self._notes: dict[int, dict[Any, Any]] = plan.prepared.setdefault(
+            ("notes", self.surroundings), {}
+        )
         self._plan, self._threads, self._operands = plan, threads, operands
         self._sizes = operands.sizes
+        self._told: dict[tuple[str, ...], _Sizes] = {}
         self._made: dict[int, Choice] = {}
 
     def choices(self) -> dict[int, Choice]:
         """Of all steps that a kernel may run, by `Step.alike`."""
+        made, last = self._made, self._last
         for alike, steps in self._plan.alike.items():
-            if alike not in self._made:
-                self.choice(steps[0])
-        return self._made
+            if alike not in made:
+                step = steps[0]
+                sizes, choice = last.get(alike, _NOTHING)
+                if choice is None or sizes != self._of(step):
+                    choice = self._choose(step)
+                made[alike] = choice
+        return made
 
     def choice(self, step: Step) -> Choice:
         """Of a step that has a kernel."""
@@ -63,25 +71,32 @@ class Preparation:
         return choice if sizes == self._of(step) else None
 
     def _of(self, step: Step) -> _Sizes:
-        return tuple([self._sizes.get(symbol) for symbol in step.symbols])
+        symbols = step.symbols
+        found = self._told.get(symbols)
+        if found is None:
+            found = self._told[symbols] = tuple([self._sizes.get(symbol) for symbol in symbols])
+        return found
 
     def _choose(self, step: Step) -> Choice:
-        op, array = step.op, self._operands.array
+        op, array, attr = step.op, self._operands.array, self._operands.attr
         inputs = [None if v is None else array(v) for v in op.inputs]
         outputs = [array(v) for v in op.outputs]
-        if not all(a is None or a.size for a in (*inputs, *outputs)):
-            return NONE  # fast kernels never see empty arrays
+        for a in (*inputs, *outputs):
+            if a is not None and not a.size:
+                return NONE  # fast kernels never see empty arrays
         fixed = [v in self._plan.fixed for v in op.inputs]
-        attrs = bind_attrs(op.attrs, self._sizes)
-        found = _first(step, BoundOp(op, attrs, inputs, outputs, self._threads, fixed))
-        self._note(step, found)
+        attrs = {k: attr(v) for k, v in op.attrs.items()}
+        notes = self._notes.setdefault(step.alike, {})
+        found = _first(step, BoundOp(op, attrs, inputs, outputs, self._threads, fixed, notes))
+        if found.refused:
+            self._note(step, found)
         self._last[step.alike] = self._of(step), found
         return found
 
     def _note(self, step: Step, found: Choice) -> None:
         """Tells all steps like this one who refused them; most often that is known."""
         before = self._last.get(step.alike, _NOTHING)[1]
-        if found.refused and (before is None or before.refused != found.refused):
+        if before is None or before.refused != found.refused:
             for like in self._plan.alike[step.alike]:
                 for kernel, reason in found.refused:
                     like.refuse(kernel, reason)

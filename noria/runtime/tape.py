@@ -7,6 +7,7 @@ microsecond); a row costs some nanoseconds besides what it calls.
 from __future__ import annotations
 
 import ctypes
+import functools
 import threading
 from array import array
 from collections.abc import Callable, Sequence
@@ -59,6 +60,9 @@ def run_timed(args):
 _Runner = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)  # converts faster than an int64
 
 
+_runner = functools.cache(_Runner)  # by the address
+
+
 class RowFailed(EngineError):
     """A row of a tape returned another status than 0.
 
@@ -90,7 +94,7 @@ class Tape:
         self.threads = threads or parallel.thread_count()
         self._whole = self._arguments(0, len(self.calls))
         self._whole_address = self._whole.buffer_info()[0]
-        self._runner = _Runner(jit.compile_source(_RUN, "run").address)
+        self._runner = _runner(jit.compile_source(_RUN, "run").address)
         self._lock = threading.Lock()
 
     @property

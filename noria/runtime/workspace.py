@@ -17,6 +17,7 @@ MAX_BOUND = 32  # sets of sizes kept ready, whatever they hold
 MAX_STEPS = 16_384  # steps of all sets kept ready beyond that: about a kilobyte each
 GROWTH = 1.5  # an arena is taken larger than needed; pages never touched cost nothing
 SMALLEST, BLOCK = 1 << 12, 1 << 26  # bytes of an arena of kept pieces that are smaller
+SHARED = 1 << 16  # ... of pieces that do not last as long as each other
 SMALL, SMALL_GROWTH = 1 << 25, 6.0  # of a small one: each time it grows all Bounds are made again
 
 
@@ -33,6 +34,7 @@ class Workspace(Generic[Bound]):
         self._steps: dict[Hashable, int] = {}
         self.bounds: OrderedDict[Hashable, Bound] = OrderedDict()
         self.molds: dict[Hashable, list[Any]] = {}
+        self._own = Blocks(SHARED)
         self._arena: Arena | None = None
         self._trimmed = False
 
@@ -46,6 +48,11 @@ class Workspace(Generic[Bound]):
             growth = SMALL_GROWTH if old < SMALL else GROWTH
             self._arena = Arena(max(nbytes, int(growth * old)))
         return self._arena
+
+    def own(self, nbytes: int) -> Piece:
+        """Memory for what one Bound computes for its sizes; it goes with that Bound, or if it is
+        small with the last of some."""
+        return self._own.cut(nbytes) if nbytes <= SHARED >> 4 else Piece(nbytes)
 
     def get(self, key: Hashable) -> Bound | None:
         """The Bound of that key, which becomes the last to be forgotten."""
@@ -99,10 +106,11 @@ class Blocks:
 
     So a network's weights are in huge pages, though each by itself is smaller: looking up small
     ones takes 2 % of ResNet-50's time for one image. An arena is as large as all before it, up to
-    BLOCK; pages never touched cost nothing.
+    `most` bytes; pages never touched cost nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = BLOCK) -> None:
+        self.most = most
         self._block: Arena | None = None
         self._used, self._all = 0, SMALLEST  # bytes of the block, and of all blocks
 
@@ -110,7 +118,7 @@ class Blocks:
         """A new piece; none begins where another one does, even if it is empty."""
         size = max(-(-nbytes // ALIGNMENT), 1) * ALIGNMENT
         if self._block is None or self._used + size > self._block.nbytes:
-            self._block = Arena(max(size, min(self._all, BLOCK)))
+            self._block = Arena(max(size, min(self._all, self.most)))
             self._used = 0
             self._all += self._block.nbytes
         piece = Piece(nbytes, self._block, self._used)

@@ -1,10 +1,13 @@
 """Flags: environment, context manager, errors."""
 
 import os
+import re
 import threading
+from pathlib import Path
 
 import pytest
 
+import noria
 from noria.core.errors import ArgumentError, MissingError
 from noria.core.flags import Flag, Flags, flags
 
@@ -141,3 +144,17 @@ def test_a_snapshot_has_every_flag_as_it_is_now():
     with flags.set(fpmath="bf16"):
         assert flags.snapshot() == {**before, "fpmath": "bf16"}
     assert flags.snapshot() == before and before["debug"] == flags.debug
+
+
+def test_what_kernels_are_depends_on_no_other_flags():
+    """Read once for all, or no part of a kernel: the cache, its compilers, CPU, oneDNN, threads."""
+    folder = Path(noria.__file__).parent / "kernels"
+    text = "\n".join(p.read_text() for p in sorted(folder.rglob("*.py")))
+    read = set(re.findall(r"\bflags\.(\w+)", text)) & set(flags.snapshot())
+    marked = {n for n, flag in vars(Flags).items() if isinstance(flag, Flag) and flag.binding}
+    assert read - {"cache", "compilers", "cpu", "onednn", "threads"} <= marked
+    before = flags.for_binding()
+    with flags.set(wavefront=True):
+        assert flags.for_binding() != before
+    with flags.set(debug=1):
+        assert flags.for_binding() == before

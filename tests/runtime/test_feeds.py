@@ -4,6 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from noria.core.dims import symbol
 from noria.core.errors import ArgumentError, DTypeError, MissingError, NoriaError, ShapeError
 from noria.ir.opdef import vocabulary as o
 from noria.runtime.feeds import Feeds
@@ -104,3 +105,33 @@ def test_an_array_in_place_of_a_dict_is_told(feeds):
         feeds.arrays(floats(4, 3))
     assert parts(error) == ["at", "expected", "got", "try"]
     assert "{'image': array}" in str(error.value)
+
+
+def test_sizes_of_plain_axes_are_those_that_solving_finds():
+    def fn(b):
+        t = symbol("T")
+        x, splits, pairs = b.input("x", (t, 3)), b.input("splits", (N + 1,)), b.input("p", (N - 1,))
+        return {"y": o.reduce_sum(x), "z": o.reduce_sum(splits), "w": o.reduce_sum(pairs)}
+
+    feeds = Feeds(build(fn))
+    given = [np.zeros(s, np.float32) for s in ((5, 3), (4,), (2,))]
+    assert feeds.sizes(given) == {"T": 5, "N": 3} == feeds._solved(given)
+    for wrong in (
+        ((5, 2), (4,), (2,)),
+        ((5, 3), (4,), (4,)),
+        ((5, 3, 1), (4,), (2,)),
+        ((5, 3), (0,), (2,)),
+    ):
+        assert feeds._plain_sizes([np.zeros(s, np.float32) for s in wrong]) == {}
+        with pytest.raises(ShapeError):
+            feeds.sizes([np.zeros(s, np.float32) for s in wrong])
+
+
+def test_axes_that_need_solving_are_solved():
+    def fn(b):
+        return {"y": o.reduce_sum(b.input("x", (2 * N + 1, N)))}
+
+    feeds = Feeds(build(fn))
+    assert feeds.sizes([np.zeros((7, 3), np.float32)]) == {"N": 3}
+    with pytest.raises(ShapeError):
+        feeds.sizes([np.zeros((6, 3), np.float32)])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from noria.core.dims import symbol
-from noria.core.errors import MissingError
+from noria.core.errors import ArgumentError, MissingError
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Value
 from noria.kernels.registry import LAST, Array, strides_of
@@ -43,3 +43,30 @@ def test_a_size_that_is_not_told_is_an_error():
     assert operands.array(known).shape == (3, 7) and operands.array(known) is operands.array(known)
     with pytest.raises(MissingError, match="no value for K"):
         operands.array(unknown)
+
+
+def test_sizes_are_worked_out_at_once_and_attributes_have_them():
+    k, n = symbol("K"), symbol("N")
+    kinds = Kinds({})
+    values = [Value("a", (n, n // 2), "float32"), Value("b", (k % 3,), "float32")]
+    operands = Operands({"N": 7}, kinds)
+    for v in values:
+        kinds.number(v)
+    for size in (7, 9):
+        operands = Operands({"N": size}, kinds)
+        assert operands.array(values[0]).shape == (size, size // 2)
+        assert operands.attr((n // 2, ("x", n * 4))) == (size // 2, ("x", size * 4))
+        with pytest.raises(MissingError):
+            operands.array(values[1])
+    assert Operands({"K": 5, "N": 8}, kinds).array(values[1]).shape == (2,)
+
+
+def test_a_size_divided_by_zero_is_an_error_of_whoever_needs_it():
+    k, n = symbol("K"), symbol("N")
+    kinds = Kinds({})
+    fine, bad = Value("a", (n,), "float32"), Value("b", (n // k,), "float32")
+    kinds.number(fine), kinds.number(bad)
+    operands = Operands({"K": 0, "N": 4}, kinds)
+    assert operands.array(fine).shape == (4,)
+    with pytest.raises(ArgumentError):
+        operands.array(bad)

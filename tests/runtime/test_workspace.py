@@ -1,5 +1,6 @@
 """One arena for all sizes; pieces that are computed again when state was written."""
 
+import weakref
 from itertools import pairwise
 
 from noria.runtime.arena import ALIGNMENT
@@ -104,3 +105,14 @@ def test_a_new_version_of_the_state_begins_an_epoch():
     kept.follow(3)
     kept.follow(3)
     assert kept.epoch == 1 and kept.version == 3
+
+
+def test_small_memory_of_single_bounds_is_shared_and_lasts_as_long_as_they_do():
+    space = Workspace()
+    small = [space.own(64) for _ in range(3)]
+    assert len({p.address for p in small}) == 3 and len({p.arena for p in small}) == 1
+    large = space.own(1 << 20)
+    assert large.arena.nbytes >= 1 << 20 and large.arena is not small[0].arena
+    gone = weakref.ref(large.arena)
+    del large
+    assert gone() is None

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 from math import prod
 
@@ -131,7 +130,8 @@ class Conv(Kernel):
             moved = sum(a.nbytes for a in (*bound.inputs, out) if a is not None)
             work = {"threads": threads, "bytes": moved, "ops": int(flops)}
             call = launch(self.name, conv(half), "conv", table, **work)
-            return [replace(call, keep=(call.keep, arrays, walks))]
+            call.keep = (call.keep, arrays, walks)
+            return [call]
 
         team = max(threads, thread_count())
         in_place = ((0, 3),) if len(rest) > 1 and rest[1] is not None else ()

@@ -11,7 +11,6 @@ zeros.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 
 from noria.ir.program import Operator
@@ -227,7 +226,8 @@ class _Pairs(Kernel):
             table += [large.size // large.shape[1], 0, 0]
             work = {"threads": bound.threads, "ops": flops}
             call = launch(self.name, _SOURCE, "pixels", table, **work)
-            return [replace(call, keep=(call.keep, kernel))]
+            call.keep = (call.keep, kernel)
+            return [call]
 
         packed = Pack(1, ("pair panels", PANEL, self.backward), nbytes, pack)
         return Prepared(emit, room * team, [packed], (), flops)

@@ -9,7 +9,6 @@ are left out. Threads share the rows, or the channels where they come out more e
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from itertools import product
 from math import prod
@@ -236,7 +235,8 @@ class Depthwise(Kernel):
             work = {"bytes": x.nbytes + out.nbytes, "ops": 2 * out.size * prod(w.shape[2:])}
             table += [_ZEROS.ctypes.data, chunk, *limits]
             call = launch(self.name, text, "depthwise", table, threads=bound.threads, **work)
-            return [replace(call, keep=(call.keep, walk))]
+            call.keep = (call.keep, walk)
+            return [call]
 
         return Prepared(emit, 8 * sizes.FIELDS * team, [pack(w)])
 

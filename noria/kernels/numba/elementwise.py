@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from noria.ir.program import Operator, Shape, Value
 from noria.kernels.numba.body import body_of
-from noria.kernels.numba.generate import prepare
-from noria.kernels.numba.space import fold, kept_strides, memory_order, spread_strides
+from noria.kernels.numba.codegen import form_of
+from noria.kernels.numba.generate import prepare, source_of
+from noria.kernels.numba.space import fold, kept_strides, memory_order, spread_strides, whole
 from noria.kernels.registry import (
     LAST,
     PLAIN,
@@ -18,6 +19,7 @@ from noria.kernels.registry import (
     Layouts,
     Prepared,
     register,
+    strides_of,
 )
 from noria.ops.fused import ELEMENTWISE, UPDATES, iteration_space, reduction_axes
 
@@ -38,10 +40,15 @@ class Elementwise(Kernel):
 
     def bind(self, bound: BoundOp) -> Prepared:
         op, main = bound.op, bound.outputs[0]
-        space = op.outputs[0].shape
-        strides = [*input_strides(bound, op.inputs, space), *(a.strides for a in bound.outputs)]
-        loops = fold(space, main.shape, strides, memory_order(main.strides))
-        return prepare(body_of(op), loops, bound, self.name)
+        body = bound.note("body", body_of, op)
+        if bound.note("alike", _all_full, op) and all_dense(bound):
+            space = whole(main.size, len(op.inputs) + len(op.outputs))
+            source = bound.note("source", lambda: source_of(form_of(body, space)))
+            return prepare(body, space, bound, self.name, source)
+        declared = op.outputs[0].shape
+        strides = [*input_strides(bound, op.inputs, declared), *(a.strides for a in bound.outputs)]
+        loops = fold(declared, main.shape, strides, memory_order(main.strides))
+        return prepare(body, loops, bound, self.name)
 
 
 class Prelu(Kernel):
@@ -119,6 +126,21 @@ def input_strides(
             raise Declined("an input is absent")
         strides.append(spread_strides(v.shape, a, space))
     return strides
+
+
+def _all_full(op: Operator) -> bool:
+    """Is nothing broadcast, so that memory without gaps is one loop?"""
+    space = op.outputs[0].shape
+    values = (*op.inputs, *op.outputs)
+    full = all(v is not None and len(v.shape) == len(space) for v in values)
+    return full and any(d != 1 for d in space) and all(is_full(v.shape, space) for v in op.operands)
+
+
+def all_dense(bound: BoundOp) -> bool:
+    """Do all operands lie alike, without gaps?"""
+    strides = strides_of(bound.outputs[0].shape, PLAIN)
+    operands = (*bound.inputs, *bound.outputs)
+    return all(a is not None and a.strides == strides for a in operands)
 
 
 def is_full(shape: Shape, space: Shape) -> bool:

@@ -6,6 +6,7 @@ table belongs to one thread, which adds to it in the order of the ids, as the re
 
 from __future__ import annotations
 
+from functools import cache
 from math import prod
 
 from noria.core.dtypes import itemsize
@@ -133,6 +134,21 @@ def constant_text(name: str, number: int) -> str:
     return str(number) if number <= SHORT else name
 
 
+@cache
+def _gather_source(ids: str, words: int, one: bool) -> str:
+    """words: of a row; one: only one table, the usual case, without divisions"""
+    copy_row = _WORDS.replace("WIDTH", str(words)) if words <= SHORT else _BYTES
+    source = _GATHER.replace("IDS", ids).replace("COPY", copy_row.strip("\n"))
+    if one:
+        source = source.replace("row // count * size", "0").replace("row % count", "row")
+    return source
+
+
+@cache
+def _scatter_source(ids: str, width: int) -> str:
+    return _SCATTER.replace("IDS", ids).replace("WIDTH", constant_text("width", width))
+
+
 class Gather(Kernel):
     """`embedding`, and `gather` along any axis."""
 
@@ -150,12 +166,9 @@ class Gather(Kernel):
         at = axis_of(bound.attrs["axis"], len(table.shape)) if nested else 0
         size = table.shape[at]
         nbytes = prod(table.shape[at + 1 :]) * itemsize(table.dtype)
-        words = nbytes // 4 if nbytes % 4 == 0 else SHORT + 1
-        copy = _WORDS.replace("WIDTH", str(words)) if words <= SHORT else _BYTES
-        source = _GATHER.replace("IDS", ids.dtype).replace("COPY", copy.strip("\n"))
+        words = min(nbytes // 4, SHORT + 1) if nbytes % 4 == 0 else SHORT + 1
         rows = prod(table.shape[:at]) * ids.size
-        if rows == ids.size:  # the usual case, without divisions
-            source = source.replace("row // count * size", "0").replace("row % count", "row")
+        source = _gather_source(ids.dtype, words, rows == ids.size)
         end = [rows, ids.size, size, -size if nested else 0, nbytes]
         moved = 2 * out.nbytes + ids.nbytes
 
@@ -181,7 +194,7 @@ class ScatterRows(Kernel):
         out = bound.outputs[0]
         assert ids is not None and rows is not None
         width = prod(out.shape[1:])
-        source = _SCATTER.replace("IDS", ids.dtype).replace("WIDTH", constant_text("width", width))
+        source = _scatter_source(ids.dtype, min(width, SHORT + 1))
         shift = max(16 // width, 1).bit_length() - 1  # 16 floats fill a line
         end = [ids.size, out.shape[0], width, shift]
         moved = out.nbytes + 3 * rows.nbytes

@@ -9,7 +9,6 @@ the result while it lies in the first cache.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from math import prod
 
@@ -127,7 +126,8 @@ class FewRows(Kernel):
             sizes = [rows, ins, outs, packer.address, product.address, scratch, room, 0, 0]
             work = {"threads": bound.threads, "ops": 2 * rows * ins * outs}
             call = launch(self.name, text, "few", [*at, *sizes], **work)
-            return [replace(call, keep=(call.keep, packer, product))]
+            call.keep = (call.keep, packer, product)
+            return [call]
 
         return Prepared(emit, room * team, [], (), 2.0 * rows * ins * outs)
 

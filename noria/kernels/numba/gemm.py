@@ -16,7 +16,6 @@ Serial: a team shares the work by giving each thread its rows or columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 
 from noria.kernels.call import Call
@@ -64,7 +63,8 @@ def packing(name: str, table: Sequence[int], threads: int = 1) -> Call:
     space = [function.address, *[0] * (PACK_FIELDS * team)]
     moved = 8 * table[PACK_K] * table[PACK_N]
     call = launch(name, _SHARE, "share", [*table, *space], threads=threads, bytes=moved)
-    return replace(call, keep=(call.keep, function))
+    call.keep = (call.keep, function)
+    return call
 
 
 def packed_bytes(k: int, n: int) -> int:

@@ -28,16 +28,20 @@ def source_of(form: Form) -> str:
     return found
 
 
-def prepare(body: Body, space: Space, bound: BoundOp, name: str) -> Prepared:
-    """The loop of a body over a space whose operands are the inputs and outputs of `bound`."""
-    form = form_of(body, space)
-    source = source_of(form)
+def prepare(
+    body: Body, space: Space, bound: BoundOp, name: str, source: str | None = None
+) -> Prepared:
+    """The loop of a body over a space whose operands are the inputs and outputs of `bound`.
+
+    source: of the kernel, if it is known
+    """
+    source = source or source_of(form_of(body, space))
     ops = prod(space.sizes) * body.cost
     moved = sum(a.nbytes for a in (*bound.inputs, *bound.outputs) if a is not None)
     entry, room, end = "map", 0, table_end(space)
     if body.results:
         entry = "reduce"
-        room, numbers = _reduction(form, space, bound.threads)
+        room, numbers = _reduction(body, space, bound.threads)
         end = [*numbers, *end]
     threads = bound.threads
 
@@ -48,7 +52,7 @@ def prepare(body: Body, space: Space, bound: BoundOp, name: str) -> Prepared:
     return Prepared(emit, room, in_place=_in_place(body, bound), work=float(ops))
 
 
-def _reduction(form: Form, space: Space, threads: int) -> tuple[int, list[int]]:
+def _reduction(body: Body, space: Space, threads: int) -> tuple[int, list[int]]:
     """Bytes of scratch, and the numbers of `reduce_loop.EXTRA` after its address."""
     team = 1 if threads == 1 else max(threads, thread_count())
     kept = prod(n for n, reduced in zip(space.sizes, space.reduced, strict=True) if not reduced)
@@ -58,17 +62,18 @@ def _reduction(form: Form, space: Space, threads: int) -> tuple[int, list[int]]:
     pieces = kept // space.sizes[-1] * tiles if columns else kept
     split = team > 1 and pieces < 2 * team and count * min(kept, TILE) >= WORTH_SPLITTING
     lane = 8 * (kept if split else min(space.sizes[-1], TILE) if columns else 0)
-    area = -(-lane * len(form.body.results) // 64) * 64
+    area = -(-lane * len(body.results) // 64) * 64
     return area * team, [int(split), area, lane, count]
 
 
 def _in_place(body: Body, bound: BoundOp) -> list[tuple[int, int]]:
     """(output, input) pairs whose elements lie at the same places. Results lie elsewhere."""
+    results = body.results
     return [
         (o, i)
         for o, out in enumerate(bound.outputs)
         for i, a in enumerate(bound.inputs)
-        if a is not None and o not in body.results and _lies_like(a, out)
+        if a is not None and o not in results and (a is out or _lies_like(a, out))
     ]
 
 

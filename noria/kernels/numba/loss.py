@@ -173,7 +173,7 @@ class CrossEntropy(Kernel):
         backward = bound.op.type.endswith("grad")
         entry = "cross_entropy_grad" if backward else "cross_entropy"
         source = _CROSS_ENTROPY_GRAD if backward else _CROSS_ENTROPY
-        source = source.replace("LABEL", labels.dtype)
+        source = bound.note("source", source.replace, "LABEL", labels.dtype)
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             table = [*ins, *outs, *end]

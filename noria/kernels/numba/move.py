@@ -123,6 +123,7 @@ def _transposed(space: Space, width: int, threads: int, name: str) -> Callable[[
         aligned = -(-buffers.ctypes.data // 64) * 64
         table = [src, dst, aligned, *end]
         call = launch(name, source, "transpose", table, threads=threads, bytes=4 * moved)
-        return replace(call, keep=(call.keep, buffers))
+        call.keep = (call.keep, buffers)
+        return call
 
     return emit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 from noria.ir.program import Operator
 from noria.kernels.call import Call
@@ -89,6 +90,84 @@ def pack_backward(args):
 """
 
 
+@cache
+def _with_numbers(text: str) -> str:
+    return text.replace("PANEL", str(PANEL)).replace("WIDTH", str(WIDTH))
+
+
+class Direction:
+    """All of a cell's kernel in one direction that no size is part of; see `recurrent_source`.
+
+    fields: names of the numbers in its table, in order; nothing: 0 for each
+    """
+
+    def __init__(self, cell: Cell, backward: bool) -> None:
+        self.cell, self.backward, self.units = cell, backward, units_of(cell)
+        self.gates = cell.gates + (cell.second.gates if cell.second else 0)
+        sweeps = sweeps_of(cell, backward)
+        self.private = private_bytes(cell, *sweeps)
+        self.fields = [*arrays_of(*sweeps), *NUMBERS]
+        self.nothing = dict.fromkeys(self.fields, 0)
+        self._texts: dict[tuple[str, bool], str] = {}
+
+    def source(self, splits: str, solo: bool) -> str:
+        """The kernel; splits: dtype of row_splits."""
+        key = splits, solo
+        if key not in self._texts:
+            self._texts[key] = source(self.cell, self.backward, splits, solo)
+        return self._texts[key]
+
+
+class Places:
+    """How a team shares rows of a layer, and where its scratch memory has what: the same for any
+    number of steps.
+
+    room: for the rows of a group; members: of the team; offsets: in scratch memory, by name
+    """
+
+    def __init__(self, way: Direction, rows: int, size: int, threads: int) -> None:
+        blocks = -(-size // way.units)
+        grid = choose_grid(rows, blocks, 4 * way.gates * way.units * size, threads)
+        if way.backward and way.cell.second is not None:
+            grid = Grid(grid.groups, 1)
+        groups, slices = grid.groups, grid.slices
+        self.grid, self.blocks = grid, blocks
+        self.members = groups * slices if slices > 1 else min(groups, threads)
+        self.room = -(-rows // (groups * ROWS)) * ROWS
+        padded, team = blocks * way.units, self.members
+        slots = self.room * (team // slices)
+        gates = way.cell.gates * size
+        parts = 8 * slots * slices * padded if way.backward and slices > 1 else 0
+        sizes = {
+            "keys": 8 * rows,
+            "counters": LINE * (1 + groups),
+            "lists": 24 * max(self.room * team, rows + 1),
+            "h": 4 * slots * padded,
+            "h_other": 0 if way.backward else 4 * slots * padded,
+            "state": 4 * slots * padded,
+            "dz": slots * (4 * gates + LINE * slices) if way.backward else 0,
+            "parts": parts,
+            "private": way.private * team,
+        }
+        self.offsets, at = dict[str, int](), 0
+        for name, nbytes in sizes.items():
+            self.offsets[name] = at
+            at += -(-nbytes // LINE) * LINE
+        self.scratch = at
+
+
+@lru_cache(maxsize=256)
+def places(way: Direction, rows: int, size: int, threads: int) -> Places:
+    """The same for the same numbers."""
+    return Places(way, rows, size, threads)
+
+
+@lru_cache(maxsize=64)
+def direction(cell: Cell, backward: bool) -> Direction:
+    """The same for the same cell."""
+    return Direction(cell, backward)
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """Of a bound layer: packed steps, rows, hidden units; dtype of row_splits."""
@@ -108,57 +187,25 @@ class Layer:
 
     def __init__(
         self,
-        cell: Cell,
-        backward: bool,
+        way: Direction,
         sizes: Sizes,
         weight: int,
         threads: int,
         *,
         solo: bool = False,
     ) -> None:
-        self.cell, self.backward, self.weight, self.solo = cell, backward, weight, solo
+        self.way, self.cell, self.backward = way, way.cell, way.backward
+        self.weight, self.solo = weight, solo
         self.total, self.rows, self.size = sizes.total, sizes.rows, sizes.size
         self.splits = sizes.splits
         if max(self.total, self.rows) >> 31:
             raise Declined("rows or steps need more than 31 bits")
-        self.units = units_of(cell)
-        self.blocks = -(-self.size // self.units)
-        gates = cell.gates + (cell.second.gates if cell.second else 0)
-        self.work = 2 * self.total * gates * self.size**2
+        self.units = way.units
+        self.work = 2 * self.total * way.gates * self.size**2
         self.threads = threads if parallel.worthwhile(ops=self.work) and not solo else 1
-        self.block_bytes = 4 * gates * self.units * self.size
-        self.grid = choose_grid(self.rows, self.blocks, self.block_bytes, self.threads)
-        if backward and cell.second is not None:
-            self.grid = Grid(self.grid.groups, 1)
-        groups, slices = self.grid.groups, self.grid.slices
-        self.members = groups * slices if slices > 1 else min(groups, self.threads)
-        self.room = -(-self.rows // (groups * ROWS)) * ROWS  # for the rows of a group
-        self.sweeps = sweeps_of(cell, backward)
-        self._place()
-
-    def _place(self) -> None:
-        """Offsets in the scratch memory."""
-        padded, team = self.blocks * self.units, self.members
-        slots = self.room * (team // self.grid.slices)
-        gates, slices = self.cell.gates * self.size, self.grid.slices
-        parts = 8 * slots * slices * padded if self.backward and slices > 1 else 0
-        self.private = private_bytes(self.cell, *self.sweeps)
-        sizes = {
-            "keys": 8 * self.rows,
-            "counters": LINE * (1 + self.grid.groups),
-            "lists": 24 * max(self.room * team, self.rows + 1),
-            "h": 4 * slots * padded,
-            "h_other": 0 if self.backward else 4 * slots * padded,
-            "state": 4 * slots * padded,
-            "dz": slots * (4 * gates + LINE * slices) if self.backward else 0,
-            "parts": parts,
-            "private": self.private * team,
-        }
-        self.offsets, at = {}, 0
-        for name, nbytes in sizes.items():
-            self.offsets[name] = at
-            at += -(-nbytes // LINE) * LINE
-        self.scratch = at
+        found = places(way, self.rows, self.size, self.threads)
+        self.grid, self.blocks, self.offsets = found.grid, found.blocks, found.offsets
+        self.members, self.room, self.scratch = found.members, found.room, found.scratch
 
     def packs(self) -> list[Pack]:
         """The weight as the products read it: of each phase its rows."""
@@ -190,7 +237,7 @@ class Layer:
         gate: int,
     ) -> Pack:
         skipped = 4 * gate * self.size**2
-        text = text.replace("PANEL", str(PANEL)).replace("WIDTH", str(WIDTH))
+        text = _with_numbers(text)
 
         def emit(address: int, copy: int) -> list[Call]:
             table, name = [address + skipped, copy, *rest], f"numba:{entry}"
@@ -200,13 +247,12 @@ class Layer:
 
     def function(self) -> NativeFunction:
         """The compiled kernel."""
-        text = source(self.cell, self.backward, self.splits, self.solo)
-        return jit.compile_source(text, "recurrent")
+        return jit.compile_source(self.way.source(self.splits, self.solo), "recurrent")
 
     def table(self, addresses: Mapping[str, int], scratch: int, reverse: bool) -> list[int]:
         """The kernel's numbers; addresses: of the cell's arrays and of NUMBERS that are arrays."""
         numbers = {
-            **dict.fromkeys(NUMBERS, 0),
+            **self.way.nothing,
             **{n: scratch + at for n, at in self.offsets.items()},
             "total": self.total,
             "rows": self.rows,
@@ -217,22 +263,17 @@ class Layer:
             "slices": self.grid.slices,
             "members": self.members,
             "room": self.room,
-            "private_size": self.private,
+            "private_size": self.way.private,
             "product": gemm.product().address,
             "end_step": self.total,
             **addresses,
         }
-        return [numbers[n] for n in self.fields]
-
-    @property
-    def fields(self) -> list[str]:
-        """Names of the numbers in the kernel's table, in order."""
-        return [*arrays_of(*self.sweeps), *NUMBERS]
+        return [numbers[n] for n in self.way.fields]
 
     def call(self, addresses: Mapping[str, int], scratch: int, reverse: bool, name: str) -> Call:
         """The row that runs the layer on the team."""
         table = self.table(addresses, scratch, reverse)
-        text = source(self.cell, self.backward, self.splits)
+        text = self.way.source(self.splits, False)
         return launch(name, text, "recurrent", table, threads=self.threads, ops=self.work)
 
 
@@ -269,7 +310,8 @@ class _Recurrent(Kernel):
     def bind(self, bound: BoundOp) -> Prepared:
         weight, splits = self.inputs.index("weight"), self.inputs.index("splits")
         sizes = sizes_of(bound, weight, splits)
-        layer = Layer(self.cell(bound), self.backward, sizes, weight, bound.threads)
+        way = bound.note("way", lambda: direction(self.cell(bound), self.backward))
+        layer = Layer(way, sizes, weight, bound.threads)
         given = [n for n, a in zip(self.inputs, bound.inputs, strict=False) if a is not None]
         reverse = bool(bound.attrs["reverse"]) != self.backward
 

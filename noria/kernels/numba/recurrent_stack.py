@@ -20,7 +20,7 @@ from noria.ir.program import Operator, Value
 from noria.kernels.call import Call
 from noria.kernels.numba import gemm, parallel
 from noria.kernels.numba.launch import launch, need
-from noria.kernels.numba.recurrent import IDS, Layer, Sizes
+from noria.kernels.numba.recurrent import IDS, Direction, Layer, Sizes, direction
 from noria.kernels.numba.recurrent_cells import lstm
 from noria.kernels.numba.recurrent_source import DEPTH, LINE
 from noria.kernels.numba.tile_sizes import PANEL, ROWS
@@ -169,7 +169,8 @@ class _Stack:
 
     def __init__(self, bound: BoundOp) -> None:
         body = bound.op.blocks["body"]
-        self.members, self.threads = members(body.operators), bound.threads
+        self.members = bound.note("members", members, body.operators)
+        self.threads = bound.threads
         self.inputs = {v: i for i, v in enumerate(body.inputs)}
         self.outputs = {v: i for i, v in enumerate(body.outputs)}
         self.splits = self.inputs[self.members[0].splits]
@@ -180,7 +181,7 @@ class _Stack:
         several = self.threads > 1 and len(self.members) > 1
         self.side_by_side = flags.wavefront and several and parallel.worthwhile(ops=self.work)
         self.layers = [
-            self._layer(m, size) for m, size in zip(self.members, self.sizes, strict=True)
+            self._layer(bound, m, size) for m, size in zip(self.members, self.sizes, strict=True)
         ]
         self._place()
 
@@ -189,13 +190,16 @@ class _Stack:
         assert weight is not None
         return weight.shape[1]
 
-    def _layer(self, member: _Member, size: int) -> Layer:
+    def _layer(self, bound: BoundOp, member: _Member, size: int) -> Layer:
         sizes = Sizes(self.total, self.rows, size, self.dtype)
         weight, solo = self.inputs[member.weight], self.side_by_side
+        way = bound.note((member.weight, member.x), self._direction, member)
+        return Layer(way, sizes, weight, self.threads, solo=solo)
+
+    def _direction(self, member: _Member) -> Direction:
         _, c, gates = (v in self.outputs for v in member.outputs)
         bias = member.below is not None and member.below[2] is not None
-        cell = lstm(has_bias=bias, keeps_c=c, keeps_gates=gates)
-        return Layer(cell, False, sizes, weight, self.threads, solo=solo)
+        return direction(lstm(has_bias=bias, keeps_c=c, keeps_gates=gates), False)
 
     @property
     def chunks(self) -> int:
@@ -326,7 +330,7 @@ class _Stack:
             memory, steps = array("q", layer.table(addresses, own, False)), layer.function()
             at, start = k * _FIELDS, memory.buffer_info()[0]
             projections[at + _STEPS], projections[at + _TABLE] = steps.address, start
-            projections[at + _LIMITS] = start + 8 * layer.fields.index("begin_step")
+            projections[at + _LIMITS] = start + 8 * layer.way.fields.index("begin_step")
             kept.append((memory, steps))
         table = [projections.buffer_info()[0], gemm.product().address, self.total, splits]
         table += [self.rows, len(self.members), scratch + self.done, self.chunks]

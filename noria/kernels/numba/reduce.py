@@ -33,7 +33,7 @@ class Reduce(Kernel):
             kept = kept_strides(out, axes, rank)
         space = op.operands[0].shape
         loops = fold(space, x.shape, [x.strides, kept], memory_order(x.strides), axes)
-        return prepare(body_of(op), loops, bound, self.name)
+        return prepare(bound.note("body", body_of, op), loops, bound, self.name)
 
 
 def _axes(op: Operator) -> tuple[int, ...]:

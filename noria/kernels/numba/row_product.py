@@ -13,7 +13,6 @@ from the first (429 inputs, 400 outputs).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from math import prod
 from textwrap import indent
@@ -185,7 +184,8 @@ def product_call(
     numbers = [rows, ins, outs, _blocks(rows, threads), kernel.address, scratch]
     table = [*addresses, *numbers, *extra, 0, 0]
     call = launch(name, text, "rows", table, threads=threads, ops=2 * rows * ins * outs)
-    return replace(call, keep=(call.keep, kernel))
+    call.keep = (call.keep, kernel)
+    return call
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Any
 from noria.ir.opdef import lookup
 from noria.ir.program import Operator
 from noria.kernels.call import Call
-from noria.kernels.numba.embedding import IDS
+from noria.kernels.numba.embedding import IDS, SHORT
 from noria.kernels.numba.launch import float_bits, launch, need
 from noria.kernels.numba.rows import TABLE, Rows, by_row
 from noria.kernels.registry import BoundOp, Kernel, Prepared, register
@@ -140,7 +140,8 @@ class UpdateRows(Kernel):
         param, _, rows = bound.inputs[:3]
         assert param is not None and rows is not None
         sizes = Rows(bound, 1, len(param.shape) - 1, param.shape[0])
-        source = update_source(kind, sizes, bound.attrs)
+        key = "source", min(sizes.per, SHORT + 1)
+        source = bound.note(key, update_source, kind, sizes, bound.attrs)
         known = [float_bits(x) for x in numbers(bound.attrs).values()]
         kept = [i for i, n in enumerate(names) if n not in ("ids", "rows", "lr", "step")]
         moved = rows.nbytes + 4 * sizes.count * sizes.width * (1 + 2 * len(kept))

@@ -10,11 +10,12 @@ is that of the rows named, not of the table.
 from __future__ import annotations
 
 import re
+from functools import cache, lru_cache
 from math import prod
 
 from noria.ir.program import Operator
 from noria.kernels.call import Call
-from noria.kernels.numba.embedding import AHEAD, IDS, constant_text
+from noria.kernels.numba.embedding import AHEAD, IDS, SHORT, constant_text
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.registry import BoundOp, Declined, Kernel, Pack, Prepared, register
@@ -126,6 +127,7 @@ _GROUP = f"""
 """
 
 
+@lru_cache(maxsize=64)
 def _group_source(ids: str, size: int) -> str:
     """The ids sorted, in as few passes as ids below `size` need, and grouped."""
     bits = max(size - 1, 1).bit_length()
@@ -216,13 +218,20 @@ def by_row(entry: str, sizes: Rows, each: str, before: str = "", soon: str = "")
     before: lines before the loop
     soon:   lines of the loop that ask for what row `soon` will need
     """
+    return _by_row(
+        entry, min(sizes.per, SHORT + 1), min(sizes.width, SHORT + 1), each, before, soon
+    )
+
+
+@cache
+def _by_row(entry: str, per: int, width: int, each: str, before: str, soon: str) -> str:
     text = f"def {entry}(args):{_EACH.rstrip()}\n{each.strip(chr(10))}\n"
     text = text.replace("BEFORE", before).replace("SOON", soon)
     text = re.sub(r"ROW\((.*?)\) \*", r"int64(load_int32(places, \1)) // PER *", text)
-    if sizes.per == 1:
+    if per == 1:
         text = text.replace(" // PER", "")
-    text = text.replace("PER", constant_text("per", sizes.per))
-    return text.replace("WIDTH", constant_text("width", sizes.width))
+    text = text.replace("PER", constant_text("per", per))
+    return text.replace("WIDTH", constant_text("width", width))
 
 
 class Rows:

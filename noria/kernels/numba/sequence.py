@@ -164,7 +164,7 @@ class _Rows(Kernel):
         width, turned = prod(steps.shape[1:]), bool(self.turned and bound.attrs[self.turned])
         nbytes = width * itemsize(steps.dtype)
         end = [splits.shape[0] - 1, steps.shape[0], width, nbytes, int(turned)]
-        source, team = self.source(bound, splits.dtype), bound.threads
+        source, team = bound.note("source", self.source, bound, splits.dtype), bound.threads
         moved, work = x.nbytes + out.nbytes, self.cost * steps.size
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:

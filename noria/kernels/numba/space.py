@@ -8,7 +8,7 @@ innermost to the one around it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -75,46 +75,37 @@ def fold(
     operands: for each one its strides along the axes
     order: the axes, outermost first; reduced: those that are reduced
     """
-    rows = enumerate(zip(sizes, declared, *operands, strict=True))
-    loops = [
-        _Loop(n, tuple(steps), axis in reduced, d if isinstance(d, int) else 0)
-        for axis, (n, d, *steps) in rows
-    ]
-    joined = _joined(loops[axis] for axis in order)
-    joined = joined or [_Loop(1, (0,) * len(operands), bool(reduced), 1)]
-    if len(joined) > 1 and 0 < joined[-1].written < SHORT:
-        joined[-2:] = [joined[-1], joined[-2]]
-    return Space(*zip(*((loop.size, loop.steps, loop.reduced) for loop in joined), strict=True))
+    found: list[_Loop] = []
+    for axis in order:
+        d, n = declared[axis], sizes[axis]
+        written = d if isinstance(d, int) else 0
+        if written == 1:
+            continue
+        steps, along = tuple([strides[axis] for strides in operands]), axis in reduced
+        if found:
+            outer = found[-1]
+            if outer.reduced == along and outer.steps == tuple([step * n for step in steps]):
+                found[-1] = _Loop(outer.size * n, steps, along, outer.written * written)
+                continue
+        found.append(_Loop(n, steps, along, written))
+    found = found or [_Loop(1, (0,) * len(operands), bool(reduced), 1)]
+    if len(found) > 1 and 0 < found[-1].written < SHORT:
+        found[-2:] = [found[-1], found[-2]]
+    return Space(*zip(*[loop[:3] for loop in found], strict=True))
+
+
+def whole(size: int, operands: int) -> Space:
+    """The one loop over operands that lie alike and without gaps."""
+    return Space((size,), ((1,) * operands,), (False,))
 
 
 class _Loop(NamedTuple):
-    """steps: of each operand; written: the size as declared, 0 where it is symbolic."""
+    """One loop, into which those within it went that lie in it without gaps.
+
+    steps: of each operand; written: the size as declared, 0 where it is symbolic
+    """
 
     size: int
     steps: tuple[int, ...]
     reduced: bool
     written: int
-
-    def continues(self, inner: _Loop) -> bool:
-        """Is one step of this loop as far as all those of the inner one?"""
-        n = inner.size
-        return self.reduced == inner.reduced and all(
-            outer == step * n for outer, step in zip(self.steps, inner.steps, strict=True)
-        )
-
-    def with_inner(self, inner: _Loop) -> _Loop:
-        """Both as one loop."""
-        written = self.written * inner.written
-        return _Loop(self.size * inner.size, inner.steps, inner.reduced, written)
-
-
-def _joined(loops: Iterable[_Loop]) -> list[_Loop]:
-    """Loops, outermost first, that lie in each other without gaps made one."""
-    out: list[_Loop] = []
-    for loop in loops:
-        if loop.written == 1:
-            continue
-        if out and out[-1].continues(loop):
-            loop = out.pop().with_inner(loop)
-        out.append(loop)
-    return out

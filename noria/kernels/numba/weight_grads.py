@@ -168,7 +168,7 @@ class WeightGrads(Kernel):
         dy, *xs = (a for a in bound.inputs if a is not None)
         rows, outs = dy.shape
         widths = [x.shape[1] for x in xs]
-        panels = sum(-(-width // PANEL) for width in widths)
+        panels = sum([-(-width // PANEL) for width in widths])
         team = max(bound.threads, thread_count())
         room = tiles.table_bytes("float32", outs, DEPTH)
         how = sharing(outs, panels, team)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from noria.core.dims import symbol
-from noria.kernels.numba.space import Space, fold, kept_strides, memory_order, spread_strides
+from noria.kernels.numba.space import Space, fold, kept_strides, memory_order, spread_strides, whole
 from noria.kernels.registry import LAST, PLAIN, Array, strides_of
 
 N = symbol("N")
@@ -119,3 +119,12 @@ def test_every_element_is_met_beside_its_partners(seed):
     loops = fold(shape, shape, operands, memory_order(operands[0]), reduced)
     met = sorted(zip(*(addresses(loops, o) for o in range(3)), strict=True))
     assert met == sorted(zip(*(v.reshape(-1) for v in views), strict=True))
+
+
+@pytest.mark.parametrize("shape", [(7,), (1,), (1, 5), (5, 1), (1, 1), (2, 3, 4), (2, 1, 4)])
+@pytest.mark.parametrize("first", [2, N])
+def test_the_loop_over_all_of_dense_operands_is_known_without_looking(shape, first):
+    declared = (first, *shape[1:])
+    loops = folded(shape, shape, shape, declared=[declared] * 3)
+    if any(d != 1 for d in declared):
+        assert loops == whole(array(shape).size, 3)
