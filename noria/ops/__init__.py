@@ -79,8 +79,10 @@ from noria.ops.bitwise import (
     bitwise_not,
     bitwise_or,
     bitwise_xor,
+    pack_bits,
     shift_left,
     shift_right,
+    unpack_bits,
 )
 from noria.ops.click_rate import continuous_value_model
 from noria.ops.columns import (
@@ -902,6 +904,7 @@ __all__ = [
     "one_hot",
     "ones_like",
     "outer",
+    "pack_bits",
     "pad",
     "permutation",
     "pixel_shuffle",
@@ -1067,6 +1070,7 @@ __all__ = [
     "unfold",
     "uniform",
     "unique",
+    "unpack_bits",
     "unpad",
     "unslice",
     "unsqueeze",

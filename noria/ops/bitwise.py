@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from noria.core.dims import ceil_div
 from noria.core.dtypes import as_dtype, is_integer, itemsize, to_numpy
 from noria.core.errors import DTypeError, ShapeError
 from noria.ir.opdef import op
 from noria.ir.program import Spec
-from noria.ops.common import broadcast, need_integer
+from noria.ops.common import axis_of, broadcast, need_integer, require_same_shape
 from noria.ops.elementwise import IN_PLACE_1, IN_PLACE_2
 
 
@@ -127,6 +128,42 @@ def _(xp, x, dtype):
         return flat.reshape(*x.shape, 1).view(to_numpy(dtype))
     out = flat.view(to_numpy(dtype)) if x.size else np.empty(0, to_numpy(dtype))
     return out.reshape(x.shape if x.dtype.itemsize == new else x.shape[:-1])
+
+
+@op
+def pack_bits(x, *, axis=-1):
+    """Booleans as bits: 8 along `axis` become a uint8, the first one its lowest bit.
+
+    x: bool[..., n, ...]; the last byte of n that are no multiple of 8 is filled up with zeros.
+    """
+    if x.dtype != "bool":
+        raise DTypeError("bits are made of booleans", expected="bool", got=str(x))
+    at = axis_of(axis, x.ndim)
+    return Spec((*x.shape[:at], ceil_div(x.shape[at], 8), *x.shape[at + 1 :]), "uint8")
+
+
+@pack_bits.compute
+def _(xp, x, axis):
+    return xp.packbits(x, axis=axis, bitorder="little")
+
+
+@op
+def unpack_bits(x, *, size, axis=-1):
+    """The `size` booleans along `axis` that `pack_bits` made bytes of.
+
+    x: uint8[..., ceil(size / 8), ...]
+    """
+    if x.dtype != "uint8":
+        raise DTypeError("bits are unpacked from bytes", expected="uint8", got=str(x))
+    at = axis_of(axis, x.ndim)
+    packed = Spec((*x.shape[:at], ceil_div(size, 8), *x.shape[at + 1 :]), "uint8")
+    require_same_shape(packed, x, "x")
+    return Spec((*x.shape[:at], size, *x.shape[at + 1 :]), "bool")
+
+
+@unpack_bits.compute
+def _(xp, x, size, axis):
+    return xp.unpackbits(x, axis=axis, count=size, bitorder="little").astype(bool)
 
 
 def _steps(xp: Any, x: Any, y: Any) -> tuple[Any, Any]:

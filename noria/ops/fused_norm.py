@@ -4,10 +4,14 @@ gradient as another: what passes make of the blocks of a residual network.
 
 from __future__ import annotations
 
+from typing import Any
+
 from noria.core.errors import ArgumentError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
+from noria.ir.program import Spec
 from noria.ops.batch_norm import BATCH_NORM, batch_norm, batch_norm_grad
+from noria.ops.bitwise import pack_bits, unpack_bits
 from noria.ops.common import need_float, require_same_shape
 from noria.ops.numeric import single, widen
 from noria.ops.rules import by_decomposition
@@ -15,41 +19,59 @@ from noria.ops.rules import by_decomposition
 BATCH_NORM_GRAD = ("gx", "g_scale", "g_bias", "g_residual")
 
 
-@op(outputs=BATCH_NORM, overwrites=((0, 0), (0, 5), (3, 3), (4, 4)))
+def need_flag(name: str, value: Any) -> None:
+    """Raises ArgumentError unless the attribute is True or False."""
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{name} is a flag", expected="True or False", got=repr(value))
+
+
+@op(outputs=(*BATCH_NORM, "bits"), overwrites=((0, 0), (0, 5), (3, 3), (4, 4)))
 def batch_norm_relu(
-    x, scale, bias, mean, var, residual=None, *, momentum=0.1, epsilon=1e-5, axis=1
+    x, scale, bias, mean, var, residual=None, *, momentum=0.1, epsilon=1e-5, axis=1, mask=False
 ):
     """relu(batch_norm(x, training=True) + residual), and the other outputs of `batch_norm`.
 
     x, scale, bias, mean, var: as in `batch_norm`; residual: of the shape and dtype of x. Halves are
     rounded once, at the end.
+    mask: also give, as a sixth output, where out is above 0, as bits along the channels: uint8
+    [N, ceil(C / 8), ...], which `unpack_bits` tells apart. The gradient needs no more of out.
     """
+    need_flag("mask", mask)
     how = {"training": True, "momentum": momentum, "epsilon": epsilon, "axis": axis}
     outs = batch_norm.infer([x, scale, bias, mean, var], how)
     if residual is not None:
         require_same_shape(x, residual, "residual")
         need_float(residual)
-    return outs
+    bits = pack_bits.infer([Spec(x.shape, "bool")], {"axis": axis}) if mask else ()
+    return (*outs, *bits)
 
 
 @batch_norm_relu.compute
-def _(xp, x, scale, bias, mean, var, residual, **how):
+def _(xp, x, scale, bias, mean, var, residual, mask, **how):
     out, *rest = batch_norm.run(xp, [widen(x), scale, bias, mean, var], {**how, "training": True})
     out = out if residual is None else out + widen(residual)
-    return xp.maximum(out, xp.zeros((), out.dtype)).astype(x.dtype), *rest
+    out = xp.maximum(out, xp.zeros((), out.dtype)).astype(x.dtype)
+    bits = pack_bits.run(xp, [out > 0], {"axis": how["axis"]}) if mask else ()
+    return out, *rest, *bits
 
 
 @batch_norm_relu.decompose
-def _(x, scale, bias, mean, var, residual=None, **how):
-    out, *rest = batch_norm(x, scale, bias, mean, var, training=True, **how)
-    return o.relu(out if residual is None else o.add(out, residual)), *rest
+def _(x, scale, bias, mean, var, residual=None, *, mask=False, axis=1, **how):
+    out, *rest = batch_norm(x, scale, bias, mean, var, training=True, axis=axis, **how)
+    out = o.relu(out if residual is None else o.add(out, residual))
+    return (out, *rest, *_bits(out, mask, axis))
+
+
+def _bits(out: Any, mask: bool, axis: int) -> tuple[Any, ...]:
+    return (pack_bits(o.greater(out, 0.0), axis=axis),) if mask else ()
 
 
 @batch_norm_relu.for_test
-def _(x, scale, bias, mean, var, residual=None, *, momentum=0.1, epsilon=1e-5, axis=1):
+def _(x, scale, bias, mean, var, residual=None, *, momentum=0.1, epsilon=1e-5, axis=1, mask=False):
     out = batch_norm(x, scale, bias, mean, var, epsilon=epsilon, axis=axis)
     out = o.relu(out if residual is None else o.add(out, residual))
-    return out, single(mean), o.rsqrt(o.add(single(var), epsilon)), mean, var
+    inv_std = o.rsqrt(o.add(single(var), epsilon))
+    return (out, single(mean), inv_std, mean, var, *_bits(out, mask, axis))
 
 
 @batch_norm_relu.grad
@@ -62,15 +84,18 @@ def batch_norm_relu_grad(x, scale, mean, inv_std, out, grad, more=None, *, axis=
     """Gradients of batch_norm_relu in x, scale and bias, from that of its out: `grad`, or where
     out is used twice `grad + more`.
 
-    mean, inv_std: those of the batch, [C]; x, out, grad, more: of one shape.
+    mean, inv_std: those of the batch, [C]; x, grad, more: of one shape.
+    out: of that shape too, or in its place the mask, uint8 [N, ceil(C / 8), ...].
     residual: also give the gradient of the residual, as a fourth output.
     """
+    need_flag("residual", residual)
     for name, value in (("out", out), ("grad", grad), ("more", more)):
-        if value is not None:
+        if name == "out" and value.dtype == "uint8":
+            (bits,) = pack_bits.infer([Spec(x.shape, "bool")], {"axis": axis})
+            require_same_shape(bits, value, "the mask")
+        elif value is not None:
             require_same_shape(x, value, name)
             need_float(value)
-    if not isinstance(residual, bool):
-        raise ArgumentError("residual is a flag", expected="True or False", got=repr(residual))
     outs = batch_norm_grad.infer([x, scale, mean, inv_std, grad], {"axis": axis})
     return (*outs, grad) if residual else outs
 
@@ -78,7 +103,11 @@ def batch_norm_relu_grad(x, scale, mean, inv_std, out, grad, more=None, *, axis=
 @batch_norm_relu_grad.compute
 def _(xp, x, scale, mean, inv_std, out, grad, more, axis, residual):
     total = widen(grad) if more is None else widen(grad) + widen(more)
-    masked = xp.where(out > 0, total, xp.zeros((), total.dtype))
+    if out.dtype == "uint8":
+        (positive,) = unpack_bits.run(xp, [out], {"axis": axis, "size": x.shape[axis]})
+    else:
+        positive = out > 0
+    masked = xp.where(positive, total, xp.zeros((), total.dtype))
     outs = batch_norm_grad.run(xp, [x, scale, mean, inv_std, masked], {"axis": axis})
     return (*outs, masked.astype(grad.dtype)) if residual else outs
 
@@ -86,7 +115,11 @@ def _(xp, x, scale, mean, inv_std, out, grad, more, axis, residual):
 @batch_norm_relu_grad.decompose
 def _(x, scale, mean, inv_std, out, grad, more=None, *, axis=1, residual=False):
     total = grad if more is None else o.add(grad, more)
-    masked = o.where(o.greater(out, 0.0), total, 0.0)
+    if out.dtype == "uint8":
+        positive = unpack_bits(out, size=x.shape[axis], axis=axis)
+    else:
+        positive = o.greater(out, 0.0)
+    masked = o.where(positive, total, 0.0)
     outs = batch_norm_grad(x, scale, mean, inv_std, masked, axis=axis)
     return (*outs, masked) if residual else outs
 

@@ -1,13 +1,16 @@
 """Batch norm in training, a residual and the ReLU behind it as one operator; likewise its gradient.
 
 A batch norm reads its input twice and writes once; the ReLU, the sum with the residual and the mask
-of the gradient each cost a pass of their own over memory, which its passes can take along.
+of the gradient each cost a pass of their own over memory, which its passes can take along. Of the
+ReLU's output the gradient needs the signs only: bits, which the forward pass writes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from noria.ir.emit import Names, names_of
 from noria.ir.index import Index
 from noria.ir.program import Block, Operator, Program, Value
 from noria.ops.fused_norm import batch_norm_relu, batch_norm_relu_grad
@@ -17,31 +20,33 @@ from noria.passes.pattern import same_number
 from noria.passes.report import Report, publish
 
 NAME = "fuse_batch_norm"
+WHOLE = 16  # bits of a mask: from one row of channels to the next there must be nothing between
 
 
 def fuse_batch_norm(program: Program) -> Program:
     """relu(batch_norm + residual) becomes `batch_norm_relu`, and batch_norm_grad of a gradient that
     is masked by the sign of the ReLU's output `batch_norm_relu_grad`, which also gives the masked
     gradient where something else needs it, as the residual does.  (He et al., 2016)
+    The mask goes from one to the other as bits if channels are a multiple of 16, else as the output.
 
     Given:
         program p {
-          input x: float32[N, 3, 4, 4]
-          input r: float32[N, 3, 4, 4]
-          input g: float32[N, 3, 4, 4]
-          input h: float32[N, 3, 4, 4]
-          state scale: float32[3] = fill(value=1.0)
-          state bias: float32[3] = fill(value=0.0)
-          state mean: float32[3] = fill(value=0.0)
-          state var: float32[3] = fill(value=1.0)
-          out, m, s, m2, v2: float32[N, 3, 4, 4], float32[3], float32[3], float32[3], float32[3] = batch_norm(x, scale, bias, mean, var, training=true)
-          add: float32[N, 3, 4, 4] = add(r, out)
-          relu: float32[N, 3, 4, 4] = relu(add)
-          sum: float32[N, 3, 4, 4] = add(g, h)
+          input x: float32[N, 16, 4, 4]
+          input r: float32[N, 16, 4, 4]
+          input g: float32[N, 16, 4, 4]
+          input h: float32[N, 16, 4, 4]
+          state scale: float32[16] = fill(value=1.0)
+          state bias: float32[16] = fill(value=0.0)
+          state mean: float32[16] = fill(value=0.0)
+          state var: float32[16] = fill(value=1.0)
+          out, m, s, m2, v2: float32[N, 16, 4, 4], float32[16], float32[16], float32[16], float32[16] = batch_norm(x, scale, bias, mean, var, training=true)
+          add: float32[N, 16, 4, 4] = add(r, out)
+          relu: float32[N, 16, 4, 4] = relu(add)
+          sum: float32[N, 16, 4, 4] = add(g, h)
           fill: float32[] = fill(shape=(), value=0.0)
-          greater: bool[N, 3, 4, 4] = greater(relu, fill)
-          where: float32[N, 3, 4, 4] = where(greater, sum, fill)
-          gx, gs, gb: float32[N, 3, 4, 4], float32[3], float32[3] = batch_norm_grad(x, scale, m, s, where)
+          greater: bool[N, 16, 4, 4] = greater(relu, fill)
+          where: float32[N, 16, 4, 4] = where(greater, sum, fill)
+          gx, gs, gb: float32[N, 16, 4, 4], float32[16], float32[16] = batch_norm_grad(x, scale, m, s, where)
           output y = relu
           output gx = gx
           output gs = gs
@@ -52,16 +57,16 @@ def fuse_batch_norm(program: Program) -> Program:
         }
     Result:
         program p {
-          input x: float32[N, 3, 4, 4]
-          input r: float32[N, 3, 4, 4]
-          input g: float32[N, 3, 4, 4]
-          input h: float32[N, 3, 4, 4]
-          state scale: float32[3] = fill(value=1.0)
-          state bias: float32[3] = fill(value=0.0)
-          state mean: float32[3] = fill(value=0.0)
-          state var: float32[3] = fill(value=1.0)
-          relu, m, s, m2, v2: float32[N, 3, 4, 4], float32[3], float32[3], float32[3], float32[3] = batch_norm_relu(x, scale, bias, mean, var, r)
-          gx, gs, gb, where: float32[N, 3, 4, 4], float32[3], float32[3], float32[N, 3, 4, 4] = batch_norm_relu_grad(x, scale, m, s, relu, g, h, residual=true)
+          input x: float32[N, 16, 4, 4]
+          input r: float32[N, 16, 4, 4]
+          input g: float32[N, 16, 4, 4]
+          input h: float32[N, 16, 4, 4]
+          state scale: float32[16] = fill(value=1.0)
+          state bias: float32[16] = fill(value=0.0)
+          state mean: float32[16] = fill(value=0.0)
+          state var: float32[16] = fill(value=1.0)
+          relu, m, s, m2, v2, "relu.mask": float32[N, 16, 4, 4], float32[16], float32[16], float32[16], float32[16], uint8[N, 2, 4, 4] = batch_norm_relu(x, scale, bias, mean, var, r, mask=true)
+          gx, gs, gb, where: float32[N, 16, 4, 4], float32[16], float32[16], float32[N, 16, 4, 4] = batch_norm_relu_grad(x, scale, m, s, "relu.mask", g, h, residual=true)
           output y = relu
           output gx = gx
           output gs = gs
@@ -73,33 +78,43 @@ def fuse_batch_norm(program: Program) -> Program:
     """  # noqa: E501
     report = Report(NAME)
     out = program.copy()
-    out.block.operators = _fused(program.block, program.roots(), report)
+    out.block.operators = _fused(program.block, program.roots(), report, names_of(program))
     publish(report)
     return out
 
 
-def _fused(block: Block, roots: Sequence[Value], report: Report) -> list[Operator]:
-    operators = [map_blocks(op, lambda inner: _inner(inner, report)) for op in block.operators]
-    search = _Search(Index(Block(block.inputs, operators), roots), report)
+def _fused(block: Block, roots: Sequence[Value], report: Report, names: Names) -> list[Operator]:
+    operators = [
+        map_blocks(op, lambda inner: _inner(inner, report, names)) for op in block.operators
+    ]
+    search = _Search(Index(Block(block.inputs, operators), roots), report, names)
     found = [search.replaced(op) for op in operators]
     if not search.gone:
         return operators
+    found = [search.with_mask(op) for op in found if op not in search.gone]
     # What went into a later operator has no user any more.
-    return live(Block(block.inputs, [op for op in found if op not in search.gone]), roots)
+    return live(Block(block.inputs, found), roots)
 
 
-def _inner(block: Block, report: Report) -> Block:
-    operators = _fused(block, block.outputs, report)
+def _inner(block: Block, report: Report, names: Names) -> Block:
+    operators = _fused(block, block.outputs, report, names)
     same = operators == block.operators
     return block if same else Block(list(block.inputs), operators, list(block.outputs))
 
 
 class _Search:
-    """Looks backwards from each anchor. gone: operators that a fused one takes the place of."""
+    """Looks backwards from each anchor.
 
-    def __init__(self, index: Index, report: Report) -> None:
-        self.index, self.report = index, report
+    gone:  operators that a fused one takes the place of
+    relus: what fused operators give -> the operator
+    masks: what fused operators give -> the mask of it that a gradient takes
+    """
+
+    def __init__(self, index: Index, report: Report, names: Names) -> None:
+        self.index, self.report, self.names = index, report, names
         self.gone: set[Operator] = set()
+        self.relus: dict[Value, Operator] = {}
+        self.masks: dict[Value, Value] = {}
 
     def replaced(self, op: Operator) -> Operator:
         """The fused operator where this one is an anchor, else itself."""
@@ -131,8 +146,11 @@ class _Search:
             return None
         self.gone.update(filter(None, (normed, add)))
         attrs = {k: v for k, v in normed.attrs.items() if k != "training"}
+        attrs["mask"] = False
         inputs, outputs = (*normed.inputs, residual), (relu.outputs[0], *normed.outputs[1:])
-        return Operator(batch_norm_relu.name, inputs, outputs, attrs, {}, normed.source, NAME)
+        made = Operator(batch_norm_relu.name, inputs, outputs, attrs, {}, normed.source, NAME)
+        self.relus[relu.outputs[0]] = made
+        return made
 
     # ---- backward ------------------------------------------------------------------------------
 
@@ -158,8 +176,30 @@ class _Search:
         self.gone.update(filter(None, (where, add)))
         attrs = {"axis": op.attrs["axis"], "residual": keep}
         outputs = (*op.outputs, masked) if keep else op.outputs
-        inputs = (x, *vectors, out, *grads)
+        inputs = (x, *vectors, self._mask(out), *grads)
         return Operator(batch_norm_relu_grad.name, inputs, outputs, attrs, {}, op.source, NAME)
+
+    def _mask(self, out: Value) -> Value:
+        """The mask of what a ReLU gives, as bits if an operator here can write them."""
+        relu = self.relus.get(out)
+        if relu is None:
+            return out
+        axis = relu.attrs["axis"] % out.ndim
+        channels = out.shape[axis]
+        if not isinstance(channels, int) or channels % WHOLE:
+            self.report.declined.append((relu.where(), "its channels are no whole words of bits"))
+            return out
+        if out not in self.masks:
+            shape = (*out.shape[:axis], channels // 8, *out.shape[axis + 1 :])
+            self.masks[out] = Value(self.names.fresh(f"{out.name}.mask"), shape, "uint8")
+        return self.masks[out]
+
+    def with_mask(self, op: Operator) -> Operator:
+        """The operator, which also writes the mask if a gradient takes it."""
+        mask = self.masks.get(op.outputs[0]) if op.outputs else None
+        if mask is None:
+            return op
+        return replace(op, outputs=(*op.outputs, mask), attrs={**op.attrs, "mask": True})
 
     def _parts(self, total: Value) -> tuple[tuple[Value, Value | None], Operator | None]:
         """(the two gradients whose sum this is, the operator that adds them)."""

@@ -49,6 +49,18 @@ def shifts(name, fn):
     return [*made, Case(name, [ints(3, 2), ints(2, high=5)], symbolic={0: {0: "N"}})]
 
 
+def packed(x):
+    """Bytes of 8 along axis 1."""
+    full = np.zeros((len(x), -(-x.shape[1] // 8) * 8, x.shape[2]), int)
+    full[:, : x.shape[1]] = x
+    parts = full.reshape(len(x), -1, 8, x.shape[2])
+    return (parts * 2 ** np.arange(8)[:, None]).sum(2)
+
+
+def unpacked(x, size):
+    return np.stack([x[:, k // 8] >> k % 8 & 1 for k in range(size)], axis=1)
+
+
 CASES = [
     *pairs("bitwise_and", lambda x, y: x & y),
     *pairs("bitwise_or", lambda x, y: x | y),
@@ -71,6 +83,13 @@ CASES = [
          expect=lambda x: x[:, None] >> np.arange(0, 32, 8) & 255),
     Case("bitcast", [np.array([0x3FF0 << 48, 0], np.int64)], {"dtype": "float64"},
          expect=lambda x: np.array([1.0, 0.0]), jax=False),
+    *(Case("pack_bits", [ints(3, n, 4, high=2, dtype="bool")], {"axis": 1}, expect=packed,
+           symbolic={0: {0: "N", 2: "T"}}) for n in (1, 3, 7, 8, 17)),
+    Case("pack_bits", [ints(2, 9, high=2, dtype="bool")],
+         expect=lambda x: packed(x[..., None])[..., 0], symbolic={0: {1: "T"}}),
+    *(Case("unpack_bits", [ints(3, -(-n // 8), 4, high=256, dtype="uint8")],
+           {"axis": -2, "size": n}, expect=lambda x, n=n: unpacked(x, n),
+           symbolic={0: {0: "N"}}) for n in (1, 3, 7, 8, 17)),
 ]  # fmt: skip
 
 
@@ -96,6 +115,22 @@ def test_what_makes_no_number_is_refused():
         bitwise.bitcast(np.ones(3, np.float32), dtype="int64")
     with pytest.raises(DTypeError):
         bitwise.bitcast(np.zeros(2, bool), dtype="uint8")
+
+
+def test_bits_come_back_as_they_were():
+    x = np.arange(26).reshape(2, 13) % 3 > 0
+    for axis in (0, 1, -1):
+        bits = bitwise.pack_bits(x, axis=axis)
+        assert np.array_equal(bitwise.unpack_bits(bits, size=x.shape[axis], axis=axis), x)
+
+
+def test_bytes_that_are_not_those_of_so_many_bits_are_refused():
+    with pytest.raises(DTypeError, match="made of booleans"):
+        bitwise.pack_bits(np.ones(8, np.uint8))
+    with pytest.raises(DTypeError, match="from bytes"):
+        bitwise.unpack_bits(np.ones(8, np.int32), size=64)
+    with pytest.raises(ShapeError, match="must be equal"):
+        bitwise.unpack_bits(np.ones(2, np.uint8), size=17)
 
 
 def test_floats_have_no_bits_to_combine():

@@ -29,9 +29,9 @@ MASK = ["p: bool[N, 4, 3, 3] = greater(r, zero)", f"w: {X} = where(p, g, zero)"]
 GRAD = f"gx, gs, gb: {X}, {C}, {C} = batch_norm_grad(x, scale, mean, var, w)"
 
 
-def fused(*lines, outputs=("y",)):
+def fused(*lines, outputs=("y",), head=HEAD):
     ends = [f"output {n} = {n}" for n in outputs]
-    before = program("\n  ".join([HEAD, *lines, *ends]))
+    before = program("\n  ".join([head, *lines, *ends]))
     after, report = apply(fuse_batch_norm, before)
     assert_same_numbers(before, after, exact=False)
     return after, report
@@ -150,3 +150,45 @@ def test_nothing_between_the_convolutions_of_a_residual_block_is_left():
     found = types(optimize(SGD(0.1).minimize(program)))
     assert found.count("batch_norm_relu") == found.count("batch_norm_relu_grad") == 2
     assert "relu" not in found and "where" not in found
+
+
+def many(lines):
+    """The same with 16 channels."""
+    pairs = ("[N, 4, ", "[N, 16, "), ("float32[4]", "float32[16]")
+    return [line.replace(*pairs[0]).replace(*pairs[1]) for line in lines]
+
+
+def both(grad=GRAD):
+    """A ReLU, and the gradient masked by it."""
+    mask = [MASK[0].replace("(r,", "(y,"), MASK[1]]
+    return [norm(), f"y: {X} = relu(n)", *mask, grad]
+
+
+def test_bits_go_from_the_relu_to_the_gradient():
+    after, _ = fused(*many(both()), head=many([HEAD])[0], outputs=("y", "gx", "gs"))
+    relu, grad = after.operators
+    assert relu.attrs["mask"] and len(relu.outputs) == 6
+    assert grad.inputs[4] is relu.outputs[5]
+    assert (str(relu.outputs[5]), relu.outputs[5].name) == ("uint8[N, 2, 3, 3]", "y.mask")
+
+
+def test_two_gradients_share_the_bits():
+    second = [line.replace("w", "w2", 1) for line in MASK[1:]]
+    again = GRAD.replace("gx, gs, gb", "gx2, gs2, gb2").replace("w)", "w2)")
+    lines = many([*both(), *(x.replace("g,", "h,") for x in second), again])
+    after, _ = fused(*lines, head=many([HEAD])[0], outputs=("gx", "gx2"))
+    relu, *grads = after.operators
+    assert [g.inputs[4] for g in grads] == [relu.outputs[5]] * 2
+
+
+def test_channels_that_are_no_whole_words_are_masked_by_the_output():
+    after, report = fused(*both(), outputs=("gx",))
+    relu, grad = after.operators
+    assert not relu.attrs["mask"] and grad.inputs[4] is relu.outputs[0]
+    assert reasons(report) == ["its channels are no whole words of bits"]
+
+
+def test_a_relu_without_a_gradient_writes_no_bits():
+    after, _ = fused(*many([norm(), f"y: {X} = relu(n)"]), head=many([HEAD])[0])
+    (op,) = after.operators
+    assert not op.attrs["mask"] and len(op.outputs) == 5

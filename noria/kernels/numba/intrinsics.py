@@ -155,6 +155,30 @@ def _pair(b: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
     return b.or_(low, b.shl(high, ir.Constant(I32, 16)))
 
 
+def _has_bit(b: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
+    """Bit k of a word, lowest first."""
+    word, k = args
+    return b.trunc(b.lshr(b.zext(word, I32), b.trunc(k, I32)), ir.IntType(1))
+
+
+def _positive(dtype: str) -> Emit:
+    """A bit for each of 16 numbers of that dtype from number i: is it above 0? NaN is not."""
+    element = ELEMENTS[dtype][0]
+    kind = ir.VectorType(element, 16)
+
+    def emit(b: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
+        place = b.bitcast(_address(b, element, *args), kind.as_pointer())
+        found, zero = b.load(place, align=ELEMENTS[dtype][1]), ir.Constant(kind, None)
+        if dtype == "float32":
+            above = b.fcmp_ordered(">", found, zero)
+        else:  # its bits, as an integer: from 1 to those of infinity
+            one, last = (ir.Constant(kind, [n] * 16) for n in (1, 0x7F80))
+            above = b.icmp_unsigned("<", b.sub(found, one), last)
+        return b.bitcast(above, I16)
+
+    return emit
+
+
 def _mark(name: str) -> Emit:
     def emit(builder: ir.IRBuilder, args: list[ir.Value]) -> None:
         builder.call(declare(builder.module, name, ir.VoidType(), []), [])
@@ -297,6 +321,10 @@ def _all() -> dict[str, Any]:
         ("fill_bytes", void, 3, _memory("llvm.memset", I8)),
     ):
         table[name] = fixed(name, result, [i64] * count, emit)
+    table["has_bit"] = fixed("has_bit", types.boolean, [types.uint16, i64], _has_bit)
+    for dtype in ("float32", "bfloat16"):
+        name = f"positive_{dtype}"
+        table[name] = fixed(name, types.uint16, [i64, i64], _positive(dtype))
     table["pair"] = fixed("pair", types.uint32, [types.uint16, types.uint16], _pair)
     return table
 

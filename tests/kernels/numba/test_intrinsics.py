@@ -194,3 +194,43 @@ def test_unsigned_arithmetic_multiplies_to_64_bits(elementwise):
     expected = (x.astype(np.uint64) * 0xD2511F53) >> 32
     actual = elementwise("(uint64(x) * uint64(0xD2511F53)) >> uint64(32)", x, dtype="uint32")
     np.testing.assert_array_equal(actual, expected)
+
+
+SIGNS = """
+def kernel(args):
+    x = load_int64(args, 0)
+    out = load_int64(args, 1)
+    for v in range(load_int64(args, 2)):
+        store_uint16(out, v, positive_DTYPE(x, 16 * v))
+    return 0
+"""
+BITS = """
+def kernel(args):
+    x = load_int64(args, 0)
+    out = load_int64(args, 1)
+    for v in range(load_int64(args, 2)):
+        word = load_uint16(x, v)
+        for k in range(16):
+            together()
+            store_bool(out, 16 * v + k, has_bit(word, k))
+    return 0
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_is_positive_is_told_in_bits(dtype, table):
+    special = [0.0, -0.0, np.nan, -np.nan, np.inf, -np.inf, 1e-40, -1e-40]
+    x = np.concatenate([samples(dtype, 1000), np.array(special, to_numpy(dtype))])
+    out = np.zeros(63, np.uint16)
+    kernel = jit.compile_source(SIGNS.replace("DTYPE", dtype), "kernel")
+    assert kernel(table(x, out, 63).ctypes.data) == 0
+    with np.errstate(invalid="ignore"):
+        want = x.astype(np.float32) > 0
+    np.testing.assert_array_equal(np.unpackbits(out.view(np.uint8), bitorder="little"), want)
+
+
+def test_bits_of_a_word_are_told_apart(table):
+    words = samples("uint16", 40)
+    out = np.zeros(640, bool)
+    assert jit.compile_source(BITS, "kernel")(table(words, out, 40).ctypes.data) == 0
+    np.testing.assert_array_equal(out, np.unpackbits(words.view(np.uint8), bitorder="little"))

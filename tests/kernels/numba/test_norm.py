@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from noria.ir.opdef import vocabulary as o
+from noria.ir.program import Operator
 from noria.kernels.numba import norm
-from noria.testing.case import arr
+from noria.kernels.registry import Array, BoundOp
+from noria.testing.case import arr, ints
 from noria.testing.kernel import check_kernel
 
 NAME = "numba:batch_norm"
@@ -51,15 +53,6 @@ def test_gradients_of_rows_shorter_and_longer_than_a_line(shape):
     inputs = [arr(*shape), *vectors(shape[1])[:2], arr(shape[1], low=0.5), arr(*shape), arr(*shape)]
     how = {"residual": True}
     check_kernel("batch_norm_relu_grad", inputs, how, kernel=NAME, wide=True)
-
-
-@pytest.mark.parametrize("channels", [1, 3, 7, 17, 64, 250, 256, 300, 2048, 5000])
-def test_a_line_is_whole_rows_and_whole_vectors_where_that_is_cheap(channels):
-    width = norm.width_of(channels)
-    assert width % channels == 0
-    assert width >= min(512, channels)
-    assert width <= max(1024, channels)
-    assert width % 16 == 0 or channels in (250, 300, 5000)
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 5), (4, 3, 5, 7), (2, 3, 2, 4, 3), (1, 5, 1, 1)])
@@ -117,6 +110,80 @@ def test_nan_passes_through_the_relu_as_in_the_reference():
     residual = arr(12, 4).make((2,))
     residual[0, 0] = np.nan
     check_kernel("batch_norm_relu", [x, *vectors(4), residual], kernel=NAME)
+
+
+MASKED = [(5, 16), (1, 48), (65, 64), (4, 32, 5, 7), (9, 304), (2, 512, 3, 1), (9, 2048)]
+
+
+@pytest.mark.parametrize("shape", MASKED)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("residual", [False, True])
+def test_signs_are_written_as_bits(shape, dtype, residual):
+    x = arr(*shape, dtype=dtype)
+    inputs = [x, *vectors(shape[1]), *([x] if residual else [])]
+    tol = 8e-3 if dtype == "bfloat16" else None
+    symbolic = {0: {0: "N"}, 5: {0: "N"}} if residual else BATCH
+    how = {"mask": True}
+    check_kernel("batch_norm_relu", inputs, how, kernel=NAME, symbolic=symbolic, tol=tol)
+
+
+@pytest.mark.parametrize("shape", MASKED)
+@pytest.mark.parametrize("gradients", [1, 2])
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_gradient_is_masked_by_bits(shape, gradients, residual):
+    x, c = arr(*shape), shape[1]
+    mask = ints(shape[0], c // 8, *shape[2:], high=256, dtype="uint8")
+    inputs = [x, arr(c), arr(c), arr(c, low=0.5), mask, *[x] * gradients]
+    how = {"residual": residual}
+    check_kernel("batch_norm_relu_grad", inputs, how, kernel=NAME, wide=True, special=True)
+
+
+@pytest.mark.parametrize("shape", [(65, 48), (4, 32, 5, 7), (9, 2048)])
+def test_bits_beside_bfloat16(shape):
+    x, c = arr(*shape, dtype="bfloat16"), shape[1]
+    mask = ints(shape[0], c // 8, *shape[2:], high=256, dtype="uint8")
+    inputs = [x, *(arr(c, low=0.5) for _ in range(3)), mask, x, x]
+    how = {"residual": True}
+    check_kernel("batch_norm_relu_grad", inputs, how, kernel=NAME, wide=True, tol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_nan_infinities_and_zeros_have_the_bits_of_the_reference(dtype):
+    x = arr(12, 32, dtype=dtype).make((1,))
+    x[3, 1], x[5, 2], x[:, 5] = np.nan, np.inf, 0
+    residual = arr(12, 32, dtype=dtype).make((2,))
+    residual[0, 0], residual[1, 3], residual[2, 4] = np.nan, np.inf, -np.inf
+    tol = 8e-3 if dtype == "bfloat16" else None
+    inputs = [x, *vectors(32), residual]
+    check_kernel("batch_norm_relu", inputs, {"mask": True}, kernel=NAME, tol=tol)
+
+
+@pytest.mark.parametrize("channels", [3, 7, 17, 8])
+def test_bits_of_other_numbers_of_channels_are_left_to_the_reference(channels):
+    x, v = arr(4, channels), vectors(channels)
+    with pytest.raises(AssertionError, match="not a multiple of 16"):
+        check_kernel("batch_norm_relu", [x, *v], {"mask": True}, kernel=NAME)
+    mask = ints(4, -(-channels // 8), high=256, dtype="uint8")
+    with pytest.raises(AssertionError, match="not a multiple of 16"):
+        check_kernel("batch_norm_relu_grad", [x, *v[:3], mask, x], kernel=NAME)
+
+
+def test_with_and_without_a_residual_it_is_the_same_code(monkeypatch):
+    found = []
+    monkeypatch.setattr(norm, "launch", lambda name, source, *_, **__: found.append(source))
+    x, c = Array((4, 16), "float32", (16, 1)), Array((16,), "float32", (1,))
+    attrs = {"momentum": 0.1, "epsilon": 1e-5, "residual": False}
+    for kind, inputs in (
+        ("batch_norm", [x, c, c, c, c]),
+        ("batch_norm_relu", [x, c, c, c, c, None]),
+        ("batch_norm_relu", [x, c, c, c, c, x]),
+        ("batch_norm_grad", [x, c, c, c, x]),
+        ("batch_norm_relu_grad", [x, c, c, c, Array((4, 2), "uint8", (2, 1)), x, x]),
+    ):
+        op = Operator(kind, (), (), attrs, {}, None, None)
+        bound = BoundOp(op, attrs, inputs, [x, c, c], 1, [False] * len(inputs))
+        norm.BatchNorm().bind(bound).emit([8] * len(inputs), [8, 8, 8], [], 8)
+    assert len(found) == 5 and len(set(found)) == 2
 
 
 def test_it_serves_no_other_form():

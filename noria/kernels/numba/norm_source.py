@@ -1,0 +1,394 @@
+"""Source of batch norm in training, forward and gradient, on memory [rows, channels].
+
+Two passes over memory each: one that sums per channel, one that writes. Sums go over 64 lines in
+float32, then into float64, relative to the first row, so that a large mean does not cancel the
+variance away. The second pass too subtracts first that row, by an fma, which unlike a difference is
+never reordered. Between the passes the team meets at a barrier.
+
+The first pass goes from the last rows to the first, because the operator before has just written
+the last ones, and the second pass goes forwards, because the first one ended there: what a cache
+keeps of arrays that do not fit is then read from it.
+
+Both walk memory in order, a few hundred numbers at a time, and ask for what comes 2 KB later: four
+rows side by side, which need a fourth of the loads and stores of sums, are so many streams that a
+prefetcher loses them, unless rows are long. Short rows are taken as one longer line, whose sums
+are folded in the end.
+
+One form serves with and without ReLU, residual, second gradient: what is missing is a line of
+zeros, or of ones, that stays in the first cache while the other operands move on, and what nobody
+wants is written to such a line. Each form of its own would be half a second of compilation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from noria.core.dtypes import itemsize
+from noria.kernels.numba.codegen import Source
+
+LINE, VECTOR = 512, 16  # numbers a line has at least, and those of a vector
+WIDE = 2048  # numbers of a line from which four go side by side: their sums fill the first cache
+STRIP, AHEAD = 512, 2048  # bytes asked for at once, and how much later they are wanted
+EACH, SHARED = 28, 12  # bytes of scratch for each number of a line: of a thread, of all
+
+
+def width_of(channels: int) -> int:
+    """Numbers of a line: whole rows, and if possible whole vectors, in a loop that is worth it."""
+    rows = -(-LINE // channels)
+    whole = [n for n in range(rows, 1024 // channels + 1) if n * channels % VECTOR == 0]
+    return channels * (whole[0] if whole else rows)
+
+
+def room_of(width: int) -> int:
+    """The width in whole vectors."""
+    return -(-width // VECTOR) * VECTOR
+
+
+def scratch_of(width: int, team: int) -> int:
+    """Bytes that a team needs."""
+    return room_of(width) * (EACH * team + SHARED) + 3 * STRIP * team
+
+
+# `size` numbers lie as lines of `width`, which is some rows at once where rows are short. Scratch,
+# per thread `room` numbers' space of 2 float64 totals, 2 float32 partial sums, the float32 that is
+# subtracted from x, and four lines; then 3 float32 that the team shares.
+_ACCUMULATE = """
+    team = team_size()
+    me = thread_id()
+    size = rows * channels
+    lines = (size + width - 1) // width
+    first = lines * me // team
+    last = lines * (me + 1) // team
+    total = scratch + me * (room * EACH + 3 * STRIP)
+    part = total + room * 16
+    center = part + room * 8
+    zeros = center + room * 4
+    ones = zeros + STRIP
+    spare = ones + STRIP
+    shared = scratch + team * (room * EACH + 3 * STRIP)
+    fill_bytes(total, 0, room * 16)
+    fill_bytes(zeros, 0, STRIP)
+    LINES
+    for at in range(0, width, channels):
+        for c in range(channels):
+            independent()
+            store_float32(center, at + c, CENTER)
+    end = last
+    while end > first:
+        start = max(first, end - 64)
+        fill_bytes(part, 0, room * 8)
+        line = start
+        while width >= WIDE and line + 4 <= end:
+            TURN4
+            line += 4
+        while line < end:
+            TURN1
+            line += 1
+        for c in range(2 * room):
+            independent()
+            store_float64(total, c, load_float64(total, c) + float64(load_float32(part, c)))
+        end = start
+    barrier()
+    for c in range(channels * me // team, channels * (me + 1) // team):
+        t1 = float64(0)
+        t2 = float64(0)
+        for t in range(team):
+            for at in range(0, width, channels):
+                t1 += load_float64(scratch + t * (room * EACH + 3 * STRIP), at + c)
+                t2 += load_float64(scratch + t * (room * EACH + 3 * STRIP), room + at + c)
+"""
+
+_WRITE = """
+    barrier()
+    line = first
+    while width >= WIDE and line + 4 <= last:
+        TURN4
+        line += 4
+    while line < last:
+        TURN1
+        line += 1
+    return 0
+"""
+_OPERAND = re.compile(r"\b([a-z]+)\[c\]")
+_STORE = re.compile(r"^([a-z]+)\[c\] = (.*)$")
+OPTIONAL = ("residual", "more", "positive", "masked", "mask")  # which may stay at one line
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """What a pass does with each number.
+
+    terms: statements, in which `name[c]` is the number of an operand at channel c of a line
+    head:  before those of all lines, per channel; end: after them
+    signs: write bits that tell where `out` is positive
+    """
+
+    dtype: str
+    terms: Sequence[str]
+    head: Sequence[str] = ()
+    end: Sequence[str] = ()
+    signs: bool = False
+
+    @property
+    def bits(self) -> bool:
+        """Are bits of a mask read?"""
+        return any("BIT" in term for term in self.terms)
+
+    def into(self, template: str) -> str:
+        """The pass, in which either four lines are taken at a turn or one."""
+        return _filled(_filled(template, "TURN1", self.turn(1)), "TURN4", self.turn(4))
+
+    def turn(self, rows: int) -> list[str]:
+        """Lines side by side, in strips; one line alone is asked for some time before."""
+        code, numbers = Source(), STRIP // itemsize(self.dtype)
+        code.depth = 0
+        code.put("stop = width" if rows > 1 else "stop = min(width, size - line * width)")
+        with code.block(f"for c0 in range(0, stop, {numbers}):"):
+            code.put(f"count = min({numbers}, stop - c0)", *self.starts(rows))
+            if rows == 1:
+                steps = range(AHEAD, AHEAD + STRIP, 64)
+                code.put(*(f"prefetch({p}0 + {step})" for step in steps for p in self.read()))
+            self.numbers(code, rows)
+        return code.lines
+
+    def numbers(self, code: Source, rows: int) -> None:
+        """The loop over a strip; with bits, a word of which is for a vector, over its vectors."""
+        lines = [self.line(term, r) for r in range(rows) for term in self.terms]
+        lines = ["c = c0 + k", *self.head, *lines, *self.end]
+        if not self.bits:
+            with code.block("for k in range(count):"):
+                code.put("independent()", *lines)
+        else:
+            with code.block(f"for v in range(0, count, {VECTOR}):"):
+                code.put(*(f"word{r} = load_uint16(mask{r}, v >> 4)" for r in range(rows)))
+                with code.block(f"for bit in range({VECTOR}):"):
+                    code.put("together()", "k = v + bit", *lines)
+        if self.signs:
+            with code.block("for v in range(count >> 4):"):
+                signs = (f"positive_{self.dtype}(out{r}, v << 4)" for r in range(rows))
+                code.put(*(f"store_uint16(mask{r}, v, {s})" for r, s in enumerate(signs)))
+
+    def line(self, term: str, r: int) -> str:
+        """The statement for line r of those side by side."""
+        term = term.replace("BIT", f"has_bit(word{r}, bit)")
+        store = _STORE.match(term)
+        if store:
+            return f"store_{self.dtype}({store[1]}{r}, k, {self.loads(store[2], r)})"
+        return self.loads(term, r)
+
+    def loads(self, text: str, r: int) -> str:
+        return _OPERAND.sub(lambda m: f"load_{self.dtype}({m[1]}{r}, k)", text)
+
+    def operands(self) -> list[str]:
+        found = set(_OPERAND.findall(" ".join(self.terms)))
+        return sorted(found | ({"mask"} if self.signs or self.bits else set()))
+
+    def read(self) -> list[str]:
+        """The operands asked for ahead."""
+        values = [s[2] if (s := _STORE.match(t)) else t for t in self.terms]
+        return sorted(set(_OPERAND.findall(" ".join(values))))
+
+    def starts(self, rows: int) -> list[str]:
+        """Where the strips of each operand begin."""
+        lines = []
+        for r in range(rows):
+            lines.append(f"at = (line + {r}) * width + c0")
+            for p in self.operands():
+                step = f"{p}_move" if p in OPTIONAL else "ITEMSIZE"
+                lines.append(f"{p}{r} = {p} + {'(at >> 3)' if p == 'mask' else 'at'} * {step}")
+        return lines
+
+
+def _filled(template: str, name: str, lines: Sequence[str]) -> str:
+    """The template with lines of text in the place of the line `name`, as far to the right."""
+    place = re.search(rf"^( *){name}$", template, re.MULTILINE)
+    assert place is not None
+    text = "\n".join(place[1] + line for line in lines)
+    return template[: place.start()] + text + template[place.end() :]
+
+
+_CENTRED = "d = fma(x[c], float32(1), -load_float32(center, c))"
+
+
+def _accumulate(dtype: str, center: str, terms: Sequence[str]) -> str:
+    """The first pass: terms add to s1 and s2, from d = x - center, which is given per channel c."""
+    sums = ("part, c", "part, room + c")
+    load = [f"s{k} = load_float32({place})" for k, place in enumerate(sums, 1)]
+    store = [f"store_float32({place}, s{k})" for k, place in enumerate(sums, 1)]
+    walk = _Walk(dtype, [_CENTRED, *terms], load, store)
+    return walk.into(_ACCUMULATE).replace("CENTER", center)
+
+
+def _write(dtype: str, terms: Sequence[str], signs: bool = False) -> str:
+    """The second pass."""
+    return _Walk(dtype, [_CENTRED, *terms], signs=signs).into(_WRITE)
+
+
+def _absent(**places: str) -> list[str]:
+    """Lines that put those operands that are not there (whose address is 0) at a line."""
+    lines = []
+    for name, place in places.items():
+        lines += [f"{name}_move = {1 if name == 'mask' else 'ITEMSIZE'}", f"if {name} == 0:"]
+        lines += [f"    {name} = {place}", f"    {name}_move = 0"]
+    return lines
+
+
+_FORWARD = """
+def batch_norm(args):
+    x = load_int64(args, 0)
+    scale = load_int64(args, 1)
+    bias = load_int64(args, 2)
+    mean = load_int64(args, 3)
+    var = load_int64(args, 4)
+    residual = load_int64(args, 5)
+    out = load_int64(args, 6)
+    batch_mean = load_int64(args, 7)
+    inv_std = load_int64(args, 8)
+    new_mean = load_int64(args, 9)
+    new_var = load_int64(args, 10)
+    mask = load_int64(args, 11)
+    scratch = load_int64(args, 12)
+    rows = load_int64(args, 13)
+    channels = load_int64(args, 14)
+    width = load_int64(args, 15)
+    room = load_int64(args, 16)
+    momentum = load_float64(args, 17)
+    epsilon = load_float64(args, 18)
+    low = float32(load_float64(args, 19))
+"""
+_STATISTICS = """
+        shift = t1 / float64(rows)
+        m = shift + float64(load_DTYPE(x, c))
+        v = max(t2 / float64(rows) - shift * shift, float64(0))
+        inv = float64(1) / sqrt(v + epsilon)
+        store_float32(batch_mean, c, float32(m))
+        store_float32(inv_std, c, float32(inv))
+        unbiased = v * float64(rows) / float64(max(rows - 1, 1))
+        old_mean = float64(load_float32(mean, c))
+        old_var = float64(load_float32(var, c))
+        store_float32(new_mean, c, float32(old_mean + momentum * (m - old_mean)))
+        store_float32(new_var, c, float32(old_var + momentum * (unbiased - old_var)))
+        factor = load_float32(scale, c) * float32(inv)
+        offset = float32(float64(load_float32(bias, c)) - shift * float64(factor))
+        for at in range(0, width, channels):
+            store_float32(shared, at + c, factor)
+            store_float32(shared, room + at + c, offset)
+"""
+
+
+@cache
+def forward(dtype: str, bits: bool) -> str:
+    """Source of batch_norm(training=True), also with a ReLU and before it a residual.
+
+    The table: addresses of inputs, outputs, mask and scratch, 0 for what is not there; rows,
+    channels, width, room, momentum, epsilon, and the bound below, 0 or -infinity.
+
+    dtype: of x, residual and out; the vectors of channels are float32
+    bits:  channels are whole vectors, and the mask can be written
+    """
+    terms = [
+        "y = d * load_float32(shared, c) + load_float32(shared, room + c) + residual[c]",
+        "out[c] = where(low > y, low, y)",  # NaN is not below 0
+    ]
+    return _typed(
+        dtype,
+        _FORWARD,
+        _filled(
+            _accumulate(dtype, "load_DTYPE(x, c)", ["s1 += d", "s2 += d * d"]),
+            "LINES",
+            _absent(residual="zeros", **({"mask": "spare"} if bits else {})),
+        ),
+        _STATISTICS,
+        _write(dtype, terms, bits),
+    )
+
+
+_BACKWARD = """
+def batch_norm_grad(args):
+    x = load_int64(args, 0)
+    scale = load_int64(args, 1)
+    mean = load_int64(args, 2)
+    inv_std = load_int64(args, 3)
+    POSITIVE = load_int64(args, 4)
+    grad = load_int64(args, 5)
+    more = load_int64(args, 6)
+    gx = load_int64(args, 7)
+    g_scale = load_int64(args, 8)
+    g_bias = load_int64(args, 9)
+    masked = load_int64(args, 10)
+    scratch = load_int64(args, 11)
+    rows = load_int64(args, 12)
+    channels = load_int64(args, 13)
+    width = load_int64(args, 14)
+    room = load_int64(args, 15)
+"""
+_MEANS = """
+        inv = float64(load_float32(inv_std, c))
+        store_float32(g_bias, c, float32(t1))
+        store_float32(g_scale, c, float32(t2 * inv))
+        level = float32(t1 / float64(rows))
+        slope = float32(t2 * inv * inv / float64(rows))
+        factor = load_float32(scale, c) * load_float32(inv_std, c)
+        for at in range(0, width, channels):
+            store_float32(shared, at + c, level)
+            store_float32(shared, room + at + c, slope)
+            store_float32(shared, 2 * room + at + c, factor)
+    if masked_move != 0:
+        grad = masked
+        more = zeros
+        more_move = 0
+        POSITIVE = ones
+        POSITIVE_move = 0
+"""
+
+
+@cache
+def backward(dtype: str, bits: bool) -> str:
+    """Source of batch_norm_grad, and of batch_norm_relu_grad, whose gradient is that where the
+    ReLU's output is positive. Where the masked gradient is wanted, the first pass writes it, and
+    the second one reads it.
+
+    The table: addresses of x, scale, mean, inv_std, of what is positive or the mask, of gradients,
+    outputs and scratch, 0 for what is not there; rows, channels, width, room.
+
+    dtype: of the gradients, x and out
+    bits:  channels are whole vectors, and the mask is one of bits
+    """
+    where = "BIT" if bits else "positive[c] > float32(0)"
+    total = f"g = where({where}, grad[c] + more[c], float32(0))"
+    ones = ["fill_bytes(ones, 255, STRIP)"]
+    if not bits:
+        ones = [
+            f"for c in range({STRIP // itemsize(dtype)}):",
+            "    store_DTYPE(ones, c, float32(1))",
+        ]
+    positive = "mask" if bits else "positive"
+    absent = _absent(more="zeros", masked="spare", **{positive: "ones"})
+    sums = [total, "s1 += g", "s2 += g * d", "masked[c] = g"]
+    source = _typed(
+        dtype,
+        _BACKWARD,
+        _filled(_accumulate(dtype, "load_float32(mean, c)", sums), "LINES", [*ones, *absent]),
+        _MEANS,
+        _write(
+            dtype,
+            [
+                total,
+                "rest = load_float32(shared, c) + d * load_float32(shared, room + c)",
+                "gx[c] = (g - rest) * load_float32(shared, 2 * room + c)",
+            ],
+        ),
+    )
+    return source.replace("POSITIVE", positive)
+
+
+def _typed(dtype: str, *parts: str) -> str:
+    """The parts of a kernel for memory of that dtype."""
+    source = "".join(parts).replace("DTYPE", dtype)
+    numbers = {"WIDE": WIDE, "ITEMSIZE": itemsize(dtype), "EACH": EACH, "STRIP": STRIP}
+    for name, number in numbers.items():
+        source = source.replace(name, str(number))
+    return source
