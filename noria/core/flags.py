@@ -264,6 +264,14 @@ class Flags:
         "the result's standard deviation, five times that of direct sums; 0: directly.",
         binding=True,
     )
+    strassen = Flag(
+        "NORIA_STRASSEN",
+        _choice("auto", "0", "1"),
+        "auto",
+        "Products of float32 with a weight that never changes by one step of Strassen's algorithm, "
+        "7/8 of the multiplications: where that is faster (auto), nowhere (0), wherever the sizes "
+        "allow it (1). Such a weight takes 7/4 of its memory.",
+    )
     precision = Flag(
         "NORIA_PRECISION",
         _choice("float32", "bf16"),

@@ -39,6 +39,7 @@ from noria.kernels.numba import row_updates as _row_updates
 from noria.kernels.numba import rows as _rows
 from noria.kernels.numba import sampling as _sampling
 from noria.kernels.numba import sequence as _sequence
+from noria.kernels.numba import strassen as _strassen
 from noria.kernels.numba import sweep as _sweep
 from noria.kernels.numba import weight_grads as _weight_grads
 from noria.kernels.numba import weight_product as _weight_product
