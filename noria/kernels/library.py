@@ -52,7 +52,7 @@ from noria.kernels.onednn import linalg as _linalg
 __all__: list[str] = []
 _modules = (_copy, _elementwise, _reduce, _loss, _norm, _random, _resize, _sampling)
 _pools = (_pool, _pool3d, _pool_places)
-_products = (_halves, _linear, _few_rows, _gemm, _linalg, _product_loop)
+_products = (_halves, _linear, _few_rows, _gemm, _linalg, _product_loop, _strassen)
 _convolutions = (_tiled_conv, _conv_pairs, _conv_weight_grad, _depthwise, _conv, _few_channels_grad)
 _updates = (_sweep,)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)

@@ -6,8 +6,8 @@ The sums of a weight's quarters are made once and lie in panels, in the order of
 register tiles begin with, so the additions cost nothing; see `strassen_source.py`.
 
 Row i of one half of the rows is mixed with row i of the other, and so are two columns of the
-weight. The error is small beside the longer of the two, about 1.5 times that of direct sums where
-they are alike. So where one of two rows is more than APART times as long as the other, or has NaN,
+weight. The error is small beside the longer of the two, 2.2 times that of direct sums where they
+are alike. So where one of two rows is more than APART times as long as the other, or has NaN,
 infinities or numbers too large or small to square, or is zero, the whole block of rows is
 multiplied directly, from the same panels; two panels in which a column is such, always.
 NORIA_STRASSEN=0 leaves such products to others.
@@ -104,18 +104,22 @@ class Strassen(Kernel):
         blocks = -(-rows // MOST_ROWS)
         high = (-(-rows // blocks) + 1) // 2
         buffer = high * LINE
-        # The sums of the rows, or, of rows that are not mixed, a quarter of a panel.
-        space = TABLE + 3 * buffer + max(4 * high, PANEL) * ins // 2 * 4
+        sums = 4 * high * ins // 2 * 4
+        space = TABLE + 3 * buffer + ins // 2 * LINE
         work = {"threads": bound.threads, "ops": 2 * rows * ins * outs * 7 // 8}
         front = _front(outs // (2 * PANEL))
 
         def emit(ins_: list[int], outs_: list[int], packs: list[int], scratch: int) -> list[Call]:
             at = [ins_[0], packs[0], packs[0] + front, *[*ins_[2:], 0, 0][:2], outs_[0]]
-            sizes = [rows, ins, outs, blocks, buffer, product.address, scratch, space]
-            return [launch(self.name, text, "linear", [*at, *sizes], **work)]
+            sizes = [rows, ins, outs, blocks, buffer, product.address]
+            return [
+                launch(
+                    self.name, text, "linear", [*at, *sizes, scratch, scratch + sums, space], **work
+                )
+            ]
 
         packs = [pack(w, bound.threads)]
-        return Prepared(emit, space * team, packs, (), 2.0 * rows * ins * outs)
+        return Prepared(emit, sums + space * team, packs, (), 2.0 * rows * ins * outs)
 
 
 register(Strassen())

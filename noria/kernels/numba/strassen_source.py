@@ -33,9 +33,21 @@ APART = 4
 TABLE = 256  # bytes of a thread's table of a product
 
 # Fields of that table: C = or = FROM + A B of a panel, `finish`ed or not. Rows in bytes.
-_FIELDS = ("a", "a_row", "b", "c", "c_row", "start", "start_row", "add", "high", "deep")
+_FIELDS: tuple[str, ...] = (
+    "a",
+    "a_row",
+    "b",
+    "c",
+    "c_row",
+    "start",
+    "start_row",
+    "add",
+    "high",
+    "deep",
+)
 _FIELDS += ("finish", "bias", "residual", "near", "near_residual", "near_row", "end")
 _SHAPE = len(_FIELDS)  # where that of a tile begins
+_CALM = TABLE // 8 - 1  # what the thread found out about its rows
 
 
 def _calm(a: str, b: str) -> str:
@@ -113,10 +125,10 @@ def pack(args):
 
 # ---- the rows -----------------------------------------------------------------------------------
 
-# Each thread makes all sums for itself: they are as near as another's would be, and none waits.
+# Each thread makes those of some rows, and tells whether they may be mixed.
 _SUMS = f"""
 calm = int64(1)
-for r in range(high):
+for r in range(high * thread_id() // team, high * (thread_id() + 1) // team):
     a1 = top + r * row
     a2 = low + r * row
     to = s + r * narrow
@@ -138,6 +150,10 @@ for r in range(high):
         store_float32(to + 3 * size, i, a12 - s2)
     if not ({_calm("a", "b")}):
         calm = int64(0)
+store_int64(table, {_CALM}, calm)
+barrier()
+for other in range(team):
+    calm = min(calm, load_int64(tables + other * space, {_CALM}))
 """
 
 # ---- a product ----------------------------------------------------------------------------------
@@ -254,7 +270,7 @@ for r in range(high):
 """
     return "\n".join(
         [
-            "store_int64(table, %d, high)" % _FIELDS.index("high"),
+            f"store_int64(table, {_FIELDS.index('high')}, high)",
             product(B11, "top", "", "q"),
             product(B21, "top + narrow", "q", "c_top"),
             product(T2, "s + size", "q", "q"),
@@ -278,15 +294,15 @@ def _four() -> str:
 
     return "\n".join(
         [
-            "store_int64(table, %d, count)" % _FIELDS.index("high"),
+            f"store_int64(table, {_FIELDS.index('high')}, count)",
             product(f"panel + {B11} * slot", "left", False),
             product(f"panel + {B21} * slot", "left", True),
             f"b12 = panel + {T1} * slot",
             "if load_int64(mixed, pair) == 1:",
             f"    for i in range(half * {PANEL}):",
             "        independent()",
-            "        store_float32(s, i, load_float32(b12, i) + load_float32(panel, i))",
-            "    b12 = s",
+            "        store_float32(restored, i, load_float32(b12, i) + load_float32(panel, i))",
+            "    b12 = restored",
             product("b12", "right", False),
             product(f"panel + {B22} * slot", "right", True),
         ]
@@ -295,7 +311,7 @@ def _four() -> str:
 
 @cache
 def source(bias: bool, residual: bool, activation: str | None) -> str:
-    """The kernel. Blocks of rows, one after the other; of each the threads share the panels."""
+    """The kernel. Blocks of rows, one after the other; the threads share the sums, then panels."""
     value = " + load_float32(bias + right * 4, j)" if bias else ""
     value += " + load_float32(rest, j)" if residual else ""
     value += f"\n        store_float32(to, j, {ACTIVATIONS[activation].format(v='v')})"
@@ -313,19 +329,23 @@ def linear(args):
     blocks = load_int64(args, 9)
     buffer = load_int64(args, 10)
     product = load_int64(args, 11)
-    table = load_int64(args, 12) + thread_id() * load_int64(args, 13)
+    s = load_int64(args, 12)
+    tables = load_int64(args, 13)
+    space = load_int64(args, 14)
+    team = team_size()
+    table = tables + thread_id() * space
     q = table + {TABLE}
     u = q + buffer
     p = u + buffer
-    s = p + buffer
+    restored = p + buffer
     half = ins // 2
     row = ins * 4
     narrow = half * 4
     line = outs * 4
     slot = half * {LINE}
     pairs = outs // {2 * PANEL}
-    first = pairs * thread_id() // team_size()
-    last = pairs * (thread_id() + 1) // team_size()
+    first = pairs * thread_id() // team
+    last = pairs * (thread_id() + 1) // team
     store_int64(table, {_FIELDS.index("deep")}, half)
     store_int64(table, {_FIELDS.index("end")}, weight + pairs * {SLOTS} * slot)
     for block in range(blocks):
@@ -348,5 +368,7 @@ def linear(args):
 {_lines(16, _seven(value))}
             else:
 {_lines(16, _four())}
+        if block + 1 < blocks:
+            barrier()
     return 0
 """
