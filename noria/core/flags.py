@@ -271,6 +271,7 @@ class Flags:
         "Products of float32 with a weight that never changes by one step of Strassen's algorithm, "
         "7/8 of the multiplications: where that is faster (auto), nowhere (0), wherever the sizes "
         "allow it (1). Such a weight takes 7/4 of its memory.",
+        binding=True,
     )
     precision = Flag(
         "NORIA_PRECISION",
