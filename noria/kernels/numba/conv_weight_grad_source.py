@@ -103,11 +103,14 @@ NEXT_GROUP, COLUMNS = range(16, 18)
 FIELDS = 24
 
 
-def _walk(name: str, columns: str) -> str:
-    """Calls of the tiles over all groups of a panel; `name` has {m} for their rows."""
+def _walk(name: str, columns: str, whole: str = "") -> str:
+    """Calls of the tiles over all groups of a panel; `name` has {m} for their rows.
+
+    whole: the tile for whole groups, if it is another
+    """
     lines = [
         "while group < groups:",
-        f"    {name.format(m=ROWS)}(at, right, to, args, {columns})",
+        f"    {whole or name.format(m=ROWS)}(at, right, to, args, {columns})",
         "    at += next_group",
         f"    to += {ROWS} * c_row",
         "    soon = min(soon + step, end)",
@@ -144,6 +147,7 @@ def multiply(args):
     if columns == {PANEL}:
 WHOLE
         return 0
+NARROW
     vectors = (columns + {WIDTH - 1}) // {WIDTH}
 CUT
     return 0
@@ -158,9 +162,25 @@ def multiply(dtype: str) -> str:
         f"if vectors == {v}:\n{indent(_walk(f'{some}_{{m}}_{v}', 'columns'), '    ')}"
         for v in range(1, VECTORS + 1)
     )
+    narrow = ""
+    if dtype == "float32" and VECTORS > 2:
+        walk = _walk(f"tile_{{m}}_{VECTORS - 1}", str(PANEL - WIDTH), f"narrow_ahead_{ROWS}")
+        narrow = f"if columns == {PANEL - WIDTH}:\n{indent(walk, '    ')}\n    return 0"
     text = _MULTIPLY.replace("WHOLE", indent(_walk(f"{whole}_{{m}}", str(PANEL)), " " * 8))
+    text = text.replace("NARROW\n", indent(narrow, "    ") + "\n")
     return text.replace("CUT", indent(cut, "    "))
 
+
+# Of several panels the last ones are a vector narrower where the very last would be narrower still:
+# too few sums wait for one another.
+_NARROW = f"""per_tap * {VECTORS} - (ins + {WIDTH - 1}) // {WIDTH}
+    if narrow > per_tap:
+        narrow = int64(0)"""
+# Where every pixel of x counts, and its channels are whole lines of memory of which those of a
+# panel spread over the first cache, it is multiplied as it lies.
+_LIES = """(taps == 1 and high == 1 and wide == pixels and out_wide == pixels
+            and stride_wide == 1 and pad_wide == 0 and x % 64 == 0
+            and ins % 16 == 0 and ins // 16 % 8 != 0)"""
 
 _SOURCE = f"""
 def weight_grad(args):
@@ -173,6 +193,8 @@ def weight_grad(args):
     wings = line + LINES
     left = wings + WINGS
     per_tap = (ins + {PANEL - 1}) // {PANEL}
+    narrow = EVENED
+    lies = LIES
     first_pixel = 0
     last_pixel = pixels
     first_group = 0
@@ -198,7 +220,7 @@ def weight_grad(args):
     next_group = (depth + STEP - 1) // STEP * {GROUP} + {MOVE}
     store_int64(shape, {A_ROW}, 4)
     store_int64(shape, {A_STEP}, {GROUP})
-    store_int64(shape, {B_ROW}, {4 * PANEL})
+    store_int64(shape, {B_ROW}, ins * ITEM if lies else {4 * PANEL})
     store_int64(shape, {C_ROW}, taps * ins * 4)
     store_int64(shape, {SOON_STEP}, 64)
     store_int64(shape, {LEFT}, left)
@@ -230,8 +252,15 @@ GRADIENT
             across = tap % taps_wide * step_wide - pad_wide
             near = max(0, (stride_wide - 1 - across) // stride_wide)
             far = min(out_wide, (wide - 1 - across) // stride_wide + 1)
-            column = (number - tap * per_tap) * {PANEL}
+            place = number - tap * per_tap
+            before = max(place - (per_tap - narrow), 0)
+            column = place * {PANEL} - before * {WIDTH}
             columns = min(ins - column, {PANEL})
+            if place >= per_tap - narrow:
+                columns = min(columns, {PANEL - WIDTH})
+            if lies:
+                store_int64(shape, {RIGHT}, x + (begin * ins + column) * ITEM)
+            else:
 PANEL_OF_X
             store_int64(shape, {TO}, target + (tap * ins + column) * 4)
             store_int64(shape, {COLUMNS}, columns)
@@ -279,10 +308,11 @@ def source(dtype: str) -> str:
     gradient = PACK_GRADIENT.replace("LINE", _ONE_PIXEL if wide else _TWO_PIXELS)
     text = _SOURCE.replace("GRADIENT", indent(gradient, " " * 8))
     text = text.replace("TURN", indent(TURN_TAPS.strip(), " " * 12))
-    text = text.replace("PANEL_OF_X", indent(x if wide else x + _PAIR_X.lstrip(), " " * 12))
+    text = text.replace("PANEL_OF_X", indent(x if wide else x + _PAIR_X.lstrip(), " " * 16))
     numbers: dict[str, int | str] = {"ITEM": 4, "ROW": 4 * PANEL, "STEP": 1, "LINES": 0, "WINGS": 0}
+    numbers |= {"LIES": _LIES, "EVENED": _NARROW}
     if not wide:
-        numbers = {"ITEM": 2, "ROW": 2 * PANEL, "STEP": 2}
+        numbers = {"ITEM": 2, "ROW": 2 * PANEL, "STEP": 2, "LIES": "False", "EVENED": "int64(0)"}
         numbers |= {"LINES": "(outs + 15) // 16 * 64", "WINGS": f"(depth + 1) * {2 * PANEL}"}
     for name, number in numbers.items():
         text = text.replace(name, str(number))

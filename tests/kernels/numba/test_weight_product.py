@@ -27,6 +27,12 @@ def test_any_number_of_rows(rows):
     check(arr(rows, 20), arr(rows, 70), special=True)
 
 
+@pytest.mark.parametrize("ins", [5, 6, 7, 8, 9, 13, 25])
+@pytest.mark.parametrize("cut", [0, 3])
+def test_panels_of_even_widths_read_as_they_lie_or_packed(ins, cut):
+    check(arr(MANY + 1, 20), arr(MANY + 1, ins * WIDTH - cut), special=True)
+
+
 def test_so_many_rows_that_threads_share_them():
     rows = 64 * 70
     assert sharing(rows, 20, 70, 2) == BY_PIXELS
