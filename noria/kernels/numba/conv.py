@@ -102,7 +102,8 @@ class Conv(Kernel):
         windows = slide(x.shape[2:], w.shape[2:], *how)
         planes = x.shape[1] if not lies_last(x) else 1
         if planes == 1:
-            need_worth(bound.fixed[1], windows, w.nbytes > MEMORY * (x.nbytes + out.nbytes))
+            large = w.nbytes > MEMORY * (x.nbytes + out.nbytes)
+            need_worth(bound.fixed[1], windows, large or x.dtype == "bfloat16")
         threads = bound.threads
         vectors, by_panel = shape(out.size // out.shape[1], out.shape[1], threads)
         width, half = vectors * WIDTH, x.dtype == "bfloat16"
@@ -162,7 +163,7 @@ def need_worth(fixed: bool, windows: Windows, large: bool) -> None:
     least; and weights that change would have to be packed at each step.
 
     large: the weight is so much larger than the images that reading it from memory is a good part
-           of the time
+           of the time, or all is bfloat16, where oneDNN's windows are slower too
     """
     if not fixed:
         raise Declined("the weight changes at each step")

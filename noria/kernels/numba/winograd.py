@@ -52,6 +52,7 @@ LINE = 64
 # Tiles, at most 24: the factors of 64 channels, and the products, then fill half the second cache.
 BLOCK = min(caches().second // (2 * 4 * POSITIONS * (64 + 64)) // ROWS * ROWS, 24)
 FEW_TILES = 8  # fewer are multiplied faster than 36 matrices are read
+FEW_PAIRS = 32  # the same where pairs of bfloat16 are multiplied, whose matrices are an eighth
 PAST = caches().last // 2  # bytes of matrices that no cache will still have when they are read
 CACHED = 2 * caches().second  # bytes of matrices that stay in a cache
 
@@ -138,7 +139,8 @@ class _Winograd(Kernel):
 
     def bind(self, bound: BoundOp) -> Prepared:
         shape = self.shape(bound)
-        if shape.tiles < FEW_TILES and POSITIONS * shape.factor_step > CACHED:
+        few = FEW_PAIRS if PAIRS and bound.outputs[0].dtype == "bfloat16" else FEW_TILES
+        if shape.tiles < few and POSITIONS * shape.factor_step > CACHED:
             raise Declined("few tiles for such large weights")
         if shape.shared and PAIRS and bound.outputs[0].dtype == "bfloat16" and not bound.fixed[1]:
             raise Declined("halves are multiplied directly before such weights are transformed")

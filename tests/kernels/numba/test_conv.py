@@ -77,6 +77,14 @@ def test_windows_that_overlap_where_the_weight_is_much_larger_than_the_image(dty
     check(48, 40, (2, 3), (3, 3), {"padding": 1}, batch=1, symbolic={}, dtype=dtype)
 
 
+@pytest.mark.skipif(not PAIRS, reason="the CPU multiplies no bfloat16")
+@pytest.mark.parametrize("channels", [5, 6])
+def test_windows_of_bfloat16_may_overlap(channels):
+    attrs = {"padding": (1, 2, 0, 1)}
+    check(channels, 33, (9, 8), (3, 3), attrs, dtype="bfloat16")
+    check(channels, 33, (9, 8), (4, 5), attrs, dtype="bfloat16")
+
+
 @DTYPES
 def test_many_pixels_and_many_channels(dtype):
     check(160, 96, (23, 29), (1, 1), batch=1, dtype=dtype)

@@ -5,7 +5,7 @@ import pytest
 
 from noria.core.flags import flags
 from noria.kernels.numba import tile_sizes, winograd
-from noria.kernels.numba.tile_sizes import WIDTH
+from noria.kernels.numba.tile_sizes import PAIRS, WIDTH
 from noria.kernels.numba.winograd import FEW_TILES, Shape
 from noria.kernels.numba.winograd_matrix import OUTPUTS
 from noria.testing.case import arr
@@ -65,6 +65,7 @@ def test_halves_are_summed_in_float32(case, monkeypatch):
 @pytest.mark.parametrize("grad", [False, True])
 def test_large_weights_of_halves_that_change_are_not_transformed(grad, monkeypatch, fast_kernels):
     monkeypatch.setattr(winograd, "PAIRS", True)
+    monkeypatch.setattr(winograd, "FEW_PAIRS", 0)
     with pytest.raises(AssertionError, match="multiplied directly"):
         check(NARROW, grad, dtype="bfloat16", tol=1e-2)
     check(MANY, grad, dtype="bfloat16", tol=1e-2)
@@ -118,6 +119,13 @@ def test_what_it_leaves_to_others():
     ):
         with pytest.raises(AssertionError, match=why):
             check_kernel("conv2d", inputs, attrs, kernel=FORWARD)
+
+
+@pytest.mark.skipif(not PAIRS, reason="the CPU multiplies no bfloat16")
+def test_a_few_images_of_bfloat16_are_multiplied_directly():
+    inputs = [arr(2, 256, 9, 9, dtype="bfloat16"), arr(256, 256, 3, 3, dtype="bfloat16")]
+    with pytest.raises(AssertionError, match="few tiles"):
+        check_kernel("conv2d", inputs, {"padding": 1}, kernel=FORWARD)
 
 
 def test_the_flag_turns_it_off():
