@@ -168,7 +168,7 @@ def symbols_of(sizes: Size | Iterable[Size]) -> frozenset[str]:
     found: frozenset[str] = frozenset()
     if not isinstance(sizes, int):
         for size in sizes:
-            if isinstance(size, Dim):
+            if type(size) is not int and isinstance(size, Dim):
                 found = found | _dim_symbols(size) if found else _dim_symbols(size)
     return found
 

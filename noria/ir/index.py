@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import cached_property
+from itertools import chain
 
 from noria.ir.program import Block, Operator, Value
 
@@ -25,17 +27,28 @@ class Index:
 
     def __init__(self, block: Block, roots: Iterable[Value] | None = None) -> None:
         self.roots = list(block.outputs if roots is None else roots)
-        self.producer: dict[Value, Operator] = {}
-        self.users: dict[Value, list[Operator]] = _Users()
-        self.position: dict[Operator, int] = {}
-        self._counts = Counter(self.roots)
-        for place, operator in enumerate(block.operators):
-            self.position[operator] = place
-            self._counts.update(operator.operands)
+        self._operators = list(block.operators)
+
+    @cached_property
+    def producer(self) -> dict[Value, Operator]:
+        return {value: operator for operator in self._operators for value in operator.outputs}
+
+    @cached_property
+    def users(self) -> dict[Value, list[Operator]]:
+        found = _Users()
+        for operator in self._operators:
             for value in dict.fromkeys(operator.operands):
-                self.users.setdefault(value, []).append(operator)
-            for value in operator.outputs:
-                self.producer[value] = operator
+                found.setdefault(value, []).append(operator)
+        return found
+
+    @cached_property
+    def position(self) -> dict[Operator, int]:
+        return {operator: place for place, operator in enumerate(self._operators)}
+
+    @cached_property
+    def _counts(self) -> Counter[Value]:
+        operands = chain.from_iterable([operator.operands for operator in self._operators])
+        return Counter(chain(self.roots, operands))
 
     def use_count(self, value: Value) -> int:
         """How often the value is used: once per operand it is, once per root."""

@@ -31,19 +31,21 @@ def as_shape(shape: Any) -> Shape:
         raise ShapeError("a shape is a sequence of sizes", got=repr(shape))
     out: list[int | Dim] = []
     for d in shape:
-        if isinstance(d, Dim):
-            out.append(d)
-            continue
-        try:
-            n = d.__index__()
-        except AttributeError:
-            raise ShapeError(
-                f"a size must be an integer or a symbol, not {d!r}", got=repr(shape)
-            ) from None
-        if n < 0:
+        n = d if type(d) is int or isinstance(d, Dim) else _whole(d, shape)
+        if type(n) is int and n < 0:
             raise ShapeError(f"a size cannot be negative: {n}", got=repr(shape))
         out.append(n)
     return tuple(out)
+
+
+def _whole(size: Any, shape: Any) -> int:
+    """A size that is some other kind of integer."""
+    try:
+        return int(size.__index__())
+    except AttributeError:
+        raise ShapeError(
+            f"a size must be an integer or a symbol, not {size!r}", got=repr(shape)
+        ) from None
 
 
 class Spec:
@@ -145,6 +147,7 @@ class Operator:
     full_precision: bool = False
     operands: tuple[Value, ...] = field(init=False, repr=False)
     _symbols: frozenset[str] | None = field(init=False, repr=False, default=None)
+    _told: frozenset[str] | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "operands", tuple([v for v in self.inputs if v is not None]))
@@ -302,8 +305,12 @@ def _symbols_used(operator: Operator) -> frozenset[str]:
 
 def symbols_told(operator: Operator) -> frozenset[str]:
     """Symbols of sizes that nobody knows before the operator has run."""
-    found: frozenset[str] = frozenset().union(*[symbols_of(v.shape) for v in operator.outputs])
-    return found - symbols_used(operator) if found else found
+    told = operator._told
+    if told is None:
+        found: frozenset[str] = frozenset().union(*[symbols_of(v.shape) for v in operator.outputs])
+        told = found - symbols_used(operator) if found else found
+        object.__setattr__(operator, "_told", told)
+    return told
 
 
 def _symbols_in(value: Any) -> frozenset[str]:

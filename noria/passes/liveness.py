@@ -16,7 +16,7 @@ def live(block: Block, roots: Sequence[Value]) -> list[Operator]:
 
     Operators that stay as they are are the same objects.
     """
-    return [map_blocks(o, _pruned) for o in needed(block, roots, has_effect)]
+    return [map_blocks(o, _pruned) if o.blocks else o for o in needed(block, roots, has_effect)]
 
 
 def _pruned(block: Block) -> Block:

@@ -145,7 +145,7 @@ class Pattern:
     """A traced pattern.
 
     root:     the node it is anchored at, the op that the function returns
-    nodes:    all nodes, operands first
+    nodes:    all nodes, operands first; types: of their operators
     variants: the sets of nodes whose two inputs are exchanged, to be tried in this order
     """
 
@@ -159,6 +159,7 @@ class Pattern:
             raise ProgramError("a pattern must return what an op gives", got=repr(result))
         self.root = term.node
         self.nodes = tracer.nodes
+        self.types = {node.type for node in tracer.nodes}
         swaps = [n for n in tracer.nodes if n.type in COMMUTATIVE and n.inputs[0] != n.inputs[1]]
         if len(swaps) > MAX_COMMUTATIVE:
             raise ProgramError(f"more than {MAX_COMMUTATIVE} commutative ops in one pattern")

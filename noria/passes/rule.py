@@ -25,7 +25,7 @@ from noria.core.dims import prove_equal
 from noria.core.errors import ProgramError
 from noria.ir.emit import Builder
 from noria.ir.index import Index
-from noria.ir.program import Block, Operator, Program, Spec, Value
+from noria.ir.program import Block, Operator, Program, Spec, Value, walk
 from noria.passes.liveness import fixed_values, live, unchanged_state
 from noria.passes.nested import map_blocks
 from noria.passes.pattern import Found, Pattern
@@ -118,6 +118,8 @@ def rewrite(program: Program, rules: Sequence[Rule], name: str) -> Program:
     out = program
     for _ in range(MAX_SWEEPS):
         sweep = _Sweep(out, rules, report)
+        if not sweep.by_anchor:
+            break
         done = sweep.run()
         if not sweep.count:
             break
@@ -130,13 +132,27 @@ class _Sweep:
     """One walk through a Program, forwards, trying every rule at every operator."""
 
     def __init__(self, program: Program, rules: Sequence[Rule], report: Report) -> None:
-        self.program, self.report = program.copy(), report
+        self.program, self.report, self.rules = program.copy(), report, rules
         self.report.declined = []  # those of the last sweep are told
-        self.by_anchor: dict[str, list[Rule]] = {}
-        for rule in rules:
-            self.by_anchor.setdefault(rule.traced.root.type, []).append(rule)
+        self.types = {o.type for o in walk(program.block)}
+        self.by_anchor = self._possible()
         self.count = 0
         self.fuel = 100 + 20 * len(program.operators)
+
+    def _possible(self) -> dict[str, list[Rule]]:
+        """The rules of which all operators occur, by their anchors."""
+        found: dict[str, list[Rule]] = {}
+        for rule in self.rules:
+            if rule.traced.types <= self.types:
+                found.setdefault(rule.traced.root.type, []).append(rule)
+        return found
+
+    def meet(self, operators: Sequence[Operator]) -> None:
+        """These have been made."""
+        new = {o.type for o in operators} - self.types
+        if new:
+            self.types |= new
+            self.by_anchor = self._possible()
 
     def run(self) -> Program:
         builder = Builder(self.program)
@@ -179,11 +195,16 @@ class _BlockWalk:
         out: list[Operator] = []
         todo = deque(self.block.operators)
         while todo:
-            operator = map_blocks(todo.popleft().with_inputs(self.renamed), self.inside)
-            made = self.try_rules(operator)
+            operator = todo.popleft()
+            if self.renamed:
+                operator = operator.with_inputs(self.renamed)
+            if operator.blocks:
+                operator = map_blocks(operator, self.inside)
+            made = self.try_rules(operator) if operator.type in self.sweep.by_anchor else None
             if made is None:
                 out.append(operator)
-                self.producer.update((v, operator) for v in operator.outputs)
+                for v in operator.outputs:
+                    self.producer[v] = operator
             else:
                 todo.extendleft(reversed(made))
         return [o for o in out if o not in self.dead]
@@ -236,6 +257,7 @@ class _BlockWalk:
             self.builder.full_precision = any(o.full_precision for o in match.operators)
             result = rule.emit(match)
         made, self.builder.block.operators = self.builder.block.operators, []
+        sweep.meet(made)
         self.more.update(v for o in made for v in o.operands)
         given = result if isinstance(result, (tuple, list)) else (result,)
         for i, old in enumerate(anchor.outputs):

@@ -9,6 +9,7 @@ import numpy as np
 
 from noria.core.errors import MissingError, nearest
 from noria.core.flags import flags
+from noria.core.pause import collector_paused
 from noria.ir.program import Program
 from noria.ir.verify import verify
 from noria.kernels.numba.parallel import checked_count, thread_count
@@ -44,6 +45,7 @@ class Executor:
     May be used from several threads: steps on one Scope run one after the other.
     """
 
+    @collector_paused()
     def __init__(
         self,
         program: Program,
@@ -121,13 +123,14 @@ class Executor:
     def plan(self, fetch: Sequence[str] | None = None) -> Plan:
         """The Plan for a set of fetches. Raises MissingError for an unknown one."""
         names = self._all if fetch is None else tuple(fetch)
-        found = self._plans.get(names)
-        if found is None:
-            program = self._fetching(names)
-            if not self._optimized:
-                program = optimize(program, self.precision)
-            found = make_plan(program)
-            self._plans[names] = found
+        return self._plans.get(names) or self._planned(names)
+
+    @collector_paused()
+    def _planned(self, names: tuple[str, ...]) -> Plan:
+        program = self._fetching(names)
+        if not self._optimized:
+            program = optimize(program, self.precision)
+        found = self._plans[names] = make_plan(program)
         return found
 
     def _fetching(self, names: tuple[str, ...]) -> Program:

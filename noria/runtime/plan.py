@@ -133,7 +133,7 @@ def make_plan(
     planner = _Planner(program, _once(program, order, dynamic), engines)
     planner.layouts.update((program.inputs[n], how) for n, how in (layouts or {}).items())
     for operator in order:
-        mine = _checks(operator)
+        mine = planner.checks(operator)
         if operator in dynamic:
             planner.add_dynamic(operator, mine)
         else:
@@ -206,10 +206,8 @@ def _once(program: Program, order: Sequence[Operator], dynamic: set[Operator]) -
     return {op for op in static if op.outputs and all(v in fixed for v in op.outputs)}
 
 
-def _checks(op: Operator) -> list[Check]:
+def _checks_of(op: Operator) -> list[Check]:
     """Equalities of sizes that only real sizes can decide, found by inferring again."""
-    if not symbols_used(op) and not symbols_told(op):
-        return []
     found: list[Check] = []
     with collect_checks(found):
         lookup(op.type).infer(op.inputs, op.attrs, op.blocks)
@@ -230,6 +228,27 @@ class _Planner:
         self.sized: set[Value] = set()
         self.copies: dict[tuple[Value, str], Value] = {}
         self.alike: dict[Any, int] = {}
+        self._signatures: dict[Operator, Any] = {}
+        self._unchecked: set[Any] = set()  # signatures
+
+    def checks(self, op: Operator) -> list[Check]:
+        """Equalities of sizes that only real sizes can decide. Operators that are alike need none
+        if the first of them does not."""
+        if not symbols_used(op) and not symbols_told(op):
+            return []
+        key = self._signature(op)
+        if key in self._unchecked:
+            return []
+        found = _checks_of(op)
+        if not found:
+            self._unchecked.add(key)
+        return found
+
+    def _signature(self, op: Operator) -> Any:
+        found = self._signatures.get(op)
+        if found is None:
+            found = self._signatures[op] = signature(op)
+        return found
 
     def add(self, op: Operator) -> None:
         once = op in self.once
@@ -281,7 +300,7 @@ class _Planner:
         layouts = tuple([None if v is None else self.layouts[v] for v in (*op.inputs, *op.outputs)])
         fixed = tuple([v in self.fixed for v in op.inputs])
         kernels = tuple(k.name for k in (step.kernel, *step.others) if k is not None)
-        key = signature(op), layouts, fixed, kernels
+        key = self._signature(op), layouts, fixed, kernels
         step.alike = self.alike.setdefault(key, len(self.alike))
 
     def _reordered(self, v: Value, layout: str) -> Value:

@@ -17,6 +17,7 @@ from noria.ir.opdef import lookup
 from noria.ir.program import Program, State
 from noria.runtime.arena import Arena, give_back
 
+ZEROS = repr(("fill", {"value": 0.0}))  # so that -0.0 is something else
 RANDOM = "random"  # the state that holds (seed, step) of the Program's random numbers
 
 
@@ -90,7 +91,8 @@ class Scope:
                 self._write(name, array)
             elif name not in self.arrays:
                 self._allocate(state)
-                self._write(name, initial_value(state, seed))
+                if state.init[0] != "fill" or repr(state.init) != ZEROS:  # new memory is zero
+                    self._write(name, initial_value(state, seed))
         give_back()
         return self
 

@@ -313,3 +313,12 @@ def test_four_thousand_operators_and_ten_rules_take_less_than_a_second():
     assert time.process_time() - start < 1.0
     assert len(after.operators) == 3000
     verify(after)
+
+
+def test_a_rule_whose_operators_only_another_rule_makes_still_fires():
+    """None of its operators is there at first, so it is not tried until they are."""
+    first = Rule(lambda x: o.neg(x), None, lambda x: o.relu(o.abs(x)), "first")
+    second = Rule(lambda x: o.relu(o.abs(x)), None, lambda x: o.exp(x), "second")
+    before = program("input x: float32[3]\n  neg: float32[3] = neg(x)\n  output y = neg")
+    assert types(rewrite(before, [first, second], "both")) == ["exp"]
+    assert rewrite(before, [second], "one") is before

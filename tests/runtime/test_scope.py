@@ -257,3 +257,13 @@ def test_a_copy_is_never_torn_by_a_write():
     stop.set()
     thread.join()
     assert not torn and scope["a"].max() == 99
+
+
+def test_states_that_begin_with_zero_are_zero_and_minus_zero_keeps_its_sign():
+    program = Program("zeros")
+    for name, number in (("plus", 0.0), ("minus", -0.0), ("one", 1.0)):
+        program.state[name] = State(Value(name, (3,), "float32"), ("fill", {"value": number}))
+    arrays = Scope().initialize(program).arrays
+    assert not arrays["plus"].any() and not np.signbit(arrays["plus"]).any()
+    assert not arrays["minus"].any() and np.signbit(arrays["minus"]).all()
+    assert (arrays["one"] == 1).all()
