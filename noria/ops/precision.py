@@ -34,12 +34,22 @@ PRODUCTS: Mapping[str, Positions] = {
     "attention_grad": (0, 1, 2, 3, 5),
     "self_attention": (0,),
     "self_attention_grad": (0, 1, 3),
+    "lstm": (1,),
+    "lstm_grad": (2, 4),
+    "gru": (1,),
+    "gru_grad": (1, 2, 4, 5),
+    "rnn": (1,),
+    "rnn_grad": (0, 1, 3),
 }
 """op -> the inputs that are halves. Those with an attribute `dtype` give float32 where nothing
-behind them wants halves: gradients of parameters, logits."""
+behind them wants halves: gradients of parameters, logits. Recurrent layers take what their input
+gives, states, biases and gates in float32."""
 
 _MOVES = """reshape squeeze unsqueeze flatten transpose broadcast_to tile slice unslice pad unpad
-roll concat split"""
+roll concat split sequence_shift"""
+
+STEPWISE = frozenset(("lstm", "lstm_grad", "gru", "gru_grad", "rnn", "rnn_grad"))
+"""Round to halves what the next step takes: float32 results beside such are only as exact."""
 
 MOVES = frozenset(_MOVES.split())
 """Elements at other places, unchanged."""

@@ -4,6 +4,10 @@ Each takes what the input contributes to all steps at once (`x`, one product mad
 only what has to be done step by step. The batch is packed (see `sequence.py`): no step is padded.
 Weights, the order of gates and the arithmetic are PyTorch's, so its parameters can be loaded.
 The gradient of a weight is one product over all steps, made of ordinary operators.
+
+A weight may be of halves where the rest is float32 (`lower_precision` makes it so): what it is
+multiplied by is then rounded at each step, h and the gradients of x have its dtype, and the rest is
+float32 as before.
 """
 
 from __future__ import annotations
@@ -15,10 +19,12 @@ from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
 from noria.ops.common import need_float, need_rank, require_equal, require_same_shape
-from noria.ops.numeric import in_float32
+from noria.ops.numeric import cast_like
 from noria.ops.rules import by_decomposition
 from noria.ops.steps import (
+    product_with,
     scan_steps,
+    shifted,
     sigmoid,
     slope_of_sigmoid,
     slope_of_tanh,
@@ -29,6 +35,7 @@ from noria.ops.steps import (
     steps_spec,
     unroll,
     weight_grad,
+    with_products,
 )
 
 # ---- LSTM --------------------------------------------------------------------------------------
@@ -53,7 +60,7 @@ def lstm(
     state = states_spec(x, weight, 4, row_splits, h0=h0, c0=c0)
     _need_peepholes(peepholes, state)
     steps = steps_spec(x, state.shape[1])
-    return steps, steps, x
+    return Spec(steps.shape, weight.dtype), steps, x
 
 
 def _need_peepholes(peepholes: Spec | None, state: Spec) -> None:
@@ -75,10 +82,10 @@ def _plus(z: Any, peephole: Any, c: Any) -> Any:
 
 
 @lstm.compute
-@in_float32
-def _(xp, x, weight, row_splits, h0, c0, peepholes, reverse, recompute):
+@with_products(weight=1, like=(1, 0, 0))
+def _(xp, narrow, x, weight, row_splits, h0, c0, peepholes, reverse, recompute):
     def step(x_t: Any, h: Any, c: Any) -> Any:
-        z = x_t + h @ weight.T
+        z = x_t + narrow(h) @ weight.T
         h, c, gates = _lstm_step(lambda a: sigmoid(xp, a), xp, z, c, peepholes)
         return (h, c), (h, c, xp.concatenate(gates, -1))
 
@@ -92,7 +99,7 @@ def _lstm_gates(x: Any, before: Any, weight: Any, peeped: Any) -> Any:
     size = weight.shape[1]
     ones = o.fill(shape=(size,), value=1.0, dtype=x.dtype)
     slope = o.concat(ones, ones, o.add(ones, ones), ones, axis=0)
-    z = o.add(x, o.linear(before, weight))
+    z = o.add(x, product_with(weight, before, x, turned=True))
     z = o.mul(z if peeped is None else o.add(z, peeped), slope)
     return o.add(o.mul(o.sigmoid(z), slope), o.sub(1.0, slope))
 
@@ -108,12 +115,12 @@ def _(op, gs, vjp):
     if peepholes is not None:
         before = o.sequence_shift(c, row_splits, c0, reverse=reverse)
     if op.attrs["recompute"]:
-        h_before = o.sequence_shift(out, row_splits, h0, reverse=reverse)
+        h_before = shifted(out, row_splits, h0, reverse)
         gates = _lstm_gates(x, h_before, weight, _peeped(peepholes, before, c))
     given = (gates, c, weight, row_splits, g_out, g_c, c0, peepholes)
     dx, dh0, dc0 = o.lstm_grad(*given, reverse=reverse)
     return {
-        "x": dx,
+        "x": cast_like(dx, x),
         "weight": weight_grad(dx, out, row_splits, h0, reverse),
         "h0": None if h0 is None else dh0,
         "c0": None if c0 is None else dc0,
@@ -141,13 +148,13 @@ def _(x, weight, row_splits, h0=None, c0=None, peepholes=None, *, reverse=False,
     to_i, to_f, to_o = _each_peephole(peepholes)
 
     def step(x_t: Any, h: Any, c: Any) -> Any:
-        z = o.add(x_t, o.linear(h, weight))
+        z = o.add(x_t, product_with(weight, h, x, turned=True))
         i, f, g, out = o.split(z, num=4, axis=0)
         i, f, g = o.sigmoid(_peep(i, c, to_i)), o.sigmoid(_peep(f, c, to_f)), o.tanh(g)
         c = o.add(o.mul(f, c), o.mul(i, g))
         out = o.sigmoid(_peep(out, c, to_o))
         h = o.mul(out, o.tanh(c))
-        return (h, c), (h, c, o.concat(i, f, g, out, axis=0))
+        return (h, c), (cast_like(h, weight), c, o.concat(i, f, g, out, axis=0))
 
     size = weight.shape[1]
     states = [state_value(s, row_splits, size, x.dtype) for s in (h0, c0)]
@@ -178,12 +185,12 @@ def lstm_grad(
     for name, value in {"c": c, "grad": grad, "grad_c": grad_c}.items():
         if value is not None:
             require_same_shape(steps, value, name)
-    return gates, state, state
+    return Spec(gates.shape, weight.dtype), state, state
 
 
 @lstm_grad.compute
-@in_float32
-def _(xp, gates, c, weight, row_splits, grad, grad_c, c0, peepholes, reverse):
+@with_products(weight=2, like=(2, 0, 0))
+def _(xp, narrow, gates, c, weight, row_splits, grad, grad_c, c0, peepholes, reverse):
     to_i, to_f, to_o = (None, None, None) if peepholes is None else peepholes
 
     def step(gate: Any, c: Any, before: Any, g: Any, gc: Any, dh: Any, dc: Any) -> Any:
@@ -192,7 +199,7 @@ def _(xp, gates, c, weight, row_splits, grad, grad_c, c0, peepholes, reverse):
         d_out = dh * tanh_c * out * (1 - out)
         dc = _plus(dc + gc + dh * out * (1 - tanh_c * tanh_c), to_o, d_out)
         di, df = dc * n * i * (1 - i), dc * before * f * (1 - f)
-        dx = xp.concatenate([di, df, dc * i * (1 - n * n), d_out], -1)
+        dx = narrow(xp.concatenate([di, df, dc * i * (1 - n * n), d_out], -1))
         return (dx @ weight, _plus(_plus(dc * f, to_i, di), to_f, df)), (dx,)
 
     before = step_before(xp, c, row_splits, c0, reverse)
@@ -211,14 +218,18 @@ def _(
 
     def step(gate: Any, c: Any, before: Any, g: Any, gc: Any, dh: Any, dc: Any) -> Any:
         i, f, n, out = o.split(gate, num=4, axis=0)
-        dh, tanh_c = o.add(dh, g), o.tanh(c)
+        dh, tanh_c = o.add(dh, cast_like(g, dh)), o.tanh(c)
         through = o.mul(o.mul(dh, out), slope_of_tanh(tanh_c))
         d_out = o.mul(o.mul(dh, tanh_c), slope_of_sigmoid(out))
         dc = _peep(o.add(o.add(dc, gc), through), d_out, to_o)
         di = o.mul(o.mul(dc, n), slope_of_sigmoid(i))
         df = o.mul(o.mul(dc, before), slope_of_sigmoid(f))
         dx = o.concat(di, df, o.mul(o.mul(dc, i), slope_of_tanh(n)), d_out, axis=0)
-        new = o.matmul(dx, weight), _peep(_peep(o.mul(dc, f), di, to_i), df, to_f)
+        dx = cast_like(dx, weight)
+        new = (
+            product_with(weight, dx, gates, turned=False),
+            _peep(_peep(o.mul(dc, f), di, to_i), df, to_f),
+        )
         return new, (dx, *new)
 
     size = weight.shape[1]
@@ -253,17 +264,18 @@ def gru(x, weight, row_splits, bias=None, h0=None, *, reverse=False, recompute=F
     state = states_spec(x, weight, 3, row_splits, h0=h0)
     if bias is not None:
         require_same_shape(Spec(weight.shape[:1]), bias, "bias")
-    return steps_spec(x, state.shape[1]), steps_spec(x, 4 * state.shape[1])
+    out = steps_spec(x, state.shape[1])
+    return Spec(out.shape, weight.dtype), steps_spec(x, 4 * state.shape[1])
 
 
 @gru.compute
-@in_float32
-def _(xp, x, weight, row_splits, bias, h0, reverse, recompute):
+@with_products(weight=1, like=(1, 0))
+def _(xp, narrow, x, weight, row_splits, bias, h0, reverse, recompute):
     shift = xp.zeros(weight.shape[:1], x.dtype) if bias is None else bias
 
     def step(x_t: Any, h: Any) -> Any:
         x_r, x_z, x_n = xp.split(x_t, 3, axis=-1)
-        a, b, m = xp.split(h @ weight.T + shift, 3, axis=-1)
+        a, b, m = xp.split(narrow(h) @ weight.T + shift, 3, axis=-1)
         r, z = sigmoid(xp, x_r + a), sigmoid(xp, x_z + b)
         n = xp.tanh(x_n + r * m)
         h = (1 - z) * n + z * h
@@ -282,16 +294,16 @@ def _(op, gs, vjp):
     if g_gates is not None:
         return by_decomposition(op, gs, vjp)
     if op.attrs["recompute"]:
-        before = o.sequence_shift(out, row_splits, h0, reverse=reverse)
-        a, b, m = o.split(o.linear(before, weight, bias), num=3, axis=1)
+        product = product_with(weight, shifted(out, row_splits, h0, reverse), x, bias, turned=True)
+        a, b, m = o.split(product, num=3, axis=1)
         x_r, x_z, x_n = o.split(x, num=3, axis=1)
         r, z = o.sigmoid(o.add(x_r, a)), o.sigmoid(o.add(x_z, b))
         gates = o.concat(r, z, o.tanh(o.add(x_n, o.mul(r, m))), m, axis=1)
     dx, da, dh0 = o.gru_grad(gates, out, weight, row_splits, g_out, h0, reverse=reverse)
     return {
-        "x": dx,
+        "x": cast_like(dx, x),
         "weight": weight_grad(da, out, row_splits, h0, reverse),
-        "bias": None if bias is None else o.reduce_sum(da, axis=0),
+        "bias": None if bias is None else cast_like(o.reduce_sum(da, axis=0), bias),
         "h0": None if h0 is None else dh0,
     }
 
@@ -300,11 +312,11 @@ def _(op, gs, vjp):
 def _(x, weight, row_splits, bias=None, h0=None, *, reverse=False, recompute=False):
     def step(x_t: Any, h: Any) -> Any:
         x_r, x_z, x_n = o.split(x_t, num=3, axis=0)
-        a, b, m = o.split(o.linear(h, weight, bias), num=3, axis=0)
+        a, b, m = o.split(product_with(weight, h, x, bias, turned=True), num=3, axis=0)
         r, z = o.sigmoid(o.add(x_r, a)), o.sigmoid(o.add(x_z, b))
         n = o.tanh(o.add(x_n, o.mul(r, m)))
         h = o.add(o.mul(o.sub(1.0, z), n), o.mul(z, h))
-        return (h,), (h, o.concat(r, z, n, m, axis=0))
+        return (h,), (cast_like(h, weight), o.concat(r, z, n, m, axis=0))
 
     states = [state_value(h0, row_splits, weight.shape[1], x.dtype)]
     return scan_steps(step, row_splits, [x], states, reverse)
@@ -324,18 +336,18 @@ def gru_grad(gates, h, weight, row_splits, grad, h0=None, *, reverse=False):
     require_equal(gates.shape[1], 4 * size, "the size of gates and 4 times the columns of weight")
     for name, value in {"h": h, "grad": grad}.items():
         require_same_shape(steps_spec(gates, size), value, name)
-    return steps, steps, state
+    return *[Spec(steps.shape, weight.dtype)] * 2, state
 
 
 @gru_grad.compute
-@in_float32
-def _(xp, gates, h, weight, row_splits, grad, h0, reverse):
+@with_products(weight=2, like=(2, 2, 0))
+def _(xp, narrow, gates, h, weight, row_splits, grad, h0, reverse):
     def step(gate: Any, before: Any, g: Any, dh: Any) -> Any:
         r, z, n, m = xp.split(gate, 4, axis=-1)
         dh = dh + g
         dn = dh * (1 - z) * (1 - n * n)
         dr, dz = dn * m * r * (1 - r), dh * (before - n) * z * (1 - z)
-        da = xp.concatenate([dr, dz, dn * r], -1)
+        da = narrow(xp.concatenate([dr, dz, dn * r], -1))
         return (da @ weight + dh * z,), (xp.concatenate([dr, dz, dn], -1), da)
 
     before = step_before(xp, h, row_splits, h0, reverse)
@@ -349,15 +361,15 @@ def _(xp, gates, h, weight, row_splits, grad, h0, reverse):
 def _(gates, h, weight, row_splits, grad, h0=None, *, reverse=False):
     def step(gate: Any, before: Any, g: Any, dh: Any) -> Any:
         r, z, n, m = o.split(gate, num=4, axis=0)
-        dh = o.add(dh, g)
+        dh = o.add(dh, cast_like(g, dh))
         dn = o.mul(o.mul(dh, o.sub(1.0, z)), slope_of_tanh(n))
         dr = o.mul(o.mul(dn, m), slope_of_sigmoid(r))
         dz = o.mul(o.mul(dh, o.sub(before, n)), slope_of_sigmoid(z))
-        da = o.concat(dr, dz, o.mul(dn, r), axis=0)
-        new = o.add(o.matmul(da, weight), o.mul(dh, z))
-        return (new,), (o.concat(dr, dz, dn, axis=0), da, new)
+        da = cast_like(o.concat(dr, dz, o.mul(dn, r), axis=0), weight)
+        new = o.add(product_with(weight, da, gates, turned=False), o.mul(dh, z))
+        return (new,), (cast_like(o.concat(dr, dz, dn, axis=0), weight), da, new)
 
-    before = o.sequence_shift(h, row_splits, h0, reverse=reverse)
+    before = shifted(cast_like(h, gates), row_splits, h0, reverse)
     state = state_value(None, row_splits, weight.shape[1], gates.dtype)
     dx, da, dh = scan_steps(step, row_splits, [gates, before, grad], [state], not reverse)
     return dx, da, o.sequence_end(dh, row_splits, first=not reverse)
@@ -389,25 +401,26 @@ def rnn(x, weight, row_splits, h0=None, *, activation="tanh", reverse=False):
     """
     _need_activation(activation)
     states_spec(x, weight, 1, row_splits, h0=h0)
-    return x
+    return Spec(x.shape, weight.dtype)
 
 
 @rnn.compute
-@in_float32
-def _(xp, x, weight, row_splits, h0, activation, reverse):
+@with_products(weight=1, like=(1,))
+def _(xp, narrow, x, weight, row_splits, h0, activation, reverse):
     def step(x_t: Any, h: Any) -> Any:
-        (h,) = getattr(o, activation).run(xp, [x_t + h @ weight.T], {})
+        (h,) = getattr(o, activation).run(xp, [x_t + narrow(h) @ weight.T], {})
         return (h,), (h,)
 
     states = [state_or_zeros(xp, h0, row_splits, weight)]
-    return unroll(xp, step, row_splits, [x], states, (weight.shape[1],), reverse)[1][0]
+    return unroll(xp, step, row_splits, [x], states, (weight.shape[1],), reverse)[1]
 
 
 @rnn.grad
-def _(weight, row_splits, h0, out, g, activation, reverse):
+def _(x, weight, row_splits, h0, out, g, activation, reverse):
     dx, dh0 = o.rnn_grad(out, weight, row_splits, g, activation=activation, reverse=reverse)
     d_weight = weight_grad(dx, out, row_splits, h0, reverse)
-    return {"x": dx, "weight": d_weight, "h0": None if h0 is None else dh0}
+    dh0 = None if h0 is None else cast_like(dh0, h0)
+    return {"x": cast_like(dx, x), "weight": d_weight, "h0": dh0}
 
 
 @op(outputs=("dx", "dh0"), overwrites=((0, 0), (0, 3)))
@@ -416,14 +429,14 @@ def rnn_grad(h, weight, row_splits, grad, *, activation="tanh", reverse=False):
     _need_activation(activation)
     state = states_spec(h, weight, 1, row_splits)
     require_same_shape(h, grad, "grad")
-    return h, state
+    return Spec(h.shape, weight.dtype), state
 
 
 @rnn_grad.compute
-@in_float32
-def _(xp, h, weight, row_splits, grad, activation, reverse):
+@with_products(weight=1, like=(1, 0))
+def _(xp, narrow, h, weight, row_splits, grad, activation, reverse):
     def step(h: Any, g: Any, dh: Any) -> Any:
-        dx = (dh + g) * ((h > 0).astype(h.dtype) if activation == "relu" else 1 - h * h)
+        dx = narrow((dh + g) * ((h > 0).astype(h.dtype) if activation == "relu" else 1 - h * h))
         return (dx @ weight,), (dx,)
 
     state = state_or_zeros(xp, None, row_splits, weight)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from noria.core.dims import Size
+from noria.core.errors import DTypeError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
@@ -94,6 +95,12 @@ def _reduced(x: Spec, row_splits: Spec) -> Spec:
     need_float(x)
     need_steps(x)
     return Spec((row_count(row_splits), *x.shape[1:]), x.dtype)
+
+
+def _require_same(expected: Spec, value: Spec, what: str) -> None:
+    require_same_shape(expected, value, what)
+    if value.dtype != expected.dtype:
+        raise DTypeError(f"{what} and x differ", expected=expected.dtype, got=str(value))
 
 
 @op
@@ -208,7 +215,7 @@ def sequence_end(x, row_splits, empty=None, *, first=False):
     """
     out = _reduced(x, row_splits)
     if empty is not None:
-        require_same_shape(out, empty, "empty")
+        _require_same(out, empty, "empty")
     return out
 
 
@@ -267,7 +274,7 @@ def sequence_shift(x, row_splits, start=None, *, reverse=False):
     """
     out = _reduced(x, row_splits)
     if start is not None:
-        require_same_shape(out, start, "start")
+        _require_same(out, start, "start")
     return x
 
 

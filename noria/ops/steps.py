@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import numpy as np
 
 from noria.core.dims import Size
+from noria.core.dtypes import as_dtype
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
 from noria.ops.common import need_float, need_rank, require_equal, require_same_shape
 from noria.ops.loops import scan
+from noria.ops.numeric import HALVES, cast_like, widen
 from noria.ops.packed import checked_splits, put_at, row_count
 
 Step = Callable[..., tuple[Sequence[Any], Sequence[Any]]]
@@ -38,6 +41,45 @@ def states_spec(x: Spec, weight: Spec, gates: int, row_splits: Spec, **states: S
 
 def steps_spec(x: Spec, size: Any) -> Spec:
     return Spec((x.shape[0], size), x.dtype)
+
+
+# ---- halves ------------------------------------------------------------------------------------
+
+# Where a recurrent weight is a half, what it is multiplied by is rounded to one too, at each step:
+# h going forward, the gradients of the gates going back. Sums, states and gates are float32 inside.
+
+
+def with_products(weight: int, like: Sequence[int]) -> Callable[..., Callable[..., Any]]:
+    """Decorates the compute function of a recurrent op, which is called with xp and `narrow`.
+
+    Halves come in as float32; `narrow` rounds what the weight is multiplied by.
+    weight: which input that is; like: of each result the input whose dtype it goes out in
+    """
+
+    def decorate(compute: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(compute)
+        def wrapped(xp: Any, *inputs: Any, **attrs: Any) -> Any:
+            dtype = inputs[weight].dtype
+            half = as_dtype(dtype) in HALVES
+
+            def narrow(a: Any) -> Any:
+                return a.astype(dtype).astype("float32") if half else a
+
+            outs = compute(xp, narrow, *map(widen, inputs), **attrs)
+            return tuple(a.astype(inputs[i].dtype) for a, i in zip(outs, like, strict=True))
+
+        return wrapped
+
+    return decorate
+
+
+def product_with(weight: Any, x: Any, like: Any, bias: Any = None, *, turned: bool) -> Any:
+    """x @ weight (`turned`: weight.T, and a bias) in the dtype of `like`; x is rounded as the
+    weight is."""
+    dtype = as_dtype(like.dtype)
+    how = {} if as_dtype(weight.dtype) == dtype else {"dtype": dtype}
+    x = cast_like(x, weight)
+    return o.linear(x, weight, bias, **how) if turned else o.matmul(x, weight, **how)
 
 
 # ---- the order of steps ------------------------------------------------------------------------
@@ -166,6 +208,12 @@ def _scan_dense(
     return tuple(o.reshape(y, shape=(n * t, y.shape[2])) for y in outs)
 
 
+def shifted(x: Any, row_splits: Any, start: Any, reverse: bool) -> Any:
+    """Each step as the one before it was, the first as `start` [N, H], which may be None."""
+    start = None if start is None else cast_like(start, x)
+    return o.sequence_shift(x, row_splits, start, reverse=reverse)
+
+
 def slope_of_sigmoid(y: Any) -> Any:
     """The derivative of sigmoid, where it gave y."""
     return o.mul(y, o.sub(1.0, y))
@@ -186,5 +234,4 @@ def state_value(state: Any, row_splits: Any, width: Any, dtype: Any) -> Any:
 
 def weight_grad(dx: Any, x: Any, row_splits: Any, start: Any, reverse: bool) -> Any:
     """The gradient of a recurrent weight: one product over all steps."""
-    before = o.sequence_shift(x, row_splits, start, reverse=reverse)
-    return o.matmul(dx, before, transpose_x=True)
+    return o.matmul(dx, shifted(x, row_splits, start, reverse), transpose_x=True)

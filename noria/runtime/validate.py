@@ -10,6 +10,7 @@ from noria.core import dtypes
 from noria.core.errors import EngineError
 from noria.ir.interpret import run_operator
 from noria.ir.program import Operator, Value, walk
+from noria.ops.precision import STEPWISE
 from noria.runtime.plan import REORDER
 
 # Differences allowed, relative to the largest magnitude in the output: sums are in another order.
@@ -40,10 +41,11 @@ def check_step(
 
 
 def rounding_of(op: Operator, output: Value) -> str:
-    """The dtype whose tolerance an output has: of a loop with halves inside, theirs. A loop need
-    not round what it does not store."""
+    """The dtype whose tolerance an output has: of a loop with halves inside, theirs, and so where
+    steps round what the next ones take. A loop need not round what it does not store."""
     inside = [v for block in op.blocks.values() for o in walk(block) for v in o.outputs]
-    floats = [v.dtype for v in (output, *inside) if v.dtype in TOLERANCE]
+    beside = op.outputs if op.type in STEPWISE else (output,)
+    floats = [v.dtype for v in (*beside, *inside) if v.dtype in TOLERANCE]
     return max(floats, key=TOLERANCE.__getitem__, default=output.dtype)
 
 

@@ -17,6 +17,11 @@ ONE_ROW = np.array([0, 6])
 EMPTY = np.array([0, 0, 0])
 H, T, N = 3, 6, 4
 STATE, STEPS = arr(N, H), arr(T, H)
+ROUNDING = 2e-2  # of a number of bfloat16, and of what is added up of such
+
+
+def half(*shape):
+    return arr(*shape, dtype="bfloat16")
 
 
 def walk(step, x, splits, states, reverse, width):
@@ -151,6 +156,42 @@ CASES = [
         {"activation": "relu", "reverse": True},
         expect=rnn("relu", True),
     ),
+    Case(
+        "lstm",
+        [arr(T, 4 * H), half(4 * H, H), SPLITS, STATE, STATE, arr(3, H)],
+        expect=lstm(False),
+        tol=ROUNDING,
+        id="a weight of halves",
+    ),
+    Case(
+        "lstm_grad",
+        [arr(T, 4 * H, low=0, high=1), STEPS, half(4 * H, H), SPLITS, half(T, H), None, STATE],
+        tol=ROUNDING,
+        id="a weight of halves",
+    ),
+    Case(
+        "gru",
+        [arr(T, 3 * H), half(3 * H, H), SPLITS, arr(3 * H), STATE],
+        expect=gru(False),
+        tol=ROUNDING,
+        id="a weight of halves",
+    ),
+    Case(
+        "gru_grad",
+        [
+            *(arr(T, 4 * H, low=0, high=1), half(T, H), half(3 * H, H), SPLITS),
+            *(half(T, H), half(N, H)),
+        ],
+        tol=ROUNDING,
+        id="a weight of halves",
+    ),
+    Case(
+        "rnn",
+        [STEPS, half(H, H), SPLITS, STATE],
+        expect=rnn("tanh", False),
+        tol=ROUNDING,
+        id="a weight of halves",
+    ),
     Case("rnn_grad", [STEPS, arr(H, H), SPLITS, STEPS]),
     Case("rnn_grad", [STEPS, arr(H, H), SPLITS, STEPS], {"activation": "relu"}, grad=[1, 3]),
 ]
@@ -164,6 +205,34 @@ def test_case(case):
 def test_every_op_of_the_family_has_a_case():
     found = {d.name for d in vars(recurrent).values() if isinstance(d, OpDef)}
     assert found == {c.op for c in CASES}
+
+
+@pytest.mark.parametrize(("op", "gates"), [("lstm", 4), ("gru", 3)])
+def test_what_a_weight_of_halves_multiplies_is_rounded_at_each_step(op, gates):
+    """As in float64 with h rounded before each product; what is compared is float32."""
+    splits = np.array([0, 40])
+    x = arr(40, gates * 8).make((1,)).astype(np.float64)
+    weight = arr(gates * 8, 8, low=-0.5, high=0.5).make((2,)).astype("bfloat16")
+    wide = np.asarray(weight, np.float64)
+
+    class Rounding(np.ndarray):
+        """A weight that rounds what it multiplies."""
+
+        def __matmul__(self, h):
+            return wide @ h.astype(np.float32).astype("bfloat16").astype(np.float64)
+
+    apply = {"lstm": lstm, "gru": gru}[op](False)
+    rounded, exact = (apply(x, w, splits)[1] for w in (wide.view(Rounding), wide))
+    got = getattr(recurrent, op)(x.astype(np.float32), weight, splits)[1]
+    assert np.abs(got - rounded).max() < 1e-4 < np.abs(got - exact).max()
+
+
+def test_dtypes_with_a_weight_of_halves():
+    x, weight = arr(T, 4 * H).make((1,)), half(4 * H, H).make((2,))
+    h, c, gates = recurrent.lstm(x, weight, SPLITS)
+    assert [a.dtype.name for a in (h, c, gates)] == ["bfloat16", "float32", "float32"]
+    dx, dh0, dc0 = recurrent.lstm_grad(gates, c, weight, SPLITS, h)
+    assert [a.dtype.name for a in (dx, dh0, dc0)] == ["bfloat16", "float32", "float32"]
 
 
 def test_rows_do_not_see_each_other():

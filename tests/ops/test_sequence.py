@@ -191,3 +191,10 @@ def test_splits_that_do_not_divide_the_rows_are_told(splits):
 def test_what_does_not_fit_is_refused(call, error, match):
     with pytest.raises(error, match=match):
         call(np.ones((4, 2)))
+
+
+@pytest.mark.parametrize("name", ["sequence_shift", "sequence_end"])
+def test_what_comes_at_the_ends_has_the_dtype_of_the_steps(name):
+    x, rows = np.ones((3, 2), np.float32), np.ones((1, 2))
+    with pytest.raises(DTypeError, match="differ"):
+        getattr(sequence, name)(x, np.array([0, 3]), rows)

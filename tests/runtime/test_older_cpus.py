@@ -46,7 +46,9 @@ lstm, head = nn.LSTM(20, 24), nn.Linear(24, 5)
 program = noria.trace(
     lambda x: {"loss": ops.reduce_mean(ops.square(head(lstm(x)[0])))}, x=noria.spec("N", 7, 20)
 )
-train("lstm", program, {"x": rng.standard_normal((5, 7, 20), np.float32)})
+steps = {"x": rng.standard_normal((5, 7, 20), np.float32)}
+train("lstm", program, steps)
+train("lstm on halves", program, steps, "bf16")
 
 attention = nn.MultiheadAttention(32, 2)
 program = noria.trace(
@@ -74,5 +76,5 @@ def test_networks_train_on_a_cpu_without_avx512() -> None:
         text=True,
     )
     assert ran.returncode == 0, ran.stderr
-    names = "lenet", "lstm", "attention", "mlp"
+    names = "lenet", "lstm", "lstm on halves", "attention", "mlp"
     assert ran.stdout.splitlines() == [*(f"{name} []" for name in names), "x86-64-v3 8"]

@@ -19,6 +19,7 @@ from noria.zoo.digits import classify
 from noria.zoo.lenet import LeNet
 from noria.zoo.recipes import recipe
 from noria.zoo.resnet import ResNet
+from noria.zoo.rnn_lm import RNNLM, predict_next
 from noria.zoo.transformer import TransformerLM, language_model
 
 NETWORKS = {
@@ -131,6 +132,46 @@ def test_a_decoder_learns_as_in_float32(seed: int) -> None:
     assert wide[0] > 3 and max(wide[-10:].mean(), half[-10:].mean()) < 0.1
     assert np.abs(wide - half).max() < 0.1
     assert not np.array_equal(wide, half)
+
+
+def small_lstm() -> Program:
+    model = RNNLM(words=23, width=65, layers=2)
+    ids = spec("N", "T", dtype="int64")
+    return Adam(0.01).minimize(trace(predict_next(model), ids=ids, targets=ids))
+
+
+def sums(rng: np.random.Generator, n: int = 16) -> dict[str, np.ndarray]:
+    """Each word is the sum of the two before, modulo 23: layers must remember what is not there."""
+    words = [rng.integers(0, 23, n) for _ in range(2)]
+    for _ in range(15):
+        words.append((words[-1] + words[-2]) % 23)
+    text = np.stack(words, 1)
+    return {"ids": text[:, :-1], "targets": text[:, 1:]}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_lstm_learns_as_in_float32(seed: int) -> None:
+    """The second word is chance: a loss of log(23) / 16 is all that can be learned."""
+    program, curves = small_lstm(), {}
+    for precision in ("float32", "bf16"):
+        rng = np.random.default_rng(seed)
+        run = Executor(program, seed=seed, precision=precision)
+        curves[precision] = np.array([run.run(sums(rng))["loss"] for _ in range(250)])
+    wide, half = curves["float32"], curves["bf16"]
+    assert wide[0] > 3 and max(wide[-10:].mean(), half[-10:].mean()) < np.log(23) / 16 + 0.1
+    assert np.abs(wide - half).max() < 0.05
+    assert not np.array_equal(wide, half)
+
+
+def test_recurrences_run_on_halves(fast_kernels: None) -> None:
+    with flags.set(validate=True):
+        run = Executor(small_lstm(), precision="bf16")
+        assert np.isfinite(run.run(sums(np.random.default_rng(0)))["loss"])
+    found = [s for s in run.plan().steps if s.op.type in ("lstm", "lstm_grad")]
+    assert len(found) == 4
+    for step in found:
+        assert step.op.outputs[0].dtype == "bfloat16"  # h, or the gradient of gates
+        assert step.kernel is not None, step.op
 
 
 def test_products_and_attention_of_a_decoder_run_on_halves(fast_kernels: None) -> None:

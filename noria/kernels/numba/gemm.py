@@ -9,6 +9,8 @@ own, one for each thread; between two calls it changes only the fields that diff
 - B is read in panels of PANEL columns, whose rows may lie anywhere: packed panels, or a row-major B
   as it is (`b_panel` = 4 PANEL, `b_row` = its row). Padding columns of a packed B are zero.
 - C has rows of contiguous elements.
+- Products of bfloat16 (`pairs`, where the CPU has them: `tile_sizes.PAIRS`) take words of two
+  numbers that follow each other in k, of A and of B alike; K counts words, C stays float32.
 
 Serial: a team shares the work by giving each thread its rows or columns.
 """
@@ -37,7 +39,9 @@ PACK_FIELDS = 6
 
 
 @cache
-def product(ahead: bool = False, near: int = 0, even: bool = False) -> NativeFunction:
+def product(
+    ahead: bool = False, near: int = 0, even: bool = False, *, pairs: bool = False
+) -> NativeFunction:
     """C[m, n] = or += A[m, k] B[k, n], on the calling thread; see the fields above.
 
     ahead: for a few rows and a packed B that comes from memory: while a panel is multiplied, the
@@ -45,8 +49,9 @@ def product(ahead: bool = False, near: int = 0, even: bool = False) -> NativeFun
     near:  for others: how many matrices with the rows of C are needed when the product is there,
            and are asked for meanwhile. How far from C each lies is in the fields from NEAR on
     even:  for one panel of `even_panels` at a time: those a vector narrower are whole tiles, too
+    pairs: A and B are words of two bfloat16; none of the above
     """
-    return jit.compile_source(_product_source(ahead, near, even), "product")
+    return jit.compile_source(_product_source(ahead, near, even, pairs), "product")
 
 
 def packer() -> NativeFunction:
@@ -129,15 +134,16 @@ def _rows_ahead(indent: str) -> str:
     return "\n".join(indent + line for line in lines)
 
 
-def _product_source(ahead: bool, near: int, even: bool) -> str:
-    whole = _rows_ahead(" " * 8) if ahead else _rows(" " * 8, "tile_{m}", str(PANEL), near)
+def _product_source(ahead: bool, near: int, even: bool, pairs: bool) -> str:
+    tile, part = ("dots", "pairs") if pairs else ("tile", "tile")
+    whole = _rows_ahead(" " * 8) if ahead else _rows(" " * 8, tile + "_{m}", str(PANEL), near)
     narrow = ""
     if even:
         name = f"tile_{{m}}_{VECTORS - 1}"
         walk = _rows(" " * 8, name, str(PANEL - WIDTH), near, f"narrow_{ROWS}")
         narrow = f"    if columns == {PANEL - WIDTH}:\n{walk}\n        return 0\n"
     cut = "\n".join(
-        f"        if vectors == {v}:\n{_rows(' ' * 12, 'tile_{m}_' + str(v), 'columns', near)}"
+        f"        if vectors == {v}:\n{_rows(' ' * 12, part + '_{m}_' + str(v), 'columns', near)}"
         for v in range(1, VECTORS + 1)
     )
     asked = "".join(f"\n    near{d} = load_int64(args, {NEAR + d})" for d in range(near))

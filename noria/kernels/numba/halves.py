@@ -112,12 +112,12 @@ def _around(bound: BoundOp, inner: Prepared) -> Prepared:
         if pack.replaces:
             given[pack.input] = None  # the kernel reads the packed copy only
     copies = Widened(replace(bound, inputs=given), inner.scratch)
-    packs = [_pack(pack, bound.inputs[pack.input], bound.threads) for pack in inner.packs]
+    packs = [widened_pack(p, bound.inputs[p.input], bound.threads) for p in inner.packs]
     detail = f"{inner.detail} in float32".strip()
     return Prepared(copies.around(inner.emit), copies.nbytes, packs, (), inner.work, detail)
 
 
-def _pack(pack: Pack, source: Array | None, threads: int) -> Pack:
+def widened_pack(pack: Pack, source: Array | None, threads: int) -> Pack:
     """A pack of halves: of a float32 copy, which lies behind it."""
     if source is None or source.dtype != HALF:
         return pack

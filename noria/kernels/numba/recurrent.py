@@ -10,13 +10,16 @@ from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import gemm, jit, parallel
 from noria.kernels.numba import recurrent_cells as cells
+from noria.kernels.numba.halves import HALF, widened_pack
 from noria.kernels.numba.jit import NativeFunction
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.recurrent_cells import Cell
 from noria.kernels.numba.recurrent_grid import Grid, choose_grid
 from noria.kernels.numba.recurrent_source import (
+    FLOAT32,
     LINE,
     NUMBERS,
+    Kinds,
     arrays_of,
     private_bytes,
     source,
@@ -24,13 +27,14 @@ from noria.kernels.numba.recurrent_source import (
     tile_columns,
     units_of,
 )
-from noria.kernels.numba.tile_sizes import PANEL, ROWS, WIDTH
-from noria.kernels.registry import BoundOp, Declined, Kernel, Pack, Prepared, register
+from noria.kernels.numba.tile_sizes import PAIRS, PANEL, ROWS, WIDTH
+from noria.kernels.registry import Array, BoundOp, Declined, Kernel, Pack, Prepared, register
 
 IDS = ("int64", "int32")
 
 # The weight [GATES * size, size] as the forward product reads it: for each block of units panels of
-# [size, PANEL], whose columns are the UNITS rows of gate 0, then those of gate 1 and so on.
+# [size, PANEL], whose columns are the UNITS rows of gate 0, then those of gate 1 and so on. A word
+# of halves is two that follow each other in a row of the weight, the last one perhaps half empty.
 _PACK = """
 def pack(args):
     weight = load_int64(args, 0)
@@ -40,29 +44,34 @@ def pack(args):
     units = load_int64(args, 4)
     tile = load_int64(args, 5)
     blocks = (size + units - 1) // units
+    row = size * BYTES
+    full = row // 4
+    words = (row + 3) // 4
     team = team_size()
     for block in range(blocks * thread_id() // team, blocks * (thread_id() + 1) // team):
         for column in range(0, gates * units, WIDTH):
             unit = block * units + column % units
             some = max(min(size - unit, WIDTH), 0)
-            source = weight + ((column // units) * size + unit) * size * 4
-            target = packed + block * tile * size * 4
-            target += (column // PANEL) * size * PANEL * 4 + (column % PANEL) * 4
+            source = weight + ((column // units) * size + unit) * row
+            target = packed + block * tile * words * 4
+            target += (column // PANEL) * words * PANEL * 4 + (column % PANEL) * 4
             whole = 0
             if some == WIDTH:
-                whole = size - size % WIDTH
+                whole = full - full % WIDTH
             for k in range(0, whole, WIDTH):
-                transpose_tile(source + k * 4, size * 4, target + k * PANEL * 4, PANEL * 4)
-            for k in range(whole, size):
-                for j in range(some):
-                    store_float32(target, k * PANEL + j, load_float32(source, j * size + k))
-                for j in range(some, WIDTH):
-                    store_float32(target, k * PANEL + j, float32(0))
+                transpose_tile(source + k * 4, row, target + k * PANEL * 4, PANEL * 4)
+            for k in range(whole, words):
+                for j in range(some if k < full else 0):
+                    store_uint32(target, k * PANEL + j, load_uint32(source + j * row, k))
+                for j in range(0 if k < full else some):
+                    last = load_uint16(source + j * row, 2 * k)
+                    store_uint32(target, k * PANEL + j, pair(last, uint16(0)))
+                fill_bytes(target + (k * PANEL + some) * 4, 0, (WIDTH - some) * 4)
     return 0
 """
 
 # The same weight as the backward product reads it: for each slice of units its rows of all gates,
-# in panels of columns.
+# in panels of columns; of halves a word is of two rows.
 _PACK_BACKWARD = """
 def pack_backward(args):
     weight = load_int64(args, 0)
@@ -80,29 +89,66 @@ def pack_backward(args):
         some = min(PANEL, size - u)
         begin = blocks * slice // slices * units
         width = min(blocks * (slice + 1) // slices * units, size) - begin
-        at = packed + (begin * panels + width * (number % panels)) * gates * PANEL * 4
+        words = (width * gates + WORD - 1) // WORD
+        at = packed + (begin * gates // WORD * panels + words * (number % panels)) * PANEL * 4
+ALL_ROWS
+    return 0
+"""
+_ALL_ROWS = """
         for gate in range(gates):
             for k in range(gate * size + begin, gate * size + begin + width):
                 copy_bytes(at, weight + (k * size + u) * 4, some * 4)
                 fill_bytes(at + some * 4, 0, (PANEL - some) * 4)
                 at += PANEL * 4
-    return 0
+"""
+# Behind the last row of a gate comes the first one of the next.
+_ALL_PAIRS = """
+        low = weight + (begin * size + u) * 2
+        jump = (size - width) * size * 2
+        row = 0
+        for k in range(0, width * gates, 2):
+            high = low + size * 2
+            row += 1
+            if row == width:
+                high += jump
+                row = 0
+            if k + 1 < width * gates:
+                for j in range(some):
+                    independent()
+                    store_uint32(at, j, pair(load_uint16(low, j), load_uint16(high, j)))
+            else:
+                for j in range(some):
+                    store_uint32(at, j, pair(load_uint16(low, j), uint16(0)))
+            low = high + size * 2
+            row += 1
+            if row == width:
+                low += jump
+                row = 0
+            fill_bytes(at + some * 4, 0, (PANEL - some) * 4)
+            at += PANEL * 4
 """
 
 
 @cache
-def _with_numbers(text: str) -> str:
-    return text.replace("PANEL", str(PANEL)).replace("WIDTH", str(WIDTH))
+def _with_numbers(text: str, word: int) -> str:
+    """word: numbers of a word of the packed weight."""
+    text = text.replace("ALL_ROWS", (_ALL_ROWS if word == 1 else _ALL_PAIRS).strip("\n"))
+    known = {"PANEL": PANEL, "WIDTH": WIDTH, "WORD": word, "BYTES": 4 // word}
+    for name, number in known.items():
+        text = text.replace(name, str(number))
+    return text
 
 
 class Direction:
     """All of a cell's kernel in one direction that no size is part of; see `recurrent_source`.
 
+    kinds: dtypes of its arrays; numbers: what follows from them
     fields: names of the numbers in its table, in order; nothing: 0 for each
     """
 
-    def __init__(self, cell: Cell, backward: bool) -> None:
+    def __init__(self, cell: Cell, backward: bool, kinds: Kinds) -> None:
         self.cell, self.backward, self.units = cell, backward, units_of(cell)
+        self.kinds, self.numbers = kinds, kinds.numbers(backward)
         self.gates = cell.gates + (cell.second.gates if cell.second else 0)
         sweeps = sweeps_of(cell, backward)
         self.private = private_bytes(cell, *sweeps)
@@ -114,7 +160,7 @@ class Direction:
         """The kernel; splits: dtype of row_splits."""
         key = splits, solo
         if key not in self._texts:
-            self._texts[key] = source(self.cell, self.backward, splits, solo)
+            self._texts[key] = source(self.cell, self.backward, splits, solo, self.kinds)
         return self._texts[key]
 
 
@@ -127,7 +173,8 @@ class Places:
 
     def __init__(self, way: Direction, rows: int, size: int, threads: int) -> None:
         blocks = -(-size // way.units)
-        grid = choose_grid(rows, blocks, 4 * way.gates * way.units * size, threads)
+        word, h, dz, space = (way.numbers[n] for n in ("WORD", "H_BYTES", "DZ_BYTES", "SPACE"))
+        grid = choose_grid(rows, blocks, 4 // word * way.gates * way.units * size, threads)
         if way.backward and way.cell.second is not None:
             grid = Grid(grid.groups, 1)
         groups, slices = grid.groups, grid.slices
@@ -142,10 +189,10 @@ class Places:
             "keys": 8 * rows,
             "counters": LINE * (1 + groups),
             "lists": 24 * max(self.room * team, rows + 1),
-            "h": 4 * slots * padded,
-            "h_other": 0 if way.backward else 4 * slots * padded,
+            "h": h * slots * padded,
+            "h_other": 0 if way.backward else h * slots * padded,
             "state": 4 * slots * padded,
-            "dz": slots * (4 * gates + LINE * slices) if way.backward else 0,
+            "dz": slots * (dz * gates + space * slices) if way.backward else 0,
             "parts": parts,
             "private": way.private * team,
         }
@@ -163,9 +210,9 @@ def places(way: Direction, rows: int, size: int, threads: int) -> Places:
 
 
 @lru_cache(maxsize=64)
-def direction(cell: Cell, backward: bool) -> Direction:
-    """The same for the same cell."""
-    return Direction(cell, backward)
+def direction(cell: Cell, backward: bool, kinds: Kinds = FLOAT32) -> Direction:
+    """The same for the same cell and dtypes."""
+    return Direction(cell, backward, kinds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +230,7 @@ class Layer:
 
     weight: which input of the op the recurrent weight is
     threads: of the team; solo: the kernel is called by one of them, which does all of the layer
+    given: the weight, if it must be widened before it is packed
     """
 
     def __init__(
@@ -193,9 +241,10 @@ class Layer:
         threads: int,
         *,
         solo: bool = False,
+        given: Array | None = None,
     ) -> None:
         self.way, self.cell, self.backward = way, way.cell, way.backward
-        self.weight, self.solo = weight, solo
+        self.weight, self.solo, self.given = weight, solo, given
         self.total, self.rows, self.size = sizes.total, sizes.rows, sizes.size
         self.splits = sizes.splits
         if max(self.total, self.rows) >> 31:
@@ -217,13 +266,14 @@ class Layer:
         """gate: the first of those in the weight that belong to the cell."""
         tile = tile_columns(cell)
         rest = [self.size, cell.gates, self.units, tile]
-        nbytes = self.blocks * tile * self.size * 4
+        nbytes = self.blocks * tile * -(-self.size // self.way.numbers["WORD"]) * 4
         key = ("forward", self.units, cell.gates, gate)
         return self._packing("pack", _PACK, key, rest, nbytes, gate)
 
     def _pack_backward(self, cell: Cell, gate: int) -> Pack:
         rest = [self.size, cell.gates, self.units, self.grid.slices]
-        nbytes = gemm.packed_bytes(cell.gates * self.size, self.size)
+        words = -(-cell.gates * self.size // self.way.numbers["WORD"])
+        nbytes = gemm.packed_bytes(words, self.size)
         key = ("backward", self.units, self.grid.slices, cell.gates, gate)
         return self._packing("pack_backward", _PACK_BACKWARD, key, rest, nbytes, gate)
 
@@ -236,14 +286,16 @@ class Layer:
         nbytes: int,
         gate: int,
     ) -> Pack:
-        skipped = 4 * gate * self.size**2
-        text = _with_numbers(text)
+        word = self.way.numbers["WORD"]
+        skipped = 4 // word * gate * self.size**2
+        text = _with_numbers(text, word)
 
         def emit(address: int, copy: int) -> list[Call]:
             table, name = [address + skipped, copy, *rest], f"numba:{entry}"
             return [launch(name, text, entry, table, threads=self.threads, bytes=2 * nbytes)]
 
-        return Pack(self.weight, ("recurrent", *key), nbytes, emit)
+        made = Pack(self.weight, ("recurrent", word, *key), nbytes, emit)
+        return made if word == 2 else widened_pack(made, self.given, self.threads)
 
     def function(self) -> NativeFunction:
         """The compiled kernel."""
@@ -264,7 +316,7 @@ class Layer:
             "members": self.members,
             "room": self.room,
             "private_size": self.way.private,
-            "product": gemm.product().address,
+            "product": gemm.product(pairs=self.way.kinds.pairs).address,
             "end_step": self.total,
             **addresses,
         }
@@ -290,6 +342,12 @@ def _given(bound: BoundOp, index: int) -> bool:
     return index < len(bound.inputs) and bound.inputs[index] is not None
 
 
+def _alike(bound: BoundOp, output: int, index: int) -> bool:
+    """Whether an output and an input have one dtype."""
+    given = bound.inputs[index]
+    return given is not None and bound.outputs[output].dtype == given.dtype
+
+
 class _Recurrent(Kernel):
     """Binds an op: which of its operands is what."""
 
@@ -297,21 +355,39 @@ class _Recurrent(Kernel):
     outputs: tuple[str, ...] = ()
     in_place: tuple[tuple[int, int], ...] = ()
     backward = False
+    multiplied: tuple[str, ...] | None = None  # inputs that are halves too where the weight is
 
     def accepts(self, op: Operator) -> None:
-        at = self.inputs.index("splits")
-        floats = [i for i in range(len(op.inputs)) if i != at]
-        need(op, ("float32",), floats)
+        at, halves = self.inputs.index("splits"), self._halves(op)
+        need(op, (HALF,), halves)
+        need(op, ("float32",), [i for i in range(len(op.inputs)) if i != at and i not in halves])
         need(op, IDS, (at,))
+
+    def _halves(self, op: Operator) -> list[int]:
+        """Positions of the inputs that must be halves."""
+        weight = op.inputs[self.inputs.index("weight")]
+        if self.multiplied is None or weight is None or weight.dtype != HALF:
+            return []
+        return [self.inputs.index(name) for name in ("weight", *self.multiplied)]
+
+    def kinds(self, bound: BoundOp) -> Kinds:
+        """Which arrays are halves, and whether products are made of them."""
+        halves = {self.inputs[i] for i in self._halves(bound.op)}
+        made = zip(self.outputs, bound.outputs, strict=True)
+        given = frozenset(halves.union(name for name, a in made if a.dtype == HALF))
+        return Kinds(given, bool(halves) and PAIRS)
 
     def cell(self, bound: BoundOp) -> Cell:
         raise NotImplementedError
 
+    def _direction(self, bound: BoundOp) -> Direction:
+        return direction(self.cell(bound), self.backward, self.kinds(bound))
+
     def bind(self, bound: BoundOp) -> Prepared:
         weight, splits = self.inputs.index("weight"), self.inputs.index("splits")
         sizes = sizes_of(bound, weight, splits)
-        way = bound.note("way", lambda: direction(self.cell(bound), self.backward))
-        layer = Layer(way, sizes, weight, bound.threads)
+        way = bound.note("way", self._direction, bound)
+        layer = Layer(way, sizes, weight, bound.threads, given=bound.inputs[weight])
         given = [n for n, a in zip(self.inputs, bound.inputs, strict=False) if a is not None]
         reverse = bool(bound.attrs["reverse"]) != self.backward
 
@@ -320,6 +396,8 @@ class _Recurrent(Kernel):
             addresses = {n: known[n] for n in given}
             addresses |= dict(zip(self.outputs, outs, strict=True))
             addresses |= zip(("weight", "second_weight"), packs, strict=False)
+            if layer.cell.state_is_h:
+                addresses["first_state"] = addresses.get("first", 0)
             return [layer.call(addresses, scratch, reverse, self.name)]
 
         grid = layer.grid
@@ -327,7 +405,7 @@ class _Recurrent(Kernel):
             emit,
             layer.scratch,
             layer.packs(),
-            self.in_place,
+            [(o, i) for o, i in self.in_place if _alike(bound, o, i)],
             float(layer.work),
             f"{grid.groups} groups of rows x {grid.slices} slices of units",
         )
@@ -339,6 +417,7 @@ class Lstm(_Recurrent):
     inputs = ("x", "weight", "splits", "first", "first_state", "peepholes")
     outputs = ("out", "c", "gates")
     in_place = ((2, 0),)
+    multiplied = ()
 
     def cell(self, bound: BoundOp) -> Cell:
         return cells.lstm(has_peepholes=_given(bound, 5))
@@ -351,6 +430,7 @@ class LstmGrad(_Recurrent):
     outputs = ("dx", "last", "last_state")
     in_place = ((0, 0),)
     backward = True
+    multiplied = ("grad",)
 
     def cell(self, bound: BoundOp) -> Cell:
         return cells.lstm(_given(bound, 4), _given(bound, 5), has_peepholes=_given(bound, 7))
@@ -361,9 +441,10 @@ class Gru(_Recurrent):
     ops = ("gru",)
     inputs = ("x", "weight", "splits", "bias", "first")
     outputs = ("out", "gates")
+    multiplied = ()
 
     def cell(self, bound: BoundOp) -> Cell:
-        return cells.gru(bound.inputs[3] is not None)
+        return cells.gru(bound.inputs[3] is not None, rounds=self.kinds(bound).pairs)
 
 
 class GruGrad(_Recurrent):
@@ -372,6 +453,7 @@ class GruGrad(_Recurrent):
     inputs = ("gates", "hidden", "weight", "splits", "grad", "first")
     outputs = ("dx", "da", "last")
     backward = True
+    multiplied = ("hidden", "grad", "first")
 
     def cell(self, bound: BoundOp) -> Cell:
         return cells.gru()
@@ -406,6 +488,7 @@ class Rnn(_Recurrent):
     inputs = ("x", "weight", "splits", "first")
     outputs = ("out",)
     in_place = ((0, 0),)
+    multiplied = ()
 
     def cell(self, bound: BoundOp) -> Cell:
         return cells.rnn(bound.attrs["activation"])
@@ -418,6 +501,7 @@ class RnnGrad(_Recurrent):
     outputs = ("dx", "last")
     in_place = ((0, 0), (0, 3))
     backward = True
+    multiplied = ("hidden", "grad")
 
     def cell(self, bound: BoundOp) -> Cell:
         return cells.rnn(bound.attrs["activation"])

@@ -52,6 +52,7 @@ class Cell:
     second: the cell of a second phase: what a step does, with a product of its own, when the first
     has been done for all units (`next` of the first is what is multiplied in the second)
     phased: whether it is one of two phases
+    state_is_h: whether the state is h, which is rounded where it is multiplied
     """
 
     gates: int
@@ -61,6 +62,7 @@ class Cell:
     adds: bool = False
     second: Cell | None = None
     phased: bool = False
+    state_is_h: bool = False
 
 
 def _blocks(name: str, array: str, count: int, total: int) -> tuple[Slot, ...]:
@@ -135,8 +137,10 @@ OUT(3, do)
 
 
 @cache
-def gru(has_bias: bool = True) -> Cell:
-    """has_bias: whether the recurrent product has one."""
+def gru(has_bias: bool = True, *, rounds: bool = False) -> Cell:
+    """has_bias: whether the recurrent product has one; rounds: whether it takes halves: h is then
+    kept as the state too, which is not rounded from step to step."""
+    h, keep = ("state", "STORE(state, h)\n") if rounds else ("h", "")
     bias = tuple(Slot(f"bias{k}", "bias", 3, k, at="all") for k in range(3)) if has_bias else ()
     a, b, m = (f"GATE({k})" + (f" + LOAD(bias{k})" if has_bias else "") for k in range(3))
     forward = Sweep(
@@ -147,8 +151,8 @@ m = {m}
 r = gate(LOAD(x0) + ({a}))
 z = gate(LOAD(x1) + ({b}))
 n = tanh(LOAD(x2) + r * m)
-h = (float32(1) - z) * n + z * LOAD(h)
-STORE(next, h)
+h = (float32(1) - z) * n + z * LOAD({h})
+{keep}STORE(next, h)
 STORE(out, h)
 STORE(gate0, r)
 STORE(gate1, z)
@@ -180,7 +184,7 @@ OUT(1, dz)
 OUT(2, dn * r)
 """,
     )
-    return Cell(3, forward, backward, product="da", adds=True)
+    return Cell(3, forward, backward, product="da", adds=True, state_is_h=rounds)
 
 
 @cache

@@ -16,23 +16,34 @@ The backward kernel has `dz`, the gradients of each member's gates. They never l
 multiplies them with its rows of the weight, and of what this makes of the gradient of h, for all
 units, the members meet to take their own (`parts`, two in turn). That is a quarter of the memory
 between cores, if there are four gates.
+
+Where the weight is bfloat16, so are `h` and `dz`, and products take two numbers at a time where the
+CPU does; gates, states and sums are float32, and arrays of the op are what `Kinds` says.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from textwrap import indent
 
+from noria.core.dtypes import itemsize
 from noria.kernels.numba import gemm
 from noria.kernels.numba.recurrent_cells import Cell, Slot, Sweep
 from noria.kernels.numba.recurrent_texts import (
     BACKWARD,
     BACKWARD_PHASED,
     CHECK,
+    CLEAR,
+    CLEAR_HANDED,
     DEAL,
+    FIRST,
+    FIRST_ROUNDED,
     FORWARD,
+    LAST,
+    LAST_ROUNDED,
     MEET,
     NEXT,
     PHASE,
@@ -56,6 +67,28 @@ NUMBERS = [
     *("keys", "counters", "lists", "h", "h_other", "state", "dz", "parts"),
     *("private", "private_size", "product", "begin_step", "end_step"),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """halves: arrays that are bfloat16; pairs: whether products are of words of two such."""
+
+    halves: frozenset[str] = frozenset()
+    pairs: bool = False
+
+    def of(self, array: str) -> str:
+        """The dtype of an array of the op, of `handed` or of `next`."""
+        half = array in self.halves or (self.pairs and array in ("handed", "next"))
+        return "bfloat16" if half else "float32"
+
+    def numbers(self, backward: bool) -> dict[str, int]:
+        """What the texts need: numbers of a word, bytes of h, of dz, and between slices of dz."""
+        word = 2 if self.pairs else 1
+        h = 4 if backward else 4 // word
+        return {"WORD": word, "H_BYTES": h, "DZ_BYTES": 4 // word, "SPACE": word * LINE}
+
+
+FLOAT32 = Kinds()
 
 
 def units_of(cell: Cell) -> int:
@@ -89,17 +122,24 @@ def private_bytes(cell: Cell, *sweeps: Sweep) -> int:
 
 
 @lru_cache(maxsize=64)  # writing it takes milliseconds, and no size is in it
-def source(cell: Cell, backward: bool, splits: str, solo: bool = False) -> str:
+def source(
+    cell: Cell, backward: bool, splits: str, solo: bool = False, kinds: Kinds = FLOAT32
+) -> str:
     """The kernel `recurrent`, which runs steps begin_step .. end_step - 1.
 
-    splits: dtype of row_splits; solo: called by one thread of a team, for itself. A forward kernel
-    goes on where it stopped if begin_step is not 0, and is even.
+    splits: dtype of row_splits; kinds: dtypes of the other arrays; solo: called by one thread of a
+    team, for itself. A forward kernel goes on where it stopped if begin_step is not 0, and is even.
     """
     known = [*arrays_of(*sweeps_of(cell, backward)), *NUMBERS]
     table = "".join(f"    {name} = load_int64(args, {i})\n" for i, name in enumerate(known))
-    body, stages = _backward(cell) if backward else _forward(cell)
-    text = f"def recurrent(args):\n{table}{CHECK}{SORT}{ROLE}{DEAL}{indent(body, '    ')}{NEXT}"
-    for name, lines in (("MEET", MEET), ("SUM", SUM)):
+    body, stages = _backward(cell, kinds) if backward else _forward(cell, kinds)
+    role = ROLE
+    if backward and kinds.pairs:
+        role = role.replace("    queue = counters\n", f"{CLEAR_HANDED[1:]}    queue = counters\n")
+    text = f"def recurrent(args):\n{table}{CHECK}{SORT}{role}{DEAL}{indent(body, '    ')}{NEXT}"
+    first = FIRST_ROUNDED if kinds.pairs else FIRST
+    last = LAST_ROUNDED if "last" in kinds.halves else LAST
+    for name, lines in (("MEET", MEET), ("SUM", SUM), ("FIRST", first), ("LAST", last)):
         put = partial(_put, lines.strip())
         text = re.sub(f"^( *){name}$", put, text, flags=re.MULTILINE)
     text = text.replace("SPLITS", splits)
@@ -117,6 +157,7 @@ def source(cell: Cell, backward: bool, splits: str, solo: bool = False) -> str:
         "DEPTH": DEPTH,
         "LINE": LINE,
         "FIELDS": gemm.FIELDS,
+        **kinds.numbers(backward),
     }
     numbers |= {f"AT_{name}": getattr(gemm, name) for name in _PRODUCT}
     for name, number in numbers.items():
@@ -128,18 +169,19 @@ def _put(lines: str, found: re.Match[str]) -> str:
     return indent(lines, found[1])
 
 
-def _forward(cell: Cell) -> tuple[str, int]:
+def _forward(cell: Cell, kinds: Kinds) -> tuple[str, int]:
     """(the text of the steps, stages it needs)."""
     if cell.second is None:
-        text, stages = _phase(cell, "h", "weight", "h_other")
-        return FORWARD.replace("PHASES\n", text + SWAP.lstrip("\n")), stages
-    one, stages = _phase(cell, "h", "weight", "h_other")
-    two, more = _phase(cell.second, "h_other", "second_weight", "h")
+        text, stages = _phase(cell, kinds, "h", "weight", "h_other")
+        clear = CLEAR if kinds.pairs else "\n"
+        return clear + FORWARD[1:].replace("PHASES\n", text + SWAP.lstrip("\n")), stages
+    one, stages = _phase(cell, kinds, "h", "weight", "h_other")
+    two, more = _phase(cell.second, kinds, "h_other", "second_weight", "h")
     return FORWARD.replace("PHASES\n", f"{one}        MEET\n{two}"), max(stages, more)
 
 
-def _phase(cell: Cell, given: str, matrix: str, to: str) -> tuple[str, int]:
-    lanes = _Lanes(cell, cell.forward, False)
+def _phase(cell: Cell, kinds: Kinds, given: str, matrix: str, to: str) -> tuple[str, int]:
+    lanes = _Lanes(cell, cell.forward, False, kinds)
     text = _with_lanes(PHASE.lstrip("\n"), lanes)
     names = {"GIVEN": given, "MATRIX": matrix, "NEXT": to, "TILE": str(tile_columns(cell))}
     names["COLUMNS"] = str(cell.gates * units_of(cell))
@@ -148,9 +190,9 @@ def _phase(cell: Cell, given: str, matrix: str, to: str) -> tuple[str, int]:
     return text, lanes.stages
 
 
-def _backward(cell: Cell) -> tuple[str, int]:
+def _backward(cell: Cell, kinds: Kinds) -> tuple[str, int]:
     if cell.second is None:
-        lanes = _Lanes(cell, cell.backward, True)
+        lanes = _Lanes(cell, cell.backward, True, kinds)
         return _with_lanes(BACKWARD, lanes), lanes.stages
     two, stages = _phase_backward(cell.second, "second_weight", "state")
     one, more = _phase_backward(cell, "weight", "h")
@@ -158,7 +200,7 @@ def _backward(cell: Cell) -> tuple[str, int]:
 
 
 def _phase_backward(cell: Cell, matrix: str, result: str) -> tuple[str, int]:
-    lanes = _Lanes(cell, cell.backward, True)
+    lanes = _Lanes(cell, cell.backward, True, FLOAT32)
     text = _with_lanes(PHASE_BACKWARD.lstrip("\n"), lanes)
     names = {"COLUMNS": f"size * {cell.gates}", "MATRIX": matrix, "RESULT": result}
     names["ADDS"] = str(int(cell.adds))
@@ -187,39 +229,47 @@ _PRODUCT = (
 class _Lanes:
     """The lines of a cell for one block of one row, between pointers and stages."""
 
-    def __init__(self, cell: Cell, sweep: Sweep, backward: bool) -> None:
+    def __init__(self, cell: Cell, sweep: Sweep, backward: bool, kinds: Kinds) -> None:
         gates = range(cell.gates) if backward else ()
         handed = tuple(Slot(f"dz{k}", "handed", cell.gates, k, at="handed") for k in gates)
         self.loads, self.stores = sweep.loads, (*sweep.stores, *handed)
         self.stages = len(self.loads) + len(self.stores)
         self.product, self.lines = cell.product, sweep.lines
         self.local = set(re.findall(r"^(\w+) = ", sweep.lines, re.MULTILINE))
+        self.kinds = {s.name: kinds.of(s.array) for s in (*self.loads, *self.stores)}
+        self.kinds["next"] = kinds.of("next")
+
+    def kind(self, name: str) -> str:
+        """The dtype behind p_NAME."""
+        return self.kinds.get(name, "float32")
 
     def text(self, indent: str, staged: bool) -> str:
         """staged: the block is cut; without, nothing is called and all stays in registers."""
         slots = (*self.loads, *self.stores)
-        lines = [line for s in slots for line in _pointer(s)]
+        size = {s.name: itemsize(self.kinds[s.name]) for s in slots}
+        lines = [line for s in slots for line in _pointer(s, size[s.name])]
         if staged:
             stages = {s.name: f"stage + {k} * UNITS * 4" for k, s in enumerate(slots)}
             for s in self.loads:
-                lines.append(f"copy_bytes({stages[s.name]}, p_{s.name}, lanes * 4)")
+                lines.append(f"copy_bytes({stages[s.name]}, p_{s.name}, lanes * {size[s.name]})")
             lines += [f"to_{s.name} = p_{s.name}" for s in self.stores]
             lines += [f"p_{name} = {at}" for name, at in stages.items()]
         else:
-            lines += _asked(self.loads, self.stores)
+            lines += _asked(self.loads, self.stores, size)
         lines += ["for l in range(UNITS):", "    independent()"]
         lines += [
             f"    {made}" for line in self.lines.split("\n") if line for made in self._c(line)
         ]
         if staged:
-            lines += [f"copy_bytes(to_{s.name}, p_{s.name}, lanes * 4)" for s in self.stores]
+            for s in self.stores:
+                lines.append(f"copy_bytes(to_{s.name}, p_{s.name}, lanes * {size[s.name]})")
         return "\n".join(indent + line for line in lines)
 
     def _c(self, line: str) -> list[str]:
         """A line of a cell as kernel source."""
-        line = re.sub(r"\bLOAD\((\w+)\)", r"load_float32(p_\1, l)", line)
+        line = re.sub(r"\bLOAD\((\w+)\)", lambda m: f"load_{self.kind(m[1])}(p_{m[1]}, l)", line)
         line = re.sub(r"\bGATE\((\d)\)", r"load_float32(p_tile, \1 * UNITS + l)", line)
-        line = re.sub(r"^STORE\((\w+), ", r"store_float32(p_\1, l, ", line)
+        line = re.sub(r"^STORE\((\w+), ", lambda m: f"store_{self.kind(m[1])}(p_{m[1]}, l, ", line)
         for name in self.local:
             line = re.sub(rf"\b{name}\b", f"v_{name}", line)
         handed = re.match(r"OUT\((\d), (.*)\)$", line)
@@ -228,39 +278,40 @@ class _Lanes:
         k, value = handed.groups()
         return [
             f"d{k} = {value}",
-            f"store_float32(p_{self.product}{k}, l, d{k})",
-            f"store_float32(p_dz{k}, l, d{k})",
+            f"store_{self.kind(self.product + k)}(p_{self.product}{k}, l, d{k})",
+            f"store_{self.kind('dz' + k)}(p_dz{k}, l, d{k})",
         ]
 
 
-def _asked(loads: Sequence[Slot], stores: Sequence[Slot]) -> list[str]:
+def _asked(loads: Sequence[Slot], stores: Sequence[Slot], size: Mapping[str, int]) -> list[str]:
     """Lines that have what a row's next step reads and writes brought in behind the next product.
 
     What a step reads of the step before is what that one reads as its own: it lies a step further.
     """
-    further = {s.array for s in loads if s.at == "before"}
+    before = {s.array for s in loads if s.at == "before"}
     lines = []
     for how, slots in (("", loads), ("_to_write", stores)):
         for s in slots:
-            steps = {"step": 1 + (s.array in further), "before": 0}.get(s.at, 0)
+            steps = {"step": 1 + (s.array in before), "before": 0}.get(s.at, 0)
             if steps:
-                lines.append(f"prefetch{how}(p_{s.name} + towards * {4 * steps * s.blocks} * size)")
+                further = steps * s.blocks * size[s.name]
+                lines.append(f"prefetch{how}(p_{s.name} + towards * {further} * size)")
     return lines
 
 
-def _pointer(slot: Slot) -> list[str]:
-    """Lines that set p_NAME to the lanes of a block in an array."""
+def _pointer(slot: Slot, size: int) -> list[str]:
+    """Lines that set p_NAME to the lanes of a block in an array of elements of so many bytes."""
     start = f"p_{slot.name} = {slot.array} + "
     if slot.at == "all":
-        return [f"{start}({slot.block} * size + u) * 4"]
+        return [f"{start}({slot.block} * size + u) * {size}"]
     if slot.at == "handed":
-        return [f"{start}r * line + ({slot.block} * width + u - begin) * 4"]
+        return [f"{start}r * line + ({slot.block} * width + u - begin) * {size}"]
     if slot.at == "step":
-        return [f"{start}((place * {slot.blocks} + {slot.block}) * size + u) * 4"]
+        return [f"{start}((place * {slot.blocks} + {slot.block}) * size + u) * {size}"]
     return [
         f"p_{slot.name} = zeros",
         "if not ends:",
-        f"    {start}((place + towards) * size + u) * 4",
+        f"    {start}((place + towards) * size + u) * {size}",
         "elif first != 0:",
-        f"    p_{slot.name} = first + (load_int64(lists, 3 * r) * size + u) * 4",
+        f"    p_{slot.name} = first + (load_int64(lists, 3 * r) * size + u) * {size}",
     ]

@@ -57,10 +57,10 @@ ROLE = """
     if reverse != 0:
         towards = -1
     lists += me * room * 24
-    h += slot * room * padded * 4
-    h_other += slot * room * padded * 4
+    h += slot * room * padded * H_BYTES
+    h_other += slot * room * padded * H_BYTES
     state += slot * room * padded * 4
-    dz += slot * room * (size * GATES + slices * (LINE // 4)) * 4
+    dz += slot * room * (size * GATES * DZ_BYTES + slices * SPACE)
     parts += slot * slices * room * padded * 4
     half = all_groups * slices * room * padded * 4
     zeros = private + me * private_size
@@ -110,9 +110,9 @@ DEAL = """
             steps = min(load_int64(lists, 1), end_step)
         for i in range(count if begin_step == 0 else 0):
             n = load_int64(lists, 3 * i)
-            at = (i * padded + first_unit) * 4
-            fill_bytes(h + at, 0, (last_block - first_block) * UNITS * 4)
-            fill_bytes(state + at, 0, (last_block - first_block) * UNITS * 4)
+            at = i * padded + first_unit
+            fill_bytes(h + at * H_BYTES, 0, (last_block - first_block) * UNITS * H_BYTES)
+            fill_bytes(state + at * 4, 0, (last_block - first_block) * UNITS * 4)
 """
 
 # What a thread does when its group has ended.
@@ -138,18 +138,33 @@ if goal > 0:
 
 FORWARD = """
         if first != 0:
-            copy_bytes(h + at, first + (n * size + first_unit) * 4, units * 4)
+            start = first + (n * size + first_unit) * 4
+            FIRST
         if first_state != 0:
-            copy_bytes(state + at, first_state + (n * size + first_unit) * 4, units * 4)
-    store_int64(table, AT_B_PANEL, size * PANEL * 4)
+            start = first_state + (n * size + first_unit) * 4
+            copy_bytes(state + at * 4, start, units * 4)
+    words = (size + WORD - 1) // WORD
+    store_int64(table, AT_B_PANEL, words * PANEL * 4)
     store_int64(table, AT_C, tile)
-    store_int64(table, AT_A_ROW, padded * 4)
+    store_int64(table, AT_A_ROW, padded * H_BYTES)
     active = count
     for t in range(begin_step, steps):
         MEET
         while active > 0 and load_int64(lists, 3 * active - 2) <= t:
             active -= 1
 PHASES
+"""
+
+# The state before the first step, as what is multiplied. Rows of halves may end in half a word,
+# which no step writes.
+FIRST = "copy_bytes(h + at * 4, start, units * 4)"
+FIRST_ROUNDED = """
+for l in range(units):
+    independent()
+    store_bfloat16(h + at * 2, l, load_float32(start, l))
+"""
+CLEAR = """
+        fill_bytes(h_other + at * 2, 0, (last_block - first_block) * UNITS * 2)
 """
 
 # One product of a step and what is made of it. GIVEN: the array that is multiplied; MATRIX: the
@@ -160,32 +175,32 @@ PHASE = """
         for block in range(first_block, last_block):
             u = block * UNITS
             lanes = min(UNITS, size - u)
-            panel = MATRIX + block * size * TILE * 4
+            panel = MATRIX + block * words * TILE * 4
             for begin in range(0, active, CHUNK):
                 end = min(begin + CHUNK, active)
                 store_int64(table, AT_M, end - begin)
-                depth = DEPTH if end - begin > ROWS else size
-                for k in range(0, size, depth):
-                    store_int64(table, AT_A, GIVEN + (begin * padded + k) * 4)
+                depth = DEPTH if end - begin > ROWS else words
+                for k in range(0, words, depth):
+                    store_int64(table, AT_A, GIVEN + begin * padded * H_BYTES + k * 4)
                     store_int64(table, AT_B, panel + k * PANEL * 4)
-                    store_int64(table, AT_K, min(depth, size - k))
+                    store_int64(table, AT_K, min(depth, words - k))
                     store_int64(table, AT_ACCUMULATE, min(k, 1))
                     call1(product, table)
                 for r in range(begin, end if lanes == UNITS else begin):
                     place = load_int64(lists, 3 * r + 2) + towards * t
                     p_tile = tile + (r - begin) * TILE * 4
-                    at = (r * padded + u) * 4
-                    p_h = h + at
-                    p_next = NEXT + at
-                    p_state = state + at
+                    at = r * padded + u
+                    p_h = h + at * H_BYTES
+                    p_next = NEXT + at * H_BYTES
+                    p_state = state + at * 4
                     WHOLE_LANES
                 for r in range(end if lanes == UNITS else begin, end):
                     place = load_int64(lists, 3 * r + 2) + towards * t
                     p_tile = tile + (r - begin) * TILE * 4
-                    at = (r * padded + u) * 4
-                    p_h = h + at
-                    p_next = NEXT + at
-                    p_state = state + at
+                    at = r * padded + u
+                    p_h = h + at * H_BYTES
+                    p_next = NEXT + at * H_BYTES
+                    p_state = state + at * 4
                     CUT_LANES
 """
 
@@ -210,8 +225,9 @@ BACKWARD = """
             begin = blocks * slice // slices * UNITS
             width = min(blocks * (slice + 1) // slices * UNITS, size) - begin
             lanes = width % UNITS  # of the last block, if it is cut
-            line = (width * GATES + LINE // 4) * 4
-            handed = dz + (begin * GATES + slice * (LINE // 4)) * room * 4
+            words = (width * GATES + WORD - 1) // WORD
+            line = words * 4 + LINE
+            handed = dz + (begin * GATES * DZ_BYTES + slice * SPACE) * room
             for r in range(active):
                 place = load_int64(lists, 3 * r + 2) + towards * t
                 ends = load_int64(lists, 3 * r + 1) == t + 1
@@ -235,33 +251,49 @@ BACKWARD = """
         for slice in range(first_slice, last_slice):
             begin = blocks * slice // slices * UNITS
             width = min(blocks * (slice + 1) // slices * UNITS, size) - begin
-            handed = dz + (begin * GATES + slice * (LINE // 4)) * room * 4
-            panel = weight + begin * GATES * columns * 4
+            words = (width * GATES + WORD - 1) // WORD
+            handed = dz + (begin * GATES * DZ_BYTES + slice * SPACE) * room
+            panel = weight + begin * GATES // WORD * columns * 4
             adds = 0
             if goal == 0:
                 adds = max(ADDS, slice - first_slice)
-            depth = DEPTH if active > ROWS else width * GATES
-            store_int64(table, AT_A_ROW, (width * GATES + LINE // 4) * 4)
+            depth = DEPTH if active > ROWS else words
+            store_int64(table, AT_A_ROW, words * 4 + LINE)
             for u in range(0, size, PANEL):
                 store_int64(table, AT_C, to + u * 4)
                 store_int64(table, AT_N, min(PANEL, size - u))
-                for k in range(0, width * GATES, depth):
+                for k in range(0, words, depth):
                     store_int64(table, AT_A, handed + k * 4)
                     store_int64(table, AT_B, panel + k * PANEL * 4)
-                    store_int64(table, AT_K, min(depth, width * GATES - k))
+                    store_int64(table, AT_K, min(depth, words - k))
                     store_int64(table, AT_ACCUMULATE, min(adds + k, 1))
                     call1(product, table)
-                panel += width * GATES * PANEL * 4
+                panel += words * PANEL * 4
         MEET
     t = steps
     if steps > begin_step:
         SUM
     for i in range(count):
-        to = (load_int64(lists, 3 * i) * size + first_unit) * 4
+        to = load_int64(lists, 3 * i) * size + first_unit
         at = (i * padded + first_unit) * 4
-        copy_bytes(last + to, h + at, units * 4)
+        LAST
         if last_state != 0:
-            copy_bytes(last_state + to, state + at, units * 4)
+            copy_bytes(last_state + to * 4, state + at, units * 4)
+"""
+
+LAST = "copy_bytes(last + to * 4, h + at, units * 4)"
+LAST_ROUNDED = """
+for l in range(units):
+    independent()
+    store_bfloat16(last + to * 2, l, load_float32(h + at, l))
+"""
+
+# Of gradients of gates in words, the last half word of a row where a slice has one too few.
+CLEAR_HANDED = """
+    if size * GATES % 2 != 0:
+        start = (first_unit * GATES * 2 + first_slice * SPACE) * room
+        rest = (units * GATES * 2 + (last_slice - first_slice) * SPACE) * room
+        fill_bytes(dz + start, 0, rest)
 """
 
 # A cell of two phases backwards, each row by one thread: nobody meets.

@@ -212,6 +212,7 @@ NAMESPACE: dict[str, Any] = {
     },
     f"narrow_{ROWS}": _tile(ROWS, VECTORS - 1, True),
     f"narrow_ahead_{ROWS}": _tile(ROWS, VECTORS - 1, True, ahead=True),
+    **{f"dots_{m}": _tile(m, VECTORS, True, multiply=dot) for m in range(1, ROWS + 1)},
     **{f"pairs_{m}": _tile(m, VECTORS, True, ahead=True, multiply=dot) for m in range(1, ROWS + 1)},
     **{
         f"pairs_{m}_{v}": _tile(m, v, False, multiply=dot)

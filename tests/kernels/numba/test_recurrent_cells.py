@@ -13,6 +13,7 @@ CELLS = {
     "lstm with peepholes": cells.lstm(has_peepholes=True),
     "gru": cells.gru(),
     "gru without bias": cells.gru(has_bias=False),
+    "gru that rounds": cells.gru(rounds=True),
     "rnn": cells.rnn("tanh"),
     "rnn, relu": cells.rnn("relu"),
 }

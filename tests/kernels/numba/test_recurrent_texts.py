@@ -5,6 +5,7 @@ import re
 from noria.kernels.numba import recurrent_texts as texts
 
 ANYWHERE = {"AT", "MEET", "UNITS", "PANEL", "CHUNK", "DEPTH", "ROWS", "LINE", "GATES", "STAGES"}
+ANYWHERE |= {"WORD", "SPACE", "H_BYTES", "DZ_BYTES"}
 OWN = {
     "CHECK": {"SPLITS"},
     "SORT": {"SPLITS"},
@@ -12,10 +13,16 @@ OWN = {
     "DEAL": {"SPLITS"},
     "NEXT": set(),
     "MEET": set(),
-    "FORWARD": {"PHASES"},
+    "FORWARD": {"PHASES", "FIRST"},
+    "FIRST": set(),
+    "FIRST_ROUNDED": set(),
+    "CLEAR": set(),
+    "CLEAR_HANDED": set(),
     "PHASE": {"GIVEN", "MATRIX", "NEXT", "COLUMNS", "TILE", "WHOLE_LANES", "CUT_LANES"},
     "SWAP": set(),
-    "BACKWARD": {"WHOLE_LANES", "CUT_LANES", "SUM", "ADDS"},
+    "BACKWARD": {"WHOLE_LANES", "CUT_LANES", "SUM", "ADDS", "LAST"},
+    "LAST": set(),
+    "LAST_ROUNDED": set(),
     "BACKWARD_PHASED": {"PHASES"},
     "PHASE_BACKWARD": {"COLUMNS", "MATRIX", "RESULT", "WHOLE_LANES", "CUT_LANES", "ADDS"},
     "SUM": {"ADDS"},
