@@ -14,10 +14,9 @@ from noria.ir.program import Operator, Value
 from noria.kernels.call import Call
 from noria.kernels.numba import gemm
 from noria.kernels.numba.body import body_of, write_body
-from noria.kernels.numba.even_panels import pack
 from noria.kernels.numba.launch import need
 from noria.kernels.numba.parallel import thread_count
-from noria.kernels.numba.row_product import SPACE, blocks_of, product_call, source
+from noria.kernels.numba.row_product import SPACE, blocks_of, packs_of, product_call, source
 from noria.kernels.numba.sweep import kernel_of
 from noria.kernels.numba.term import Lines
 from noria.kernels.numba.tile_sizes import ROWS
@@ -93,16 +92,19 @@ def _as_one(name: str, bound: BoundOp, pair: _Pair) -> Prepared:
     tables = SPACE * team
     room = blocks * outs * 8 * len(plan.sums)
 
+    turned = bool(pair.product.attrs.get("transpose_y", True))
+    copies = packs_of(w, pair.inputs[weight], turned, threads)
+
     def emit(ins: list[int], outs_: list[int], packs: list[int], scratch: int) -> list[Call]:
-        at = [ins[pair.inputs[pair.product.operands[0]]], packs[0], outs_[plan.main]]
+        x_at, w_at = (ins[pair.inputs[v]] for v in pair.product.operands[:2])
+        at = [x_at, *(packs or [w_at]), outs_[plan.main]]
         extra = [*ins, *outs_, scratch + tables]
         how = {"near": len(plan.near), "scratch": scratch, "threads": threads}
-        return [product_call(name, plan.text, x, out, at, extra=extra, **how)]
+        packed = bool(packs)
+        return [product_call(name, plan.text, x, out, at, packed=packed, extra=extra, **how)]
 
-    turned = bool(pair.product.attrs.get("transpose_y", True))
-    packed = pack(w, pair.inputs[weight], turned, threads)
     work = 2.0 * out.size * x.shape[-1]
-    return Prepared(emit, tables + room, [packed], (), work)
+    return Prepared(emit, tables + room, copies, (), work)
 
 
 class _Finish:

@@ -1,10 +1,10 @@
 """x @ w for a great many rows, or for a small w, which may change at each step: products of
 training.
 
-w is packed in panels by the whole team, at each step if it changes. Then blocks of rows go to the
-threads as they become free: a block of x and one panel stay in the second cache, and each panel of
-the result is finished (bias, residual, activation, or any loop: `product_loop`), half of the block
-at a time, while it lies in the first one.
+w is packed in panels by the whole team, at each step if it changes, unless it can be read as it
+lies. Then blocks of rows go to the threads as they become free: a block of x and one panel stay in
+the second cache, and each panel of the result is finished (bias, residual, activation, or any loop:
+`product_loop`), half of the block at a time, while it lies in the first one.
 
 Reading a panel from the second cache as it lies, with nothing asked for ahead, is 97 % as fast as
 from the first (429 inputs, 400 outputs).
@@ -26,7 +26,7 @@ from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.linear import ACTIVATIONS
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import PANEL, ROWS
-from noria.kernels.registry import Array, BoundOp, Declined, Kernel, Prepared, register
+from noria.kernels.registry import Array, BoundOp, Declined, Kernel, Pack, Prepared, register
 
 BLOCK = 20 * ROWS  # rows of x that a thread takes at a time
 DEPTH = min(
@@ -40,7 +40,7 @@ LIGHT = 1 << 16  # elements of a weight that is packed in no time, however few t
 SPACE = 128  # bytes of a thread's table of a product
 
 
-_TABLE = ("x", "weight", "out", "rows", "ins", "outs", "blocks", "product", "scratch")
+_TABLE = ("x", "weight", "out", "rows", "ins", "outs", "packed", "blocks", "product", "scratch")
 
 
 def source(
@@ -91,10 +91,14 @@ def rows(args):
             o = 0
             while o < outs:
 {_lines(16, next_panel("columns", "o", "outs"))}
-                panel_row = {row_bytes("columns")}
+                panel = weight + o * 4
+                panel_row = outs * 4
+                if packed:
+                    panel = weight + o * ins * 4
+                    panel_row = {row_bytes("columns")}
                 store_int64(table, {gemm.N}, columns)
                 store_int64(table, {gemm.B_ROW}, panel_row)
-                store_int64(table, {gemm.B}, weight + o * ins * 4 + k * panel_row)
+                store_int64(table, {gemm.B}, panel + k * panel_row)
                 for low in range(first, last, step):
                     high = min(low + step, last)
                     store_int64(table, {gemm.M}, high - low)
@@ -163,6 +167,15 @@ def _blocks(rows: int, threads: int) -> int:
     return -(-rows // (BLOCK * team)) * team
 
 
+def packs_of(weight: Array, position: int, turned: bool, threads: int) -> list[Pack]:
+    """The weight packed; nothing where it is as fast as it lies: [ins, outs], its rows whole lines
+    of memory that spread over the second cache."""
+    row = weight.shape[1] * 4
+    if not turned and row % 64 == 0 and row % 2048 != 0:
+        return []
+    return [pack(weight, position, turned, threads)]
+
+
 def product_call(
     name: str,
     text: str,
@@ -170,6 +183,7 @@ def product_call(
     out: Array,
     addresses: Sequence[int],
     *,
+    packed: bool,
     near: int,
     scratch: int,
     extra: Sequence[int],
@@ -177,11 +191,12 @@ def product_call(
 ) -> Call:
     """The row of the tape of a kernel of `source`.
 
-    addresses: of x, the packed weight and the product; scratch: SPACE bytes for each thread
+    addresses: of x, the weight and the product; scratch: SPACE bytes for each thread
+    packed:    whether the weight is packed
     """
     rows, ins, outs = prod(x.shape[:-1]), x.shape[-1], out.shape[-1]
     kernel = gemm.product(near=near, even=NARROW < PANEL)
-    numbers = [rows, ins, outs, _blocks(rows, threads), kernel.address, scratch]
+    numbers = [rows, ins, outs, int(packed), _blocks(rows, threads), kernel.address, scratch]
     table = [*addresses, *numbers, *extra, 0, 0]
     call = launch(name, text, "rows", table, threads=threads, ops=2 * rows * ins * outs)
     call.keep = (call.keep, kernel)
@@ -222,17 +237,17 @@ class RowProduct(Kernel):
         near = 0 if residual is None else 1
         text = _text(bias is not None, bool(near), bound.attrs.get("activation"))
         threads = bound.threads
+        packed = packs_of(w, 1, bool(bound.attrs.get("transpose_y", True)), threads)
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
-            at = [ins[0], packs[0], outs[0]]
+            at = [ins[0], *(packs or ins[1:2]), outs[0]]
             how = {"near": near, "scratch": scratch, "threads": threads}
             extra = [*ins[2:], 0, 0][:2]
-            return [product_call(self.name, text, x, out, at, extra=extra, **how)]
+            made = product_call(self.name, text, x, out, at, packed=bool(packs), extra=extra, **how)
+            return [made]
 
-        turned = bool(bound.attrs.get("transpose_y", True))
-        packed = pack(w, 1, turned, threads)
         work = 2.0 * out.size * x.shape[-1]
-        return Prepared(emit, SPACE * max(threads, thread_count()), [packed], (), work)
+        return Prepared(emit, SPACE * max(threads, thread_count()), packed, (), work)
 
 
 register(RowProduct())

@@ -40,6 +40,12 @@ def test_a_matrix_as_it_is_or_transposed(turned):
     check("matmul", arr(2, ROWS, 40), y, transpose_y=turned)
 
 
+@pytest.mark.parametrize("outs", [48, 112, 150, 512, 528])
+@pytest.mark.parametrize("ins", [40, DEPTH + 3])
+def test_a_matrix_read_as_it_lies_or_packed(ins, outs):
+    check("matmul", arr(ROWS, ins), arr(ins, outs))
+
+
 @pytest.mark.parametrize("activation", [None, "relu", "gelu", "gelu_tanh", "tanh", "sigmoid"])
 def test_what_follows_the_product(activation):
     x, weight = arr(3, 260, 40), arr(66, 40)
