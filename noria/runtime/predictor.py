@@ -93,7 +93,16 @@ class Predictor:
             raise ArgumentError(
                 f"the batch of Program '{self.program.name}' cannot be cut into streams", got=mixed
             )
-        return Streams(self._call, self._empty, self.threads, cut, self._idle.clear)
+        return Streams(self._call, self._empty, self.threads, cut, self._forget)
+
+    def _forget(self) -> None:
+        """What ways hold that were only tried: arenas, and weights packed as no other wants them.
+
+        Calls that run just now keep what they use, and prepare it anew the next time.
+        """
+        with self._lock:
+            self._kept = Kept()
+            self._idle.clear()
 
     @classmethod
     def load(
@@ -170,7 +179,8 @@ class Predictor:
         try:
             bound = space.bounds.get(key)
             kept = self._kept
-            if bound is None or bound.epoch != kept.epoch or kept.version != self.scope.version:
+            fresh = bound is not None and bound.kept is kept and bound.epoch == kept.epoch
+            if bound is None or not fresh or kept.version != self.scope.version:
                 bound = self._prepared(space, key, arrays, threads)
             for view, array in zip(bound.feeds, arrays, strict=True):
                 view[...] = array
@@ -219,7 +229,7 @@ class Predictor:
         with self._lock:
             self._kept.follow(self.scope.version)
             bound = space.get(key)
-            if bound is None:
+            if bound is None or bound.kept is not self._kept:
                 bound = Bound(
                     self.plan,
                     self._feeds.sizes(arrays),

@@ -18,12 +18,13 @@ from itertools import count
 import numpy as np
 
 from noria.core.errors import ArgumentError
+from noria.kernels.numba import parallel
 
 Arrays = Sequence[np.ndarray]
 Results = dict[str, np.ndarray]
 Call = Callable[[Arrays, int, Mapping[str, np.ndarray] | None], Results]
 
-TRIES = 3  # runs of each way: the first one plans and touches memory, the best of the others counts
+TRIES = 4  # runs of each way: the first one plans and touches memory, the best of the others counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Streams:
                 here = {name: array[part] for name, array in out.items()}
                 self.call([a[part] for a in arrays], max(1, self.threads // streams), here)
 
+        parallel.enter()  # in a forked child there are no workers, and no job would ever end
         jobs = [self._workers().submit(stream) for _ in range(streams)]
         for job in jobs:
             job.result()
@@ -106,19 +108,23 @@ class Streams:
             with self._choosing:
                 found = self.chosen.get(key)
                 if found is None:
-                    ways = candidates(len(arrays[0]), self.threads)
-                    found = min(ways, key=lambda cut: self._seconds(arrays, cut))
+                    found = self._fastest(arrays, candidates(len(arrays[0]), self.threads))
                     self.chosen[key] = found
                     self.forget()
         return found
 
+    def _fastest(self, arrays: Arrays, ways: Sequence[Cut]) -> Cut:
+        """They take turns, so that a machine which is slow for a while is slow for all of them."""
+        if len(ways) == 1:
+            return ways[0]
+        rounds = [[self._seconds(arrays, cut) for cut in ways] for _ in range(TRIES)]
+        best = [min(times) for times in zip(*rounds[1:], strict=True)]
+        return ways[best.index(min(best))]
+
     def _seconds(self, arrays: Arrays, cut: Cut) -> float:
-        times = []
-        for _ in range(TRIES):
-            start = time.perf_counter()
-            self._run(arrays, cut)
-            times.append(time.perf_counter() - start)
-        return min(times[1:])
+        start = time.perf_counter()
+        self._run(arrays, cut)
+        return time.perf_counter() - start
 
 
 def candidates(rows: int, threads: int) -> list[Cut]:

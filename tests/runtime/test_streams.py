@@ -1,16 +1,18 @@
 """Slices of a batch side by side: the same numbers, whichever way is chosen."""
 
+import multiprocessing
 import threading
 
 import numpy as np
 import pytest
 
-from noria.core.errors import ArgumentError, ShapeError
+from noria.core.errors import ArgumentError, EngineError, ShapeError
+from noria.core.machine import cpu_count
 from noria.ir.opdef import vocabulary as o
 from noria.ir.save import save
 from noria.runtime.predictor import Predictor
-from noria.runtime.streams import Cut, Streams, candidates, checked_cut
-from tests.runtime.programs import N, build, floats, mlp
+from noria.runtime.streams import TRIES, Cut, Streams, candidates, checked_cut
+from tests.runtime.programs import N, build, floats, mlp, value
 
 
 def states(program):
@@ -133,6 +135,106 @@ def test_the_fastest_way_is_chosen_once_for_each_size():
     sizes.clear()
     streams.run([x])
     assert sizes == [(2, 1)] * 4
+
+
+def test_ways_take_turns_so_that_a_slow_second_falls_on_all_of_them():
+    ran = []
+
+    def call(arrays, threads, into):
+        ran.append(len(arrays[0]))
+        return {"y": arrays[0]}
+
+    streams = Streams(call, lambda arrays: {}, 2, None, lambda: None)
+    streams.run([floats(4, 1)])
+    ways = [4, 1, 1, 1, 1, 2, 2]
+    assert [sorted(ran[i * 7 : i * 7 + 7]) for i in range(TRIES)] == [sorted(ways)] * TRIES
+
+
+def test_parameters_written_after_the_choice_count_in_calls_that_ran_meanwhile():
+    predictor = Predictor(PROGRAM, states(PROGRAM), threads=2, streams="auto")
+    x = floats(8, 6)
+    first = predictor(x=x)
+    space = predictor._idle[-1]
+    predictor._forget()
+    predictor._idle.append(space)  # as a call does that ends now
+    name = next(iter(predictor.scope))
+    predictor.scope[name] = 2 * predictor.scope[name]
+    plain = Predictor(PROGRAM, predictor.scope.state(), threads=2)
+    np.testing.assert_allclose(predictor(x=x), plain(x=x), rtol=1e-5, atol=1e-6)
+    assert not np.allclose(first, plain(x=x))
+
+
+def _forked(predictor, queue):
+    try:
+        predictor(x=floats(4, 6))
+        queue.put("ran")
+    except EngineError as error:
+        queue.put(str(error))
+
+
+@pytest.mark.usefixtures("fast_kernels")
+@pytest.mark.filterwarnings(
+    "ignore:This process:DeprecationWarning", "ignore:os.fork:RuntimeWarning"
+)
+@pytest.mark.parametrize("how", [{"streams": 2, "rows": 1}, {"streams": "auto"}, {}])
+def test_a_fork_after_use_is_an_error_and_does_not_hang(how):
+    predictor = Predictor(PROGRAM, states(PROGRAM), threads=2, **how)
+    predictor(x=floats(4, 6))
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_forked, args=(predictor, queue))
+    child.start()
+    told = queue.get(timeout=30)
+    child.join(30)
+    assert "forked" in told and "spawn" in told
+
+
+def images(channels):
+    """A network of several kinds of convolution, on an odd number of channels."""
+    kernels, outs = ((3, 2), (1, 1), (3, 1)), 2 * channels + 17
+    weights = {
+        f"w{i}": floats(outs, outs if i else channels, kernel, kernel, seed=i) / 9
+        for i, (kernel, _) in enumerate(kernels)
+    }
+
+    def fn(b):
+        x = b.input("x", (N, channels, 9, 7))
+        for i, (kernel, stride) in enumerate(kernels):
+            x = o.conv2d(x, value(b, f"w{i}"), stride=stride, padding=kernel // 2)
+            x = o.relu(x)
+        return {"y": o.reduce_mean(x, axis=(2, 3))}
+
+    return build(fn, **weights)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("channels", [1, 3, 7])
+def test_odd_channels_single_rows_and_more_threads_than_cores(channels, precision):
+    """Two predictors, each called by a Python thread of its own."""
+    program = images(channels)
+    how = {"precision": precision}
+    plain = Predictor(program, states(program), threads=1, **how)
+    both = [
+        Predictor(program, states(program), threads=2 * cpu_count() + 1, **how),
+        Predictor(program, states(program), threads=2, streams=2, rows=1, **how),
+    ]
+    feeds = [floats(n, channels, 9, 7, seed=n) for n in (1, 2, 5)]
+    wanted = [plain(x=x) for x in feeds]
+    wrong: list[str] = []
+
+    def work(predictor: Predictor) -> None:
+        for _ in range(5):
+            for x, want in zip(feeds, wanted, strict=True):
+                got = predictor(x=x)
+                if not np.allclose(got, want, rtol=2e-2, atol=2e-2):
+                    wrong.append(f"{len(x)} rows: {np.abs(got - want).max()}")
+
+    workers = [threading.Thread(target=work, args=(p,), daemon=True) for p in both]
+    for w in workers:
+        w.start()
+    for w in workers:
+        w.join(120)
+    assert not wrong and not any(w.is_alive() for w in workers)
 
 
 def test_what_fails_in_a_stream_fails_in_the_call():

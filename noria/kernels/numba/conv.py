@@ -105,8 +105,9 @@ class Conv(Kernel):
             large = w.nbytes > MEMORY * (x.nbytes + out.nbytes)
             need_worth(bound.fixed[1], windows, large or x.dtype == "bfloat16")
         threads = bound.threads
-        vectors, by_panel = shape(out.size // out.shape[1], out.shape[1], threads)
-        width, half = vectors * WIDTH, x.dtype == "bfloat16"
+        half = x.dtype == "bfloat16"
+        vectors, by_panel = shape(out.size // out.shape[1], out.shape[1], threads, half)
+        width = vectors * WIDTH
         panel = Panel.of(w, width, planes)
         if half and panel.nbytes > LARGE_PANEL:
             raise Declined("a panel of the weight leaves the second cache")

@@ -43,11 +43,15 @@ def cost(pixels: int, vectors: int) -> float:
     return pixels // most * turns(most, vectors) + (turns(rest, vectors) if rest else 0)
 
 
-def shape(pixels: int, channels: int, threads: int) -> tuple[int, bool]:
+def shape(pixels: int, channels: int, threads: int, half: bool = False) -> tuple[int, bool]:
     """(vectors of a panel, whether threads share the panels rather than the pixels): what the
-    busiest thread is done with first. Narrow panels read the input more often and have to save."""
+    busiest thread is done with first. Narrow panels read the input more often and have to save.
+
+    half: of bfloat16, where panels of 4 vectors are taken if they are full, whatever the pixels and
+          threads are: so a weight is packed once for all of them
+    """
     found = []
-    for vectors in PIXELS:
+    for vectors in [4] if half and channels % (4 * WIDTH) == 0 else PIXELS:
         panels = -(-channels // (vectors * WIDTH))
         by_pixels = panels * cost(-(-pixels // threads), vectors)
         by_panels = -(-panels // threads) * cost(pixels, vectors)

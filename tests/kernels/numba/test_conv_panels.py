@@ -6,6 +6,7 @@ import pytest
 from noria.core.dtypes import to_numpy
 from noria.kernels.call import run
 from noria.kernels.numba.conv_panels import Panel
+from noria.kernels.numba.conv_sizes import PIXELS, shape
 from noria.kernels.registry import PLAIN, Array, strides_of
 
 
@@ -59,6 +60,13 @@ def test_bfloat16_lies_in_pairs_from_every_tap_on(outs, ins, taps):
                     np.testing.assert_array_equal(here, left[2 * pair : 2 * pair + 2])
                 if len(left) % 2:
                     assert mine[at + len(left) // 2 * 32 + 2 * lane] == left[-1]
+
+
+@pytest.mark.skipif(4 not in PIXELS, reason="there are no such tiles")
+def test_full_panels_of_bfloat16_are_the_same_for_every_batch_and_team():
+    every = [(pixels, threads) for pixels in (1, 49, 784, 50176) for threads in (1, 2, 3)]
+    assert {shape(p, 1024, t, True)[0] for p, t in every} == {4}
+    assert len({shape(p, 1024, t)[0] for p, t in every}) > 1
 
 
 def test_what_fills_up_a_panel_is_0():
