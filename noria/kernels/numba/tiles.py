@@ -10,12 +10,13 @@ are multiplied into it (Goto and van de Geijn, 2008). `gemm.py` walks them over 
 - `ahead_M`: the same, which also asks for memory that a later tile will read;
 - `onto_M`: the same again, which adds to something that lies elsewhere, such as a bias;
 - `tile_M_V`: M rows and V vectors of WIDTH columns, of which only the first so many are stored;
-- `narrow_M` and `narrow_ahead_M`, for M = ROWS: all of a panel one vector narrower;
+- `narrow_M`, for M = ROWS, and `narrow_ahead_M`: all of a panel one vector narrower;
 - `pairs_M`, `pairs_M_V`: `ahead_M` and `tile_M_V` of pairs of bfloat16, the elements of two steps,
   summed in float32, where the CPU has an instruction for it (`PAIRS`);
 - `runs_M`, `runs_M_V`, `pair_runs_M`, `pair_runs_M_V`: `ahead_M`, with V vectors cut, and of pairs,
   over several runs of k steps, which lie anywhere;
-- `transpose_tile`: WIDTH x WIDTH float32 turned in registers.
+- `transpose_tile`: WIDTH x WIDTH float32 turned in registers;
+- `pair_lanes`: 2 * WIDTH pairs of 16-bit elements of two rows.
 
 Addresses and strides are in bytes.
 """
@@ -28,7 +29,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from noria.kernels.numba.expr import F32, I64
+from noria.kernels.numba.expr import F32, I16, I32, I64
 from noria.kernels.numba.intrinsics import fixed
 from noria.kernels.numba.lanes import (
     INDEX,
@@ -201,6 +202,17 @@ def _transpose(b: ir.IRBuilder, args: list[ir.Value]) -> None:
         b.store(line, pointer(b, b.add(target, b.mul(target_row, constant(i)))), align=4)
 
 
+def _pair_lanes(b: ir.IRBuilder, args: list[ir.Value]) -> None:
+    """pair_lanes(low, high, first, second): elements of `low` and `high` in turn, a vector each."""
+    low, high, *targets = args
+    row = ir.VectorType(I16, 2 * WIDTH)
+    lines = [b.load(pointer(b, source, row), align=2) for source in (low, high)]
+    for half, target in enumerate(targets):
+        turns = [i // 2 + half * WIDTH + i % 2 * 2 * WIDTH for i in range(2 * WIDTH)]
+        pairs = b.shuffle_vector(*lines, ir.Constant(ir.VectorType(I32, 2 * WIDTH), turns))
+        b.store(pairs, pointer(b, target, row), align=4)
+
+
 NAMESPACE: dict[str, Any] = {
     **{f"tile_{m}": _tile(m, VECTORS, True) for m in range(1, ROWS + 1)},
     **{f"ahead_{m}": _tile(m, VECTORS, True, ahead=True) for m in range(1, ROWS + 1)},
@@ -211,8 +223,8 @@ NAMESPACE: dict[str, Any] = {
         for v in range(1, VECTORS + 1)
     },
     f"narrow_{ROWS}": _tile(ROWS, VECTORS - 1, True),
-    f"narrow_ahead_{ROWS}": _tile(ROWS, VECTORS - 1, True, ahead=True),
     **{f"dots_{m}": _tile(m, VECTORS, True, multiply=dot) for m in range(1, ROWS + 1)},
+    **{f"narrow_ahead_{m}": _tile(m, VECTORS - 1, True, ahead=True) for m in range(1, ROWS + 1)},
     **{f"pairs_{m}": _tile(m, VECTORS, True, ahead=True, multiply=dot) for m in range(1, ROWS + 1)},
     **{
         f"pairs_{m}_{v}": _tile(m, v, False, multiply=dot)
@@ -231,4 +243,5 @@ NAMESPACE: dict[str, Any] = {
         for name, multiply in (("runs", fma), ("pair_runs", dot))
     },
     "transpose_tile": fixed("transpose_tile", types.void, [types.int64] * 4, _transpose),
+    "pair_lanes": fixed("pair_lanes", types.void, [types.int64] * 4, _pair_lanes),
 }

@@ -120,6 +120,17 @@ def test_a_tile_is_turned(table):
     assert (y[:, WIDTH:] == 0).all()
 
 
+def test_elements_of_two_rows_in_turn(table):
+    source = (
+        "def both(args):\n    pair_lanes(load_int64(args, 0), load_int64(args, 1),"
+        " load_int64(args, 2), load_int64(args, 3))\n    return 0\n"
+    )
+    low, high = np.arange(2 * 2 * WIDTH, dtype=np.uint16).reshape(2, 2 * WIDTH)
+    pairs = np.zeros((2 * WIDTH, 2), np.uint16)
+    jit.compile_source(source, "both")(table(low, high, pairs, pairs[WIDTH:]).ctypes.data)
+    np.testing.assert_array_equal(pairs, np.stack([low, high], 1))
+
+
 def test_the_sums_stay_in_registers():
     """A tile that spills is several times slower: its loop holds no store."""
     text = lower.assembly(ONE.format(name=f"tile_{ROWS}"), "one")
