@@ -3,7 +3,7 @@ channels-last: products of register tiles, pairs of channels at a time, summed i
 
 A tap sees one pixel, so [pixels, channels] is multiplied by a matrix, which is packed in panels at
 each step. Threads take blocks of pixels as they become free. Of a block, which stays in the second
-cache, each panel gives PANEL channels of ROWS pixels at a time, rounded while in the first one.
+cache, each panel gives PANEL channels of ROWS pixels at a time, rounded in registers.
 Strided, the pixels that the taps see are gathered into a block, or, of a gradient, scattered over
 zeros.
 """
@@ -36,26 +36,23 @@ from noria.ops.window import slide
 
 BLOCK = 20 * ROWS  # pixels that a thread takes at a time
 
-LEAST_INS = 256  # of each pixel: with 64, where rounding results counts, oneDNN is 20 % faster
-FEW_OUTS, MANY_OUTS = 128, 2048  # between them oneDNN is as fast or faster, but for strides
+LEAST_INS = 128  # of each pixel: with 64, where memory bounds both, oneDNN is as fast or faster
 
 # Table of `multiply`: what the tiles read, then the block, a panel, and where results go: a list of
 # addresses of pixels, and an offset.
-A_ROW, A_STEP, B_ROW, C_ROW, K, ACCUMULATE, SOON, SOON_STEP = range(8)
-AT, RIGHT, SUMS, COUNT, LIST, OFFSET = range(8, 14)
-FIELDS = 16
-TABLE = 8 * FIELDS + 4 * ROWS * PANEL  # and sums of a tile
+A_ROW, A_STEP, B_ROW, K, SOON, SOON_STEP = 0, 1, 2, 4, 6, 7
+AT, RIGHT, COUNT, LIST, OFFSET = range(8, 13)
+TABLE = 8 * 16
 SPACE = -(-(TABLE + 8 * BLOCK) // 64) * 64  # and the list
 
 _TILE = """
 if take == TAKE:
-    pairs_TAKE(at, right, sums, args, COLUMNS)
+    half_pairs_TAKE(at, right, list_, args, offset)
 """
 _MULTIPLY = f"""
 def multiply(args):
     at = load_int64(args, {AT})
     right = load_int64(args, {RIGHT})
-    sums = load_int64(args, {SUMS})
     count = load_int64(args, {COUNT})
     list_ = load_int64(args, {LIST})
     offset = load_int64(args, {OFFSET})
@@ -65,12 +62,7 @@ def multiply(args):
         take = min(count - first, {ROWS})
 TILES
         store_int64(args, {SOON}, load_int64(args, {SOON}) + step)
-        for r in range(take):
-            to = load_int64(list_, first + r) + offset
-            line = sums + r * {4 * PANEL}
-            for j in range({PANEL}):
-                independent()
-                store_bfloat16(to, j, load_float32(line, j))
+        list_ += {8 * ROWS}
         at += {ROWS} * row
     return 0
 """
@@ -102,10 +94,7 @@ def pixels(args):
     store_int64(table, {A_ROW}, row)
     store_int64(table, {A_STEP}, 4)
     store_int64(table, {B_ROW}, {4 * PANEL})
-    store_int64(table, {C_ROW}, {4 * PANEL})
     store_int64(table, {K}, words)
-    store_int64(table, {ACCUMULATE}, 0)
-    store_int64(table, {SUMS}, table + {8 * FIELDS})
     store_int64(table, {LIST}, list_)
     block = take(shared, 1)
     while block < blocks:
@@ -155,21 +144,16 @@ def pixels(args):
 @cache
 def multiply() -> NativeFunction:
     """A block of pixels by a panel, on the calling thread."""
-    tiles = (
-        _TILE.strip().replace("TAKE", str(m)).replace("COLUMNS", str(PANEL))
-        for m in range(ROWS, 0, -1)
-    )
+    tiles = (_TILE.strip().replace("TAKE", str(m)) for m in range(ROWS, 0, -1))
     lines = "\n".join(tiles).splitlines()
     text = _MULTIPLY.replace("TILES", "\n".join(" " * 8 + line for line in lines))
     return jit.compile_source(text, "multiply")
 
 
-def need_worth(ins: int, outs: int, strided: bool) -> None:
+def need_worth(ins: int) -> None:
     """The rule between these tiles and oneDNN's, as measured. Raises Declined for the latter."""
     if ins < LEAST_INS:
-        raise Declined("rounding results takes long beside such short sums")
-    if not strided and FEW_OUTS < outs < MANY_OUTS:
-        raise Declined("oneDNN's are as fast for so many outputs")
+        raise Declined("oneDNN's are as fast for so few inputs")
 
 
 class _Pairs(Kernel):
@@ -207,7 +191,7 @@ class _Pairs(Kernel):
         if any(int(n) for pads in window.pads for n in pads):
             raise Declined("padded")
         outs, ins = out.shape[1], x.shape[1]
-        need_worth(ins, outs, set(window.stride) != {1})
+        need_worth(ins)
         count, strided = small.size // small.shape[1], set(window.stride) != {1}
         team = max(bound.threads, thread_count())
         blocks = -(-count // (BLOCK * team)) * team

@@ -15,6 +15,7 @@ are multiplied into it (Goto and van de Geijn, 2008). `gemm.py` walks them over 
   summed in float32, where the CPU has an instruction for it (`PAIRS`);
 - `runs_M`, `runs_M_V`, `pair_runs_M`, `pair_runs_M_V`: `ahead_M`, with V vectors cut, and of pairs,
   over several runs of k steps, which lie anywhere;
+- `half_pairs_M`: `pairs_M`, rounded to bfloat16, each row to an address of its own;
 - `transpose_tile`: WIDTH x WIDTH float32 turned in registers;
 - `pair_lanes`: 2 * WIDTH pairs of 16-bit elements of two rows.
 
@@ -39,10 +40,12 @@ from noria.kernels.numba.lanes import (
     constant,
     dot,
     fma,
+    halves,
     loop,
     pointer,
     prefetch,
     splat,
+    zeros,
 )
 from noria.kernels.numba.tile_sizes import ROWS, VECTORS, WIDTH
 
@@ -91,6 +94,29 @@ def _tile(
             lanes.store(total[i * vectors : (i + 1) * vectors], to[i])
 
     return fixed(f"tile_{rows}_{vectors}", types.void, [types.int64] * 5, emit)
+
+
+def _half_tile(rows: int) -> Any:
+    """half_tile(a, b, list, table, offset): a whole tile of pairs, rounded to bfloat16.
+
+    list:  int64 addresses, one for each row, of which `offset` bytes behind the row is written
+    table: as of `_tile`, ahead; c_row and accumulate are not read
+    """
+
+    def emit(b: ir.IRBuilder, args: list[ir.Value]) -> None:
+        a, bp, to, table, offset = args
+        a_row, a_step, b_row, k, soon, soon_step = (
+            b.load(pointer(b, at(b, table, 8 * i), I64)) for i in (0, 1, 2, 4, 6, 7)
+        )
+        operands = [a, a_row, a_step, bp, b_row, k, soon, soon_step]
+        total = _products(b, Lanes(b, VECTORS), operands, zeros(rows * VECTORS), dot)
+        for i in range(rows):
+            row = b.add(b.load(pointer(b, at(b, to, 8 * i), I64)), offset)
+            for v in range(0, VECTORS, 2):
+                rounded = halves(b, *total[i * VECTORS + v : i * VECTORS + v + 2])
+                b.store(rounded, pointer(b, at(b, row, 2 * v * WIDTH), rounded.type), align=2)
+
+    return fixed(f"half_tile_{rows}", types.void, [types.int64] * 5, emit)
 
 
 def _start(
@@ -226,6 +252,7 @@ NAMESPACE: dict[str, Any] = {
     **{f"dots_{m}": _tile(m, VECTORS, True, multiply=dot) for m in range(1, ROWS + 1)},
     **{f"narrow_ahead_{m}": _tile(m, VECTORS - 1, True, ahead=True) for m in range(1, ROWS + 1)},
     **{f"pairs_{m}": _tile(m, VECTORS, True, ahead=True, multiply=dot) for m in range(1, ROWS + 1)},
+    **{f"half_pairs_{m}": _half_tile(m) for m in range(1, ROWS + 1)},
     **{
         f"pairs_{m}_{v}": _tile(m, v, False, multiply=dot)
         for m in range(1, ROWS + 1)

@@ -64,6 +64,25 @@ def test_a_tile_of_pairs_adds_two_products_at_each_step(name, table):
     np.testing.assert_allclose(c, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.skipif(not PAIRS, reason="the CPU multiplies no bfloat16")
+@pytest.mark.parametrize("rows", [1, ROWS])
+def test_a_tile_of_pairs_may_be_rounded(rows, table):
+    rng = np.random.default_rng(rows)
+    a, b = (
+        rng.standard_normal(s).astype(ml_dtypes.bfloat16) for s in ((rows, 5, 2), (5, PANEL, 2))
+    )
+    b[:, :2] = [[np.nan], [np.inf]]
+    sums = np.einsum("ikp,kjp->ij", a.astype(np.float32), b.astype(np.float32))
+    c = np.full((rows, PANEL + 8), 7, ml_dtypes.bfloat16)
+    places = np.array([c.ctypes.data + r * c.strides[0] for r in reversed(range(rows))])
+    numbers = [a.strides[0], a.strides[1], b.strides[0], 0, 5, 0, 0, 0]
+    kernel = jit.compile_source(ONE.format(name=f"half_pairs_{rows}"), "one")
+    assert kernel(table(a, b, places, 16, *numbers).ctypes.data) == 0
+    out = c[::-1, 8:].astype(np.float32)
+    np.testing.assert_allclose(out, sums, rtol=2**-8, atol=1e-3)
+    assert (c[:, :8] == 7).all()
+
+
 def in_runs(name, table, a, b, columns, accumulate=0):
     """C, after one tile over a [rows, runs, k, ...] and b [runs, k, PANEL, ...]."""
     c = np.full((a.shape[0], PANEL), 7, np.float32)
@@ -146,7 +165,7 @@ def test_the_sums_stay_in_registers():
 
 
 def test_kernels_have_every_tile():
-    assert len(NAMESPACE) == ROWS * (4 * VECTORS + 7) + 3
+    assert len(NAMESPACE) == ROWS * (4 * VECTORS + 8) + 3
 
 
 @pytest.mark.parametrize("rows", range(1, ROWS + 1))
