@@ -52,6 +52,7 @@ SUPPORT = {
     "rules",
     "steps",
     "sweep",
+    "taken",
     "update_formulas",
     "update_rules",
     "weight_grads",

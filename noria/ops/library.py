@@ -69,6 +69,7 @@ import noria.ops.sequence
 import noria.ops.shape
 import noria.ops.slicing
 import noria.ops.sweep
+import noria.ops.taken
 import noria.ops.trigonometry
 import noria.ops.update
 import noria.ops.weight_grads
@@ -144,6 +145,7 @@ FAMILIES = (
     "shape",
     "slicing",
     "sweep",
+    "taken",
     "trigonometry",
     "update",
     "weight_grads",

@@ -83,6 +83,7 @@ def _products(op: Operator, rows: list[bool]) -> bool:
 
 SUMS: Mapping[str, Test] = {
     **{f"conv{n}_weight_grad": _all for n in _EACH},
+    "taken_weight_grad": _all,
     "reduce_sum": _along_rows,
     "sum_to": _all,
     "matmul": _products,

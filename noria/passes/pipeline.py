@@ -25,6 +25,7 @@ from noria.passes.fuse_embedding import fuse_embedding
 from noria.passes.fuse_linear import fuse_linear
 from noria.passes.fuse_product import fuse_product
 from noria.passes.fuse_recurrent import fuse_recurrent
+from noria.passes.fuse_taken import fuse_taken
 from noria.passes.fuse_weight_grads import fuse_weight_grads
 from noria.passes.gather_updates import gather_updates
 from noria.passes.keep_places import keep_places
@@ -62,6 +63,7 @@ OPTIMIZE: list[Line] = [
     Line(eliminate_common_ops, "the new weights and biases, if one product was shared"),
     Line(lower_precision, "casts hide what the rules above look for, and belong into loops"),
     Line(keep_places, "after simplify, which masks gradients by what was pooled, and the dtypes"),
+    Line(fuse_taken, "after keep_places; it asks for float32"),
     Line(fuse_recurrent, "after lower_precision: its kernel is float32, side by side or not"),
     Line(fuse_elementwise, "what no product took becomes loops, which no rule looks into"),
     Line(fuse_product, "after fuse_elementwise: a product takes a whole loop along"),
