@@ -83,7 +83,11 @@ def test_windows_of_more_elements_than_a_byte_counts_stay():
 
 def training(precision):
     body = nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1), nn.Flatten()
+        nn.Conv2d(3, 4, 1),
+        nn.Conv2d(4, 8, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(3, stride=2, padding=1),
+        nn.Flatten(),
     )
     model = nn.Sequential(body, nn.Linear(8 * 4 * 4, 2))
     forward = noria.trace(
