@@ -31,7 +31,7 @@ from noria.ops.attention_forms import (
     spelled_attention,
 )
 from noria.ops.common import need_float, need_rank, require_equal, require_same_shape, shaped
-from noria.ops.numeric import cast_like, single, wide_dtype, widen
+from noria.ops.numeric import cast_like, rounded, single, wide_dtype, widen
 from noria.ops.rules import by_decomposition
 
 LAYOUTS = ("nhtd", "nthd")
@@ -105,8 +105,12 @@ def _scores(xp: Any, q: Any, k: Any, mask: Any, causal: bool, scale: float | Non
     return xp.where(mask, scores, -xp.inf) if mask.dtype == bool else scores + mask
 
 
-def _attend(xp: Any, q: Any, k: Any, v: Any, mask: Any, causal: bool, scale: float | None) -> Any:
-    """(out, log_sum) of arrays in layout "nhtd"."""
+def _attend(
+    xp: Any, arrays: Sequence[Any], mask: Any, causal: bool, scale: float | None, dtype: Any
+) -> tuple[Any, Any]:
+    """(out, log_sum) of (q, k, v) in layout "nhtd"; dtype: what weights are rounded to if it is a
+    half, where they are multiplied."""
+    q, k, v = arrays
     scores = _scores(xp, q, k, mask, causal, scale)
     top = xp.max(scores, axis=-1, keepdims=True, initial=-xp.inf)
     e = xp.exp(scores - xp.where(top == -xp.inf, 0, top))
@@ -114,19 +118,21 @@ def _attend(xp: Any, q: Any, k: Any, v: Any, mask: Any, causal: bool, scale: flo
     nothing = total == 0
     divisor = xp.where(nothing, 1, total)
     log_sum = xp.where(nothing, -xp.inf, top + xp.log(divisor))
-    return xp.matmul(e, v) / divisor, log_sum[..., 0].astype(q.dtype)
+    return xp.matmul(rounded(e, dtype), v) / divisor, log_sum[..., 0].astype(q.dtype)
 
 
 def _attend_grad(
-    xp: Any, arrays: Sequence[Any], mask: Any, causal: bool, scale: float | None
+    xp: Any, arrays: Sequence[Any], mask: Any, causal: bool, scale: float | None, dtype: Any
 ) -> tuple[Any, ...]:
-    """Gradients in q, k, v from (q, k, v, out, log_sum, grad), all in layout "nhtd"."""
+    """Gradients in q, k, v from (q, k, v, out, log_sum, grad), all in layout "nhtd"; dtype: as of
+    `_attend`, also for what comes back to the scores."""
     q, k, v, out, log_sum, g = arrays
     scores = _scores(xp, q, k, mask, causal, scale)
     shift = xp.where(log_sum == -xp.inf, 0, log_sum)
     weights = xp.exp(scores - shift[..., None])
     inner = xp.sum(g * out, axis=-1, keepdims=True)
     slope = weights * (xp.matmul(g, xp.swapaxes(v, -1, -2)) - inner) * _scale(q.shape[-1], scale)
+    weights, slope = rounded(weights, dtype), rounded(slope, dtype)
     gv = xp.matmul(xp.swapaxes(weights, -1, -2), g)
     gk = xp.matmul(xp.swapaxes(slope, -1, -2), q)
     return xp.matmul(slope, k), gk, gv
@@ -221,8 +227,8 @@ def attention(q, k, v, mask=None, *, causal=False, scale=None, layout="nhtd"):
 
 @attention.compute
 def _(xp, q, k, v, mask, causal, scale, layout):
-    a, b, c = _swapped(xp, layout, *map(widen, (q, k, v)))
-    out, log_sum = _attend(xp, a, b, c, widen(mask), causal, scale)
+    arrays = _swapped(xp, layout, *map(widen, (q, k, v)))
+    out, log_sum = _attend(xp, arrays, widen(mask), causal, scale, q.dtype)
     return _swapped(xp, layout, out.astype(q.dtype))[0], log_sum
 
 
@@ -270,7 +276,8 @@ def attention_grad(
 @attention_grad.compute
 def _(xp, q, k, v, result, log_sum, grad, mask, causal, scale, layout):
     a, b, c, y, g = _swapped(xp, layout, *map(widen, (q, k, v, result, grad)))
-    grads = _attend_grad(xp, (a, b, c, y, log_sum, g), widen(mask), causal, scale)
+    arrays = a, b, c, y, log_sum, g
+    grads = _attend_grad(xp, arrays, widen(mask), causal, scale, q.dtype)
     return _swapped(xp, layout, *(x.astype(q.dtype) for x in grads))
 
 
@@ -323,8 +330,8 @@ def self_attention(qkv, mask=None, *, causal=False, scale=None):
 
 @self_attention.compute
 def _(xp, qkv, mask, causal, scale):
-    q, k, v = _swapped(xp, "nthd", *_parts(widen(qkv)))
-    out, log_sum = _attend(xp, q, k, v, widen(mask), causal, scale)
+    arrays = _swapped(xp, "nthd", *_parts(widen(qkv)))
+    out, log_sum = _attend(xp, arrays, widen(mask), causal, scale, qkv.dtype)
     return xp.transpose(out, SWAP).astype(qkv.dtype), log_sum
 
 
@@ -361,7 +368,8 @@ def self_attention_grad(qkv, result, log_sum, grad, mask=None, *, causal=False, 
 @self_attention_grad.compute
 def _(xp, qkv, result, log_sum, grad, mask, causal, scale):
     q, k, v, y, g = _swapped(xp, "nthd", *_parts(widen(qkv)), widen(result), widen(grad))
-    grads = _attend_grad(xp, (q, k, v, y, log_sum, g), widen(mask), causal, scale)
+    arrays = q, k, v, y, log_sum, g
+    grads = _attend_grad(xp, arrays, widen(mask), causal, scale, qkv.dtype)
     return xp.stack(_swapped(xp, "nthd", *grads), axis=2).astype(qkv.dtype)
 
 

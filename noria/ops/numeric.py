@@ -31,6 +31,11 @@ def widen(x: Any) -> Any:
     return x.astype("float32") if x is not None and as_dtype(x.dtype) in HALVES else x
 
 
+def rounded(x: Any, dtype: Any) -> Any:
+    """A float32 array as products of a half `dtype` take it: rounded to it; as it is for others."""
+    return x.astype(dtype).astype("float32") if as_dtype(dtype) in HALVES else x
+
+
 def single(x: Any) -> Any:
     """`widen` for what emits ops: a Value or array, cast to float32 if it is a half."""
     dtype = as_dtype(x.dtype)

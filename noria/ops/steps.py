@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
 from noria.ops.common import need_float, need_rank, require_equal, require_same_shape
 from noria.ops.loops import scan
-from noria.ops.numeric import HALVES, cast_like, widen
+from noria.ops.numeric import cast_like, rounded, widen
 from noria.ops.packed import checked_splits, put_at, row_count
 
 Step = Callable[..., tuple[Sequence[Any], Sequence[Any]]]
@@ -59,12 +59,7 @@ def with_products(weight: int, like: Sequence[int]) -> Callable[..., Callable[..
     def decorate(compute: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(compute)
         def wrapped(xp: Any, *inputs: Any, **attrs: Any) -> Any:
-            dtype = inputs[weight].dtype
-            half = as_dtype(dtype) in HALVES
-
-            def narrow(a: Any) -> Any:
-                return a.astype(dtype).astype("float32") if half else a
-
+            narrow = partial(rounded, dtype=inputs[weight].dtype)
             outs = compute(xp, narrow, *map(widen, inputs), **attrs)
             return tuple(a.astype(inputs[i].dtype) for a, i in zip(outs, like, strict=True))
 

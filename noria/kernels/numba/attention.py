@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from noria.core.dtypes import itemsize
 from noria.ir.program import Operator
 from noria.kernels.call import Call
-from noria.kernels.numba import gemm
+from noria.kernels.numba import attention_pairs, gemm
 from noria.kernels.numba.attention_source import BACKWARD, FORWARD, block_bytes
 from noria.kernels.numba.launch import float_bits, launch, need
 from noria.kernels.numba.parallel import thread_count
+from noria.kernels.numba.tile_sizes import PAIRS
 from noria.kernels.numba.widened import Widened
 from noria.kernels.registry import Array, BoundOp, Declined, Kernel, Prepared, register
 from noria.ops.precision import PRODUCTS
-
-BYTES = 4  # of a float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,13 @@ class _Shape:
         return 2.0 * scores * (self.inner + self.width)
 
 
-def _apart(operands: Sequence[Array], layout: str) -> _Shape:
-    """Of operands that begin with q, k and v, apart, in a layout."""
+def _apart(operands: Sequence[Array], layout: str, size: int) -> _Shape:
+    """Of operands that begin with q, k and v, apart, in a layout; size: bytes of an element."""
     q, k, v = operands[:3]
     heads, time = (1, 2) if layout == "nhtd" else (2, 1)
 
     def view(a: Array, last: int) -> _View:
-        strides = [last * BYTES] * 4
+        strides = [last * size] * 4
         for axis in (2, 1, 0):
             strides[axis] = strides[axis + 1] * (a.shape[axis + 1] if axis < 2 else 1)
         return _View(0, strides[0], strides[heads], strides[time])
@@ -77,10 +77,10 @@ def _apart(operands: Sequence[Array], layout: str) -> _Shape:
     return _Shape(*sizes, views)  # type: ignore[arg-type]
 
 
-def _packed(qkv: Array) -> _Shape:
-    """Of [N, T, 3, heads, d], with out [N, T, heads, d]."""
+def _packed(qkv: Array, size: int) -> _Shape:
+    """Of [N, T, 3, heads, d], with out [N, T, heads, d]; size: bytes of an element."""
     n, t, _, heads, d = qkv.shape
-    row, head = heads * d * BYTES, d * BYTES
+    row, head = heads * d * size, d * size
     views = [_View(i * row, 3 * t * row, head, 3 * row) for i in range(3)]
     return _Shape(n, heads, t, t, d, d, (*views, _View(0, t * row, head, row)))  # type: ignore
 
@@ -89,15 +89,16 @@ def _mask(mask: Array | None, address: int) -> list[int]:
     """Address, kind (0 none, 1 float, 2 bool), and strides in bytes of the four axes of scores."""
     if mask is None:
         return [0, 0, 0, 0, 0, 0]
-    size = 1 if mask.dtype == "bool" else BYTES
+    size = itemsize(mask.dtype)
     axes = zip(mask.shape, mask.strides, strict=True)
     strides = [0 if n == 1 else s * size for n, s in axes]
     return [address, 2 if mask.dtype == "bool" else 1, *[0] * (4 - len(strides)), *strides]
 
 
 class Attention(Kernel):
-    """`attention` and `self_attention`, and their gradients. Halves become float32 on the way
-    in and are rounded once on the way out: scores, weights and sums are float32."""
+    """`attention` and `self_attention`, and their gradients. Halves are multiplied as such where
+    the CPU does; elsewhere, or if a head's size is odd, they become float32 on the way in and are
+    rounded once on the way out. Scores, softmax and sums are float32."""
 
     name = "numba:attention"
     ops = ("attention", "self_attention", "attention_grad", "self_attention_grad")
@@ -114,14 +115,24 @@ class Attention(Kernel):
         packed = bound.op.type.startswith("self_")
         arrays = [a for a in bound.inputs if a is not None]
         mask = arrays.pop() if _has_mask(bound.op) else None
-        shape = _packed(arrays[0]) if packed else _apart(arrays, bound.attrs["layout"])
+        half = arrays[0].dtype == "bfloat16"
+        odd = any(a.shape[-1] % 2 for a in arrays[: 1 if packed else 3])
+        pairs = half and PAIRS and not odd
+        size = 2 if pairs else 4
+        shape = _packed(arrays[0], size) if packed else _apart(arrays, bound.attrs["layout"], size)
         scale = bound.attrs["scale"]
         scale = shape.inner**-0.5 if scale is None else scale
         how = [float_bits(scale), int(bound.attrs["causal"])]
-        room = block_bytes(shape.inner, shape.width)
         team = max(bound.threads, thread_count())
-        source = BACKWARD if backward else FORWARD
-        widened = Widened(bound, room * team) if arrays[0].dtype == "bfloat16" else None
+        if pairs:
+            room = attention_pairs.block_bytes(
+                shape.inner, shape.width, shape.queries if backward else 0
+            )
+            source = attention_pairs.BACKWARD if backward else attention_pairs.FORWARD
+        else:
+            room = block_bytes(shape.inner, shape.width)
+            source = BACKWARD if backward else FORWARD
+        widened = Widened(bound, room * team) if half and not pairs else None
 
         def attend(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             operands = [ins[0]] * 3 if packed else ins[:3]
@@ -136,7 +147,8 @@ class Attention(Kernel):
             else:
                 table += [*out.of(outs[0]), outs[1]]
             table += [*_mask(mask, ins[-1]), *shape.sizes, *how]
-            table += [gemm.product().address, gemm.packer().address, scratch, room]
+            table += [gemm.product(pairs=pairs).address, gemm.packer().address, scratch, room]
+            table += [gemm.row_packer().address] * pairs
             count = int(shape.work * (2.5 if backward else 1) / 8)  # of vectors' lanes
             call = launch(self.name, source, "attend", table, threads=bound.threads, ops=8 * count)
             return [call]

@@ -15,13 +15,13 @@ PITCH = KEYS + 16  # not a power of two, so that a column does not fall into few
 LINE = 64
 
 
-def _lines(nbytes: int) -> int:
+def lines_of(nbytes: int) -> int:
     return -(-nbytes // LINE) * LINE
 
 
 # What lies where in a thread's scratch memory.
-_PRODUCT, _PACK, _TOP, _TOTAL = 0, LINE * 2, LINE * 3, LINE * 3 + 4 * QUERIES
-_SCORES = _lines(_TOTAL + 4 * QUERIES)
+_PRODUCT, PACK, TOP, TOTAL = 0, LINE * 2, LINE * 3, LINE * 3 + 4 * QUERIES
+_SCORES = lines_of(TOTAL + 4 * QUERIES)
 _SLOPES = _SCORES + 4 * QUERIES * PITCH
 _PACKED = _SLOPES + 4 * QUERIES * PITCH
 
@@ -31,27 +31,27 @@ def block_bytes(inner: int, width: int) -> int:
     turned = packed_bytes(inner, KEYS) + packed_bytes(width, KEYS)
     rows = packed_bytes(KEYS, inner) + packed_bytes(KEYS, width)
     rows += packed_bytes(QUERIES, inner) + packed_bytes(QUERIES, width)
-    return _lines(_PACKED + turned + rows) + LINE
+    return lines_of(_PACKED + turned + rows) + LINE
 
 
-def _view(name: str) -> list[str]:
+def view(name: str) -> list[str]:
     return [name, *(f"{name}_{axis}" for axis in ("n", "h", "t"))]
 
 
-_MASK = ["mask", "mask_kind", "mask_n", "mask_h", "mask_t", "mask_k"]
-_SIZES = ["batch", "heads", "queries", "keys", "inner", "width"]
-_HOW = ["scale_bits", "causal", "product", "packer", "scratch", "room"]
-_OPERANDS = [*_view("q"), *_view("k"), *_view("v")]
+MASK = ["mask", "mask_kind", "mask_n", "mask_h", "mask_t", "mask_k"]
+SIZES = ["batch", "heads", "queries", "keys", "inner", "width"]
+HOW = ["scale_bits", "causal", "product", "packer", "scratch", "room"]
+OPERANDS = [*view("q"), *view("k"), *view("v")]
 
 
-def _loads(names: list[str]) -> str:
+def loads(names: list[str]) -> str:
     lines = [f"    {name} = load_int64(args, {i})" for i, name in enumerate(names)]
     at = names.index("scale_bits")
     lines[at] = f"    scale = float32(load_float64(args, {at}))"
     return "\n".join(lines)
 
 
-def _multiply(at: int, **fields: str) -> str:
+def multiply(at: int, **fields: str) -> str:
     """C = A B: one line for each field of a product's table, then the call."""
     order = ("a", "b", "b_panel", "c", "m", "n", "a_row", "a_step", "b_row", "c_row", "k", "add")
     assert len(order) == gemm.FIELDS
@@ -59,7 +59,7 @@ def _multiply(at: int, **fields: str) -> str:
     return indent("\n".join([*lines, "call1(product, mine)"]), " " * at)
 
 
-def _pack(at: int, source: str, row: str, step: str, target: str, k: str, n: str) -> str:
+def pack(at: int, source: str, row: str, step: str, target: str, k: str, n: str) -> str:
     lines = [
         f"store_int64(packing, {i}, {x})" for i, x in enumerate((source, row, step, target, k, n))
     ]
@@ -68,7 +68,7 @@ def _pack(at: int, source: str, row: str, step: str, target: str, k: str, n: str
 
 def _scores(at: int) -> str:
     """Scores of the block: rows x columns, not yet scaled."""
-    return _multiply(
+    return multiply(
         at,
         a="at_q",
         a_row="q_t",
@@ -88,13 +88,13 @@ def _scores(at: int) -> str:
 _THREAD = f"""
     nothing = -float32(1) / float32(0)
     mine = scratch + thread_id() * room
-    packing = mine + {_PACK}
+    packing = mine + {PACK}
     scores = mine + {_SCORES}
     turned_k = mine + {_PACKED}
 """
 
 # The part of row `i` of the block that its query may see, scaled and masked: columns 0 .. limit.
-_SEEN = f"""
+SEEN = f"""
 line = scores + i * {4 * PITCH}
 limit = columns
 if causal != 0:
@@ -119,10 +119,10 @@ else:
 
 FORWARD = f"""
 def attend(args):
-{_loads([*_OPERANDS, *_view("out"), "log_sum", *_MASK, *_SIZES, *_HOW])}
+{loads([*OPERANDS, *view("out"), "log_sum", *MASK, *SIZES, *HOW])}
 {_THREAD}
-    tops = mine + {_TOP}
-    totals = mine + {_TOTAL}
+    tops = mine + {TOP}
+    totals = mine + {TOTAL}
     packed_v = turned_k + inner * {4 * KEYS}
     blocks = (queries + {QUERIES - 1}) // {QUERIES}
     units = batch * heads * blocks
@@ -157,12 +157,12 @@ def attend(args):
                 at_k = k + n * k_n + h * k_h + k0 * k_t
                 at_v = v + n * v_n + h * v_h + k0 * v_t
                 whole = min(keys - k0, {KEYS})
-{_pack(16, "at_k", "4", "k_t", "turned_k", "inner", "whole")}
-{_pack(16, "at_v", "v_t", "4", "packed_v", "whole", "width")}
+{pack(16, "at_k", "4", "k_t", "turned_k", "inner", "whole")}
+{pack(16, "at_v", "v_t", "4", "packed_v", "whole", "width")}
                 packed = head
 {_scores(12)}
             for i in range(rows):
-{indent(_SEEN.strip(), " " * 16)}
+{indent(SEEN.strip(), " " * 16)}
                 old = load_float32(tops, i)
                 top = old
                 for c in range(limit):
@@ -188,7 +188,7 @@ def attend(args):
                         store_float32(to, c, load_float32(to, c) * factor)
             add = min(k0, 1)
 {
-    _multiply(
+    multiply(
         12,
         a="scores",
         a_row=f"{4 * PITCH}",
@@ -224,18 +224,18 @@ def attend(args):
 BACKWARD = f"""
 def attend(args):
 {
-    _loads(
+    loads(
         [
-            *_OPERANDS,
-            *_view("out"),
+            *OPERANDS,
+            *view("out"),
             "log_sum",
-            *_view("g"),
-            *_view("gq"),
-            *_view("gk"),
-            *_view("gv"),
-            *_MASK,
-            *_SIZES,
-            *_HOW,
+            *view("g"),
+            *view("gq"),
+            *view("gk"),
+            *view("gv"),
+            *MASK,
+            *SIZES,
+            *HOW,
         ]
     )
 }
@@ -258,9 +258,9 @@ def attend(args):
             at_v = v + n * v_n + h * v_h + k0 * v_t
             at_gk = gk + n * gk_n + h * gk_h + k0 * gk_t
             at_gv = gv + n * gv_n + h * gv_h + k0 * gv_t
-{_pack(12, "at_k", "4", "k_t", "turned_k", "inner", "whole")}
-{_pack(12, "at_v", "4", "v_t", "turned_v", "width", "whole")}
-{_pack(12, "at_k", "k_t", "4", "rows_k", "whole", "inner")}
+{pack(12, "at_k", "4", "k_t", "turned_k", "inner", "whole")}
+{pack(12, "at_v", "4", "v_t", "turned_v", "width", "whole")}
+{pack(12, "at_k", "k_t", "4", "rows_k", "whole", "inner")}
             for i in range(whole):
                 fill_bytes(at_gk + i * gk_t, 0, inner * 4)
                 fill_bytes(at_gv + i * gv_t, 0, width * 4)
@@ -276,11 +276,11 @@ def attend(args):
                 at_g = g + n * g_n + h * g_h + q0 * g_t
                 at_out = out + n * out_n + h * out_h + q0 * out_t
                 at_gq = gq + n * gq_n + h * gq_h + q0 * gq_t
-{_pack(16, "at_q", "q_t", "4", "rows_q", "rows", "inner")}
-{_pack(16, "at_g", "g_t", "4", "rows_g", "rows", "width")}
+{pack(16, "at_q", "q_t", "4", "rows_q", "rows", "inner")}
+{pack(16, "at_g", "g_t", "4", "rows_g", "rows", "width")}
 {_scores(16)}
 {
-    _multiply(
+    multiply(
         16,
         a="at_g",
         a_row="g_t",
@@ -297,7 +297,7 @@ def attend(args):
     )
 }
                 for i in range(rows):
-{indent(_SEEN.strip(), " " * 20)}
+{indent(SEEN.strip(), " " * 20)}
                     shift = load_float32(log_sum, head * queries + q0 + i)
                     if shift == nothing:
                         shift = float32(0)
@@ -317,7 +317,7 @@ def attend(args):
                         store_float32(line, c, float32(0))
                         store_float32(slope, c, float32(0))
 {
-    _multiply(
+    multiply(
         16,
         a="scores",
         a_row="4",
@@ -334,7 +334,7 @@ def attend(args):
     )
 }
 {
-    _multiply(
+    multiply(
         16,
         a="slopes",
         a_row="4",
@@ -352,7 +352,7 @@ def attend(args):
 }
                 add = min(k0, 1)
 {
-    _multiply(
+    multiply(
         16,
         a="slopes",
         a_row=f"{4 * PITCH}",

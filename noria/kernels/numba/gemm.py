@@ -59,6 +59,12 @@ def packer() -> NativeFunction:
     return jit.compile_source(_PACK, "pack")
 
 
+def row_packer() -> NativeFunction:
+    """Copies a [k, n] matrix of bfloat16, rows of contiguous elements, into panels of words of two
+    rows, the last word perhaps half empty. Fields: source, its row, target, k, n."""
+    return jit.compile_source(_PACK_ROWS, "pack_rows")
+
+
 def packing(name: str, table: Sequence[int], threads: int = 1) -> Call:
     """The row of a tape that packs, the panels dealt to a team; see the fields above."""
     if threads == 1:
@@ -186,6 +192,33 @@ def share(args):
     store_int64(table, {PACK_K}, k)
     store_int64(table, {PACK_N}, min(last * {PANEL}, n) - first * {PANEL})
     return call1(load_int64(args, {PACK_FIELDS}), table)
+"""
+
+_PACK_ROWS = f"""
+def pack_rows(args):
+    source = load_int64(args, 0)
+    row = load_int64(args, 1)
+    target = load_int64(args, 2)
+    k = load_int64(args, 3)
+    n = load_int64(args, 4)
+    for first in range(0, n, {PANEL}):
+        columns = min(n - first, {PANEL})
+        low = source + first * 2
+        for p in range(0, k - 1, 2):
+            high = low + row
+            for j in range(columns):
+                independent()
+                store_uint32(target, j, pair(load_uint16(low, j), load_uint16(high, j)))
+            fill_bytes(target + columns * 4, 0, ({PANEL} - columns) * 4)
+            target += {4 * PANEL}
+            low += 2 * row
+        if k % 2 != 0:
+            for j in range(columns):
+                independent()
+                store_uint32(target, j, pair(load_uint16(low, j), uint16(0)))
+            fill_bytes(target + columns * 4, 0, ({PANEL} - columns) * 4)
+            target += {4 * PANEL}
+    return 0
 """
 
 _PACK = f"""

@@ -90,12 +90,18 @@ def halves(x):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_halves_are_computed_in_float32_and_rounded_once(causal):
+@pytest.mark.parametrize(
+    ("queries", "keys", "inner", "width"),
+    [(50, 130, 8, 5), (50, 130, 8, 6), (97, 257, 66, 70), (1, 3, 2, 2), (5, 1, 4, 130)],
+)
+def test_halves(queries, keys, inner, width, causal):
+    """Odd sizes of heads in float32, even ones as pairs of halves where the CPU has such."""
     rng = np.random.default_rng(3)
     q, k, v = (
-        halves(rng.standard_normal(s)) for s in ((1, 2, 50, 8), (1, 2, 130, 8), (1, 2, 130, 5))
+        halves(rng.standard_normal((1, 2, *s)))
+        for s in ((queries, inner), (keys, inner), (keys, width))
     )
-    mask = rng.random((50, 130)) < 0.7
+    mask = rng.random((queries, keys)) < 0.7
     attrs = {"causal": causal}
     check_kernel("attention", [q, k, v, mask], attrs, kernel=NAME, tol=1e-2)
     out, log_sum = o.attention(q, k, v, mask, **attrs)
@@ -106,9 +112,10 @@ def test_halves_are_computed_in_float32_and_rounded_once(causal):
     )
 
 
-def test_packed_halves():
+@pytest.mark.parametrize("size", [17, 18, 64])
+def test_packed_halves(size):
     rng = np.random.default_rng(4)
-    qkv = halves(rng.standard_normal((2, 60, 3, 3, 17)))
+    qkv = halves(rng.standard_normal((2, 60, 3, 3, size)))
     check_kernel("self_attention", [qkv], {"causal": True}, kernel=NAME, tol=1e-2)
     out, log_sum = o.self_attention(qkv, causal=True)
     grad = halves(rng.standard_normal(out.shape))

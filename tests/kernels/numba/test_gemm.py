@@ -7,6 +7,7 @@ import pytest
 
 from noria.kernels.numba import gemm
 from noria.kernels.numba.gemm import PANEL, packed_bytes, packer, product
+from noria.kernels.numba.tile_sizes import PAIRS
 
 SIZES = list(
     itertools.product((0, 1, 2, 5, 6, 7, 13), (0, 1, 15, 16, 17, 64, 65, 130), (0, 1, 16, 17, 33))
@@ -77,3 +78,23 @@ def test_nan_and_infinity_reach_only_their_row_and_column(table):
     multiply(a, b, c, False, table, pack(b, table))
     with np.errstate(invalid="ignore"):
         np.testing.assert_array_equal(c, a @ b)
+
+
+@pytest.mark.skipif(not PAIRS, reason="the CPU multiplies no bfloat16")
+def test_products_of_pairs_are_those_of_the_rounded_numbers(table):
+    rng = np.random.default_rng(2)
+    for m, n, k in SIZES:
+        a, b = (rng.standard_normal(s, np.float32).astype("bfloat16") for s in ((m, k), (k, n)))
+        words = -(-k // 2)
+        wide = np.zeros((m, 2 * words), a.dtype)
+        wide[:, :k] = a
+        panels = np.full((-(-n // PANEL), words, PANEL), np.nan, np.float32)
+        if k:
+            packing = table(b, b.strides[0], panels, k, n)
+            assert gemm.row_packer()(packing.ctypes.data) == 0
+        c = np.zeros((m, n), np.float32)
+        strides = wide.strides[0], 4, 4 * PANEL, c.strides[0]
+        arguments = table(wide, panels, 4 * PANEL * words, c, m, n, *strides, words, 0)
+        assert product(pairs=True)(arguments.ctypes.data) == 0
+        expected = a.astype(np.float32) @ b.astype(np.float32)
+        np.testing.assert_allclose(c, expected, rtol=1e-4, atol=1e-4, err_msg=str((m, n, k)))
