@@ -121,20 +121,21 @@ OPTIONAL = ("residual", "more", "positive", "masked", "mask")  # which may stay 
 class _Walk:
     """What a pass does with each number.
 
+    vectors: lines are whole vectors
     terms: statements, in which `name[c]` is the number of an operand at channel c of a line
     head:  before those of all lines, per channel; end: after them
     signs: write bits that tell where `out` is positive
     """
 
     dtype: str
+    vectors: bool
     terms: Sequence[str]
     head: Sequence[str] = ()
     end: Sequence[str] = ()
     signs: bool = False
 
     @property
-    def bits(self) -> bool:
-        """Are bits of a mask read?"""
+    def reads_bits(self) -> bool:
         return any("BIT" in term for term in self.terms)
 
     def into(self, template: str) -> str:
@@ -155,17 +156,18 @@ class _Walk:
         return code.lines
 
     def numbers(self, code: Source, rows: int) -> None:
-        """The loop over a strip; with bits, a word of which is for a vector, over its vectors."""
+        """The loop over a strip, or over its vectors, each with a word of bits."""
         lines = [self.line(term, r) for r in range(rows) for term in self.terms]
         lines = ["c = c0 + k", *self.head, *lines, *self.end]
-        if not self.bits:
+        if not self.vectors:
             with code.block("for k in range(count):"):
                 code.put("independent()", *lines)
-        else:
-            with code.block(f"for v in range(0, count, {VECTOR}):"):
+            return
+        with code.block(f"for v in range(0, count, {VECTOR}):"):
+            if self.reads_bits:
                 code.put(*(f"word{r} = load_uint16(mask{r}, v >> 4)" for r in range(rows)))
-                with code.block(f"for bit in range({VECTOR}):"):
-                    code.put("together()", "k = v + bit", *lines)
+            with code.block(f"for bit in range({VECTOR}):"):
+                code.put("together()", "k = v + bit", *lines)
         if self.signs:
             with code.block("for v in range(count >> 4):"):
                 signs = (f"positive_{self.dtype}(out{r}, v << 4)" for r in range(rows))
@@ -184,7 +186,7 @@ class _Walk:
 
     def operands(self) -> list[str]:
         found = set(_OPERAND.findall(" ".join(self.terms)))
-        return sorted(found | ({"mask"} if self.signs or self.bits else set()))
+        return sorted(found | ({"mask"} if self.signs or self.reads_bits else set()))
 
     def read(self) -> list[str]:
         """The operands asked for ahead."""
@@ -213,18 +215,18 @@ def _filled(template: str, name: str, lines: Sequence[str]) -> str:
 _CENTRED = "d = fma(x[c], float32(1), -load_float32(center, c))"
 
 
-def _accumulate(dtype: str, center: str, terms: Sequence[str]) -> str:
+def _accumulate(dtype: str, vectors: bool, center: str, terms: Sequence[str]) -> str:
     """The first pass: terms add to s1 and s2, from d = x - center, which is given per channel c."""
     sums = ("part, c", "part, room + c")
     load = [f"s{k} = load_float32({place})" for k, place in enumerate(sums, 1)]
     store = [f"store_float32({place}, s{k})" for k, place in enumerate(sums, 1)]
-    walk = _Walk(dtype, [_CENTRED, *terms], load, store)
+    walk = _Walk(dtype, vectors, [_CENTRED, *terms], load, store)
     return walk.into(_ACCUMULATE).replace("CENTER", center)
 
 
-def _write(dtype: str, terms: Sequence[str], signs: bool = False) -> str:
+def _write(dtype: str, vectors: bool, terms: Sequence[str], signs: bool = False) -> str:
     """The second pass."""
-    return _Walk(dtype, [_CENTRED, *terms], signs=signs).into(_WRITE)
+    return _Walk(dtype, vectors, [_CENTRED, *terms], signs=signs).into(_WRITE)
 
 
 def _absent(**places: str) -> list[str]:
@@ -297,12 +299,12 @@ def forward(dtype: str, bits: bool) -> str:
         dtype,
         _FORWARD,
         _filled(
-            _accumulate(dtype, "load_DTYPE(x, c)", ["s1 += d", "s2 += d * d"]),
+            _accumulate(dtype, bits, "load_DTYPE(x, c)", ["s1 += d", "s2 += d * d"]),
             "LINES",
             _absent(residual="zeros", **({"mask": "spare"} if bits else {})),
         ),
         _STATISTICS,
-        _write(dtype, terms, bits),
+        _write(dtype, bits, terms, signs=bits),
     )
 
 
@@ -371,10 +373,11 @@ def backward(dtype: str, bits: bool) -> str:
     source = _typed(
         dtype,
         _BACKWARD,
-        _filled(_accumulate(dtype, "load_float32(mean, c)", sums), "LINES", [*ones, *absent]),
+        _filled(_accumulate(dtype, bits, "load_float32(mean, c)", sums), "LINES", [*ones, *absent]),
         _MEANS,
         _write(
             dtype,
+            bits,
             [
                 total,
                 "rest = load_float32(shared, c) + d * load_float32(shared, room + c)",
