@@ -23,7 +23,7 @@ from noria.kernels.call import Call
 from noria.kernels.numba import jit
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.linear import ACTIVATIONS
-from noria.kernels.numba.packed_linear import LEAST_ROWS, MOST_ROWS
+from noria.kernels.numba import packed_linear
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.strassen_source import (
     LINE,
@@ -37,9 +37,10 @@ from noria.kernels.numba.strassen_source import (
 from noria.kernels.numba.tile_sizes import PANEL, WIDTH
 from noria.kernels.registry import Array, BoundOp, Declined, Kernel, Pack, Prepared, register
 
+MOST_ROWS = 2 * packed_linear.MOST_ROWS  # of a block, whose halves are what a block is there
 # Where it pays: fewer rows read the panels too often, fewer inputs give each sum too little use,
 # and of fewer outputs for each thread the sums of the rows take too long.
-WORTH_ROWS, WORTH_INS, WORTH_OUTS = 64, 512, 384
+WORTH_ROWS, WORTH_INS, WORTH_OUTS = 80, 384, 384
 IDLE = 0.03  # of a team's time, when some threads have a pair of panels less than others
 
 
@@ -93,7 +94,7 @@ class Strassen(Kernel):
         team = max(bound.threads, thread_count())
         if not bound.fixed[1]:
             raise Declined("the weight changes at each step")
-        if rows < LEAST_ROWS:
+        if rows < packed_linear.LEAST_ROWS:
             raise Declined("few rows")
         if outs % (2 * PANEL) or ins % (2 * WIDTH) or not outs * ins:
             raise Declined("the weight has no quarters of whole panels and vectors")

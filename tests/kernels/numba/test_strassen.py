@@ -8,8 +8,7 @@ import pytest
 from noria.core.flags import flags
 from noria.ir.opdef import vocabulary as o
 from noria.ir.save import save
-from noria.kernels.numba.packed_linear import MOST_ROWS
-from noria.kernels.numba.strassen import pack, worth
+from noria.kernels.numba.strassen import MOST_ROWS, pack, worth
 from noria.kernels.numba.strassen_source import APART, DEPTH
 from noria.kernels.numba.tile_sizes import PANEL, WIDTH
 from noria.kernels.registry import Array
@@ -206,7 +205,7 @@ def test_a_weight_takes_seven_quarters_of_its_memory():
 def test_where_it_pays():
     assert worth(128, 768, 768, 2 if PANEL == 64 else 1)
     assert worth(128, 768, 3072, 1) and worth(1000, 3072, 3072, 2)
-    assert not worth(60, 768, 768, 1) and not worth(128, 256, 768, 1)
+    assert not worth(64, 768, 768, 1) and not worth(128, 256, 768, 1)
     assert not worth(128, 768, 768, 16) and not worth(128, 768, 7 * 2 * PANEL, 6)
 
 
