@@ -20,10 +20,9 @@ from math import prod
 from noria.core.flags import flags
 from noria.ir.program import Operator
 from noria.kernels.call import Call
-from noria.kernels.numba import jit
+from noria.kernels.numba import jit, packed_linear
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.linear import ACTIVATIONS
-from noria.kernels.numba import packed_linear
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.strassen_source import (
     LINE,
