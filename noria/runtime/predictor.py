@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -103,6 +104,7 @@ class Predictor:
         with self._lock:
             self._kept = Kept()
             self._idle.clear()
+        gc.collect()  # Bounds are in cycles, so hundreds of megabytes would wait for the collector
 
     @classmethod
     def load(

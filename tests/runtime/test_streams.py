@@ -2,6 +2,7 @@
 
 import multiprocessing
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -148,6 +149,14 @@ def test_ways_take_turns_so_that_a_slow_second_falls_on_all_of_them():
     streams.run([floats(4, 1)])
     ways = [4, 1, 1, 1, 1, 2, 2]
     assert [sorted(ran[i * 7 : i * 7 + 7]) for i in range(TRIES)] == [sorted(ways)] * TRIES
+
+
+def test_packed_weights_of_ways_that_were_only_tried_are_given_back():
+    predictor = Predictor(PROGRAM, states(PROGRAM), threads=2, streams="auto")
+    tried = weakref.ref(predictor._kept)
+    x = floats(8, 6)
+    np.testing.assert_array_equal(predictor(x=x), predictor(x=x))
+    assert tried() is None
 
 
 def test_parameters_written_after_the_choice_count_in_calls_that_ran_meanwhile():
