@@ -79,12 +79,17 @@ def _tile(pixels: int, vectors: int, cut: bool, half: bool) -> Any:
         columns = fields[CHANNELS] if cut else None
         lanes = (HalfLanes if half else Lanes)(b, vectors, columns)
         places = pairs[1::2]
-        _ask(b, lanes, fields[START], places)
-        sums = _biased(b, Lanes(b, vectors, columns), fields[BIAS], zeros(pixels * vectors))
+        sums = zeros(pixels * vectors)
+        if half:  # products take half the time, too short to wait for memory first
+            _ask(b, lanes, fields[START], places)
+        else:
+            sums = _added(b, lanes, fields[START], places, sums)
+        sums = _biased(b, Lanes(b, vectors, columns), fields[BIAS], sums)
         single = b.load(pointer(b, at(b, table, 8 * SINGLE), I64)) if half else None
         inputs = [b.add(x, p) for p in pairs[::2]]
         sums = _products(b, fields, inputs, w, sums, vectors, single)
-        sums = _added(b, lanes, fields[START], places, sums)
+        if half:
+            sums = _added(b, lanes, fields[START], places, sums)
         last = b.icmp_signed("!=", fields[LAST], constant(0))
         sums = choice(b, last, sums, lambda: bounded(b, *bounds(b, table, (LOW, HIGH)), sums))
         for i, place in enumerate(places):
