@@ -56,8 +56,6 @@ class Bound:
         self.kept, self.epoch = kept or Kept(), -1
         for check in plan.checks:
             check.verify(self.sizes)
-        self._apart = flags.check_finite != "off"
-        self._plain = flags.validate or self._apart
         space = space or Workspace()
         self._space = space
         self._addresses = self.kept.addresses(state)
@@ -79,6 +77,7 @@ class Bound:
                     plan, self.operands, self.memory, self.arena, threads, blocks, groups
                 )
                 self._how, self.groups = how, groups
+                self._plain = how.validate or how.finite != "off"
                 self.actions = self._actions(mold)
                 if missing:
                     how.actions([r.item for r in self.rare])
@@ -140,7 +139,7 @@ class Bound:
 
     def _new(self, molds: list[Mold], preparation: Preparation, blocks: BlockFunctions) -> Mold:
         """Give each buffer its offset."""
-        apart, known = self._apart, self.plan.memory
+        apart, known = flags.check_finite != "off", self.plan.memory
         program = self.plan.program
         self.memory = Buffers(
             program, self.array, self.operands.known, self._addresses, apart=apart

@@ -55,7 +55,7 @@ class Emission:
         self.threads, self.blocks, self.groups = threads, blocks, groups or {}
         self.sizes = dict(operands.sizes)
         self.dynamic: dict[Value, Any] = {}
-        self.finite = flags.check_finite
+        self.finite, self.validate = flags.check_finite, flags.validate
 
     def begin(self) -> None:
         """To be called before each run."""
@@ -139,7 +139,7 @@ class Emission:
         """
         calls: list[Call] = []
         makers: list[Item] = []
-        emit = self._validated if flags.validate else self._emit
+        emit = self._validated if self.validate else self._emit
         for item in items:
             got: Emitted | None = known.get(item)
             if got is None:

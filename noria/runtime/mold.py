@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from noria.core.dims import symbols_of
 from noria.ir.program import Value
 from noria.kernels.call import Call
-from noria.kernels.registry import Prepared
+from noria.kernels.registry import Pack, Prepared
 from noria.runtime import branches
 from noria.runtime.arena import Arena
 from noria.runtime.buffers import Buffers, Item
@@ -76,8 +77,9 @@ class Mold:
         if not (self._suffices(changed, choices) and self._packs_alike(choices)):
             return None
         items = list(self.items)
-        for i in self.sized.union(*(self._groups.get(alike, ()) for alike in changed)):
-            items[i] = again(items[i], choices)
+        for i in self.sized.union(*[self._groups.get(alike, ()) for alike in changed]):
+            if not self._packs_the_same(i, choices):
+                items[i] = again(items[i], choices)
         memory = self.memory.for_sizes(operands.array, operands.known, nbytes)
         if self.sized_rare:
             memory.of = dict(memory.of)
@@ -174,6 +176,29 @@ class Mold:
         """Items that read packed copies."""
         return [i for i, item in enumerate(self.items) if item.packs and item.pack is None]
 
+    @cached_property
+    def _packers(self) -> dict[int, tuple[int, Pack]]:
+        """Items that pack values whose size is always the same: which of their kernel's packs."""
+        found = {}
+        for i, item in enumerate(self.items):
+            if item.pack is not None and not symbols_of(item.pack[1].shape):
+                assert item.prepared is not None
+                packs = item.prepared.packs
+                found[i] = next(n for n, p in enumerate(packs) if p is item.pack[0]), item.pack[0]
+        return found
+
+    def _packs_the_same(self, i: int, choices: Choices) -> bool:
+        """Does an item make the copy that the kernel for other sizes asks for? A key stands for
+        all of it, whoever asks."""
+        if i not in self._packers:
+            return False
+        number, pack = self._packers[i]
+        prepared = choices[self.items[i].step.alike].prepared
+        if prepared is None:
+            return False
+        new = prepared.packs[number]
+        return new.key == pack.key and new.nbytes == pack.nbytes
+
     # ---- does the memory serve? ----------------------------------------------------------------
 
     def _bytes(self, operands: Operands) -> int:
@@ -224,7 +249,9 @@ class Mold:
 
 def _asks_alike(old: Prepared, new: Prepared) -> bool:
     """Do they work in place alike, and read the same packed copies?"""
-    if tuple(old.in_place) != tuple(new.in_place) or len(old.packs) != len(new.packs):
+    if old.in_place != new.in_place and tuple(old.in_place) != tuple(new.in_place):
+        return False
+    if len(old.packs) != len(new.packs):
         return False
     for a, b in zip(old.packs, new.packs, strict=True):
         if a.input != b.input or a.replaces != b.replaces:

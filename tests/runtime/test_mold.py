@@ -234,3 +234,18 @@ def test_sequences_within_a_loop_take_any_sizes():
     program = noria.trace(step, x=noria.spec("N", "T", 8))
     rng = np.random.default_rng(0)
     assert_as_fresh(program, [{"x": floats(*rng.integers(1, 9, 2), 8)} for _ in range(8)])
+
+
+def test_weights_of_the_same_size_are_packed_by_the_same_rows(fast_kernels):
+    make, _ = NETWORKS["ragged"]
+    executor = Executor(make())
+
+    def one(lengths):
+        splits, ids = np.cumsum([0, *lengths]), np.zeros(sum(lengths), np.int64)
+        label = np.zeros(len(lengths), np.int64)
+        return executor.bound({"ids": ids, "splits": splits, "label": label})
+
+    large, small = one((9, 8, 7)), one((6, 8, 2))
+    packing = [i for i in small.items if i.pack is not None]
+    assert packing and all(i in large.items for i in packing)
+    assert any(i not in large.items for i in small.items)

@@ -10,6 +10,7 @@ zeros behind the last column.
 
 from __future__ import annotations
 
+from functools import cache
 from textwrap import indent
 
 from noria.kernels.call import Call
@@ -86,6 +87,7 @@ else:
 """
 
 
+@cache
 def _source(turned: bool) -> str:
     """Each thread packs some rows of all panels."""
     work = indent((_TURNED if turned else _ALONG).strip(), " " * 8)

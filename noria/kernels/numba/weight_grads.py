@@ -163,7 +163,7 @@ class WeightGrads(Kernel):
         need(op, ("float32",))
 
     def bind(self, bound: BoundOp) -> Prepared:
-        dy, *xs = (a for a in bound.inputs if a is not None)
+        dy, *xs = [a for a in bound.inputs if a is not None]
         rows, outs = dy.shape
         widths = [x.shape[1] for x in xs]
         panels = sum([-(-width // PANEL) for width in widths])
