@@ -38,8 +38,8 @@ from noria.ops.max_places import NOWHERE
 from noria.ops.pool import pool_windows
 from noria.ops.window import Windows
 
-# Of x against the largest so far, v: larger, or the first NaN.
-_TAKEN = "(x > v or isnan(x)) and not isnan(v)"
+# Of x against the largest so far, v: larger, or the first NaN. Two comparisons of vectors.
+_TAKEN = "not (x <= v) and not isnan(v)"
 
 
 def forward(kernel: Sequence[int]) -> str:
