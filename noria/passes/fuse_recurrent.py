@@ -97,7 +97,7 @@ def _forward_only(operator: Operator, index: Index) -> bool:
     """Whether nobody reads the gates of an LSTM layer."""
     if _peepholes(operator):
         return False
-    return operator.outputs[0].dtype == "float32" and index.use_count(operator.outputs[2]) == 0
+    return operator.outputs[2].dtype == "float32" and index.use_count(operator.outputs[2]) == 0
 
 
 def _peepholes(operator: Operator) -> bool:

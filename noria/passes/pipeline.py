@@ -64,7 +64,7 @@ OPTIMIZE: list[Line] = [
     Line(lower_precision, "casts hide what the rules above look for, and belong into loops"),
     Line(keep_places, "after simplify, which masks gradients by what was pooled, and the dtypes"),
     Line(fuse_taken, "after keep_places; it asks for float32"),
-    Line(fuse_recurrent, "after lower_precision: its kernel is float32, side by side or not"),
+    Line(fuse_recurrent, "after lower_precision: layers of halves stay apart"),
     Line(fuse_elementwise, "what no product took becomes loops, which no rule looks into"),
     Line(fuse_product, "after fuse_elementwise: a product takes a whole loop along"),
     Line(fuse_weight_grads, "after fuse_elementwise: sums that a loop makes anyway stay in it"),

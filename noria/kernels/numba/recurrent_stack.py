@@ -19,11 +19,12 @@ from noria.core.flags import flags
 from noria.ir.program import Operator, Value
 from noria.kernels.call import Call
 from noria.kernels.numba import gemm, parallel
+from noria.kernels.numba.halves import HALF
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.recurrent import IDS, Direction, Layer, Sizes, direction
 from noria.kernels.numba.recurrent_cells import lstm
-from noria.kernels.numba.recurrent_source import DEPTH, LINE
-from noria.kernels.numba.tile_sizes import PANEL, ROWS
+from noria.kernels.numba.recurrent_source import DEPTH, FLOAT32, LINE, Kinds
+from noria.kernels.numba.tile_sizes import PAIRS, PANEL, ROWS
 from noria.kernels.registry import BoundOp, Kernel, Pack, Prepared, register
 
 SHORTEST = 8  # steps of a chunk
@@ -194,12 +195,14 @@ class _Stack:
         sizes = Sizes(self.total, self.rows, size, self.dtype)
         weight, solo = self.inputs[member.weight], self.side_by_side
         way = bound.note((member.weight, member.x), self._direction, member)
-        return Layer(way, sizes, weight, self.threads, solo=solo)
+        return Layer(way, sizes, weight, self.threads, solo=solo, given=bound.inputs[weight])
 
     def _direction(self, member: _Member) -> Direction:
         _, c, gates = (v in self.outputs for v in member.outputs)
         bias = member.below is not None and member.below[2] is not None
-        return direction(lstm(has_bias=bias, keeps_c=c, keeps_gates=gates), False)
+        half = member.weight.dtype == HALF
+        kinds = Kinds(frozenset({"out"}), PAIRS) if half else FLOAT32
+        return direction(lstm(has_bias=bias, keeps_c=c, keeps_gates=gates), False, kinds)
 
     @property
     def chunks(self) -> int:
@@ -357,9 +360,11 @@ class RecurrentStack(Kernel):
     ops = ("fused_recurrent",)
 
     def accepts(self, op: Operator) -> None:
-        layers = members(op.blocks["body"].operators)
-        splits = op.blocks["body"].inputs.index(layers[0].splits)
-        need(op, ("float32",), [i for i in range(len(op.inputs)) if i != splits])
+        layers, body = members(op.blocks["body"].operators), op.blocks["body"]
+        splits, weight = (body.inputs.index(v) for v in (layers[0].splits, layers[0].weight))
+        need(op, ("float32", HALF) if len(layers) == 1 else ("float32",), (weight,))
+        others = [i for i in range(len(op.inputs)) if i not in (splits, weight)]
+        need(op, ("float32",), others)
         need(op, IDS, (splits,))
 
     def bind(self, bound: BoundOp) -> Prepared:

@@ -129,3 +129,24 @@ def test_wrong_splits_are_told(way, wrong):
         pytest.raises(ArgumentError, match="do not divide"),
     ):
         Executor(program).run(feeds)
+
+
+@pytest.mark.usefixtures("fast_kernels")
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_layer_of_halves_keeps_only_outputs(bidirectional):
+    layer = LSTM(7, 19, bidirectional=bidirectional)
+    program = trace(
+        lambda x, splits: {"out": layer(Ragged(x, splits))[0].values},
+        x=spec("T", 7),
+        splits=spec("N + 1", dtype="int64"),
+    )
+    feeds = {k: v for k, v in feeds_of([0, 4, 4, 9, 10], 7, 1).items() if k in ("x", "splits")}
+    executor = Executor(program, precision="bf16")
+    got = executor.run(feeds)["out"]
+    with flags.set(kernels="reference"):
+        want = Executor(program, precision="bf16").run(feeds)["out"]
+    np.testing.assert_allclose(got, want, atol=1e-2)
+    steps = [s for s in executor.plan().steps if s.op.type == "fused_recurrent"]
+    assert len(steps) == 1 + bidirectional
+    for step in steps:
+        assert step.kernel is not None and [v.dtype for v in step.op.outputs] == ["bfloat16"]
