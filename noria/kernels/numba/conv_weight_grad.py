@@ -2,10 +2,10 @@
 
 weight[O, (tap, I)] = sum over pixels of gradient[pixel, O] * x[pixel under the tap, I]: a product
 whose inner dimension, the pixels of the batch, is by far the longest. It is walked in blocks of
-some hundred pixels. Of each block the gradient is packed for the second cache, in groups of outputs
-that fill a line of memory, and x for the first, a panel of channels of one tap at a time (zeros
-where the tap sees padding); so tiles read both in the order in which they lie. Meanwhile they ask
-for the next block of both. (Goto and van de Geijn, 2008.)
+some hundred pixels. Of each block the gradient is packed for the second cache, in groups of the
+rows of a tile, and x for the first, a panel of channels of one tap at a time (zeros where the tap
+sees padding); so tiles read both in the order in which they lie. Meanwhile they ask for the next
+block of both. (Goto and van de Geijn, 2008.)
 
 Threads share the pixels, and their sums are added up at the end; or, where a sum is large and
 pixels are few, the outputs or the panels.

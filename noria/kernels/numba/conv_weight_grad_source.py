@@ -8,9 +8,8 @@ from textwrap import indent
 from noria.kernels.numba.tap_lines import TURN_TAPS, space_bytes
 from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
 
-LOT = 16  # outputs that are packed together: a line of memory, for three tiles
-GROUP = 4 * LOT  # bytes of a step in a group
-GAP = 64  # bytes between groups: else a step of all could be in one set of a cache
+GROUP = 4 * ROWS  # bytes of a step in a group
+MOVE = 32  # bytes moved at a time: the least vector that holds a group, as few cross a line
 BY_PIXELS, BY_OUTPUTS, BY_PANELS = range(3)  # how threads share the work
 
 _NAMES = (
@@ -22,40 +21,37 @@ _READ = "\n".join(
     f"    {name} = load_int64(args, {i})" for i, name in enumerate(n for row in _NAMES for n in row)
 )
 
-# Groups of the gradient of the block: [group][step][LOT].
+# Groups of the gradient of the block: [group][step][ROWS]. More is moved than a group has; what
+# is too much of it is written over by the next step, at last into a gap between groups.
 PACK_GRADIENT = f"""
-whole = (last_out - first_out) // {LOT} * {LOT}
 for step in range(steps):
-    row = gradient + ((begin + step) * outs + first_out) * 4
+LINE
     to = left + step * {GROUP}
-    for o in range(0, whole, {LOT}):
-        copy_bytes(to, row + 4 * o, {GROUP})
+    for group in range(first_group, fast_groups):
+        copy_bytes(to, row + group * {GROUP}, {MOVE})
         to += next_group
-    copy_bytes(to, row + 4 * whole, (last_out - first_out - whole) * 4)
-"""
-# The same in pairs of pixels, and zeros behind the last one of an odd number.
-_PACK_PAIRS = f"""
-for step in range(steps):
-    low = gradient + ((begin + 2 * step) * outs + first_out) * 2
-    to = left + step * {GROUP}
-    whole = (last_out - first_out) // {2 * LOT} * {2 * LOT}
-    if 2 * step + 1 == k:
-        whole = 0
-    for o in range(0, whole, {2 * LOT}):
-        pair_lanes(low + 2 * o, low + 2 * (outs + o), to, to + next_group)
-        to += 2 * next_group
-    for first in range(whole, last_out - first_out, {LOT}):
-        count = min({LOT}, last_out - first_out - first)
-        if 2 * step + 1 < k:
-            for o in range(first, first + count):
-                independent()
-                store_uint32(to, o - first, pair(load_uint16(low, o), load_uint16(low, outs + o)))
-        else:
-            for o in range(first, first + count):
-                independent()
-                store_uint32(to, o - first, pair(load_uint16(low, o), uint16(0)))
+    for group in range(fast_groups, whole_groups):
+        copy_bytes(to, row + group * {GROUP}, {GROUP})
         to += next_group
+    if whole_groups < last_group:
+        copy_bytes(to, row + whole_groups * {GROUP}, (outs - whole_groups * {ROWS}) * 4)
 """
+_ONE_PIXEL = "    row = gradient + (begin + step) * outs * 4"
+# Two pixels, and zeros behind the last one of an odd number.
+_TWO_PIXELS = f"""
+    row = line
+    low = gradient + (begin + 2 * step) * outs * 2
+    some = range(first_group * {ROWS}, min(outs, last_group * {ROWS}))
+    if 2 * step + 1 < k:
+        for o in some:
+            independent()
+            store_uint32(line, o, pair(load_uint16(low, o), load_uint16(low + outs * 2, o)))
+    else:
+        for o in some:
+            independent()
+            store_uint32(line, o, pair(load_uint16(low, o), uint16(0)))
+""".strip("\n")
+
 # A panel of x, [pixel][PANEL], as a tap sees it from the pixels of the block.
 _PACK_X = """
 to = PLACE
@@ -115,37 +111,33 @@ WINGS
 # to where they ask, the part of memory that is asked for then, and what walks them over the groups
 # of a panel.
 A_ROW, A_STEP, B_ROW, C_ROW, K, ACCUMULATE, SOON, SOON_STEP = range(8)
-SOON_END, THEN, THEN_END, LEFT, RIGHT, TO, OUTS, NEXT_GROUP = range(8, 16)
-COLUMNS = 16
+SOON_END, THEN, THEN_END, LEFT, RIGHT, TO, GROUPS, REST = range(8, 16)
+NEXT_GROUP, COLUMNS = range(16, 18)
 FIELDS = 24
 
 
-def _walk(name: str, columns: str) -> str:
-    """Calls of the tiles over all groups of a panel; `name` has {m} for their rows."""
+def _walk(name: str, columns: str, whole: str = "") -> str:
+    """Calls of the tiles over all groups of a panel; `name` has {m} for their rows.
+
+    whole: the tile for whole groups, if it is another
+    """
     lines = [
-        f"for first in range(0, outs, {LOT}):",
-        f"    count = min(outs - first, {LOT})",
-        f"    parts = (count + {ROWS - 1}) // {ROWS}",
-        "    row = at",
-        "    for part in range(parts):",
-        "        take = count * (part + 1) // parts - count * part // parts",
-    ]
-    for m in range(ROWS, 0, -1):
-        lines += [f"        if take == {m}:"]
-        lines += [f"            {name.format(m=m)}(row, right, to, args, {columns})"]
-    lines += [
-        "        row += 4 * take",
-        "        to += take * c_row",
-        "        soon = min(soon + step, end)",
-        "        if soon == end and then != 0:",
-        "            soon = then",
-        f"            end = load_int64(args, {THEN_END})",
-        f"            store_int64(args, {SOON_END}, end)",
-        f"            store_int64(args, {THEN}, 0)",
-        "            then = 0",
-        f"        store_int64(args, {SOON}, soon)",
+        "while group < groups:",
+        f"    {whole or name.format(m=ROWS)}(at, right, to, args, {columns})",
         "    at += next_group",
+        f"    to += {ROWS} * c_row",
+        "    soon = min(soon + step, end)",
+        "    if soon == end and then != 0:",
+        "        soon = then",
+        f"        end = load_int64(args, {THEN_END})",
+        f"        store_int64(args, {SOON_END}, end)",
+        f"        store_int64(args, {THEN}, 0)",
+        "        then = 0",
+        f"    store_int64(args, {SOON}, soon)",
+        "    group += 1",
     ]
+    for m in range(1, ROWS):
+        lines += [f"if rest == {m}:", f"    {name.format(m=m)}(at, right, to, args, {columns})"]
     return "\n".join(lines)
 
 
@@ -155,7 +147,8 @@ def multiply(args):
     at = load_int64(args, {LEFT})
     right = load_int64(args, {RIGHT})
     to = load_int64(args, {TO})
-    outs = load_int64(args, {OUTS})
+    groups = load_int64(args, {GROUPS})
+    rest = load_int64(args, {REST})
     next_group = load_int64(args, {NEXT_GROUP})
     c_row = load_int64(args, {C_ROW})
     columns = load_int64(args, {COLUMNS})
@@ -163,6 +156,7 @@ def multiply(args):
     end = load_int64(args, {SOON_END})
     then = load_int64(args, {THEN})
     step = load_int64(args, {SOON_STEP}) * load_int64(args, {K})
+    group = 0
     if columns == {PANEL}:
 WHOLE
         return 0
@@ -183,7 +177,7 @@ def multiply(dtype: str) -> str:
     )
     narrow = ""
     if dtype == "float32" and VECTORS > 2:
-        walk = _walk("narrow_ahead_{m}", str(PANEL - WIDTH))
+        walk = _walk(f"tile_{{m}}_{VECTORS - 1}", str(PANEL - WIDTH), f"narrow_ahead_{ROWS}")
         narrow = f"if columns == {PANEL - WIDTH}:\n{indent(walk, '    ')}\n    return 0"
     text = _MULTIPLY.replace("WHOLE", indent(_walk(f"{whole}_{{m}}", str(PANEL)), " " * 8))
     text = text.replace("NARROW\n", indent(narrow, "    ") + "\n")
@@ -208,15 +202,16 @@ def weight_grad(args):
     team = team_size()
     shape = scratch + me * room
     right = shape + {8 * FIELDS}
-    wings = right + (depth + STEP - 1) // STEP * {4 * PANEL}
+    line = right + (depth + STEP - 1) // STEP * {4 * PANEL}
+    wings = line + LINES
     left = wings + WINGS
     per_tap = (ins + {PANEL - 1}) // {PANEL}
     narrow = EVENED
     lies = LIES
     first_pixel = 0
     last_pixel = pixels
-    first_out = 0
-    last_out = outs
+    first_group = 0
+    last_group = (outs + {ROWS - 1}) // {ROWS}
     first_panel = 0
     last_panel = taps * per_tap
     total = outs * taps * ins
@@ -227,13 +222,15 @@ def weight_grad(args):
             last_pixel = pixels * (me + 1) // team // STEP * STEP
         target += me * total * 4
     elif how == {BY_OUTPUTS}:
-        groups = (outs + {LOT - 1}) // {LOT}
-        first_out = groups * me // team * {LOT}
-        last_out = min(groups * (me + 1) // team * {LOT}, outs)
+        first_group = last_group * me // team
+        last_group = last_group * (me + 1) // team
     else:
         first_panel = last_panel * me // team
         last_panel = last_panel * (me + 1) // team
-    next_group = (depth + STEP - 1) // STEP * {GROUP} + {GAP}
+    whole_groups = min(last_group, outs // {ROWS})
+    rest = min(outs - whole_groups * {ROWS}, (last_group - whole_groups) * {ROWS})
+    fast_groups = max(first_group, min(last_group, (outs - {MOVE // 4}) // {ROWS} + 1))
+    next_group = (depth + STEP - 1) // STEP * {GROUP} + {MOVE}
     store_int64(shape, {A_ROW}, 4)
     store_int64(shape, {A_STEP}, {GROUP})
     store_int64(shape, {B_ROW}, ins * ITEM if lies else {4 * PANEL})
@@ -241,9 +238,10 @@ def weight_grad(args):
     store_int64(shape, {SOON_STEP}, 64)
     store_int64(shape, {LEFT}, left)
     store_int64(shape, {RIGHT}, right)
-    store_int64(shape, {OUTS}, last_out - first_out)
+    store_int64(shape, {GROUPS}, whole_groups - first_group)
+    store_int64(shape, {REST}, rest)
     store_int64(shape, {NEXT_GROUP}, next_group)
-    target += first_out * taps * ins * 4
+    target += first_group * {ROWS} * taps * ins * 4
     area = high * wide
     out_area = out_high * out_wide
     dense = taps == 1 and high == 1 and out_high == 1 and wide == out_wide and pad_wide == 0
@@ -326,20 +324,20 @@ TURN
 def source(dtype: str) -> str:
     """Text of the kernel on x and gradient of float32, or of bfloat16 in pairs of pixels."""
     wide = dtype == "float32"
-    x, gradient = _PACK_X.replace("PLACE", "right" if wide else "wings"), PACK_GRADIENT
+    x = _PACK_X.replace("PLACE", "right" if wide else "wings")
     if not wide:
         x += _PAIR_X.lstrip().replace("PAIRS", _PAIRS.strip())
         dense = _PAIR_DENSE.replace("PAIRS", indent(_PAIRS.strip(), "    "))
         x = dense.replace("WINGS", indent(x.strip(), "    "))
-        gradient = _PACK_PAIRS
+    gradient = PACK_GRADIENT.replace("LINE", _ONE_PIXEL if wide else _TWO_PIXELS)
     text = _SOURCE.replace("GRADIENT", indent(gradient, " " * 8))
     text = text.replace("TURN", indent(TURN_TAPS.strip(), " " * 12))
     text = text.replace("PANEL_OF_X", indent(x, " " * 16))
-    numbers: dict[str, int | str] = {"ITEM": 4, "ROW": 4 * PANEL, "STEP": 1, "WINGS": 0}
+    numbers: dict[str, int | str] = {"ITEM": 4, "ROW": 4 * PANEL, "STEP": 1, "LINES": 0, "WINGS": 0}
     numbers |= {"LIES": _LIES, "EVENED": _NARROW}
     if not wide:
         numbers = {"ITEM": 2, "ROW": 2 * PANEL, "STEP": 2, "LIES": "False", "EVENED": "int64(0)"}
-        numbers["WINGS"] = f"(depth + 2) * {2 * PANEL}"
+        numbers |= {"LINES": "(outs + 15) // 16 * 64", "WINGS": f"(depth + 2) * {2 * PANEL}"}
     for name, number in numbers.items():
         text = text.replace(name, str(number))
     return text
@@ -347,11 +345,11 @@ def source(dtype: str) -> str:
 
 def table_bytes(dtype: str, outs: int, depth: int, taps: int = 1) -> int:
     """Bytes of a thread's table and packed block: a panel of x, and groups of the gradient with
-    gaps between them; of bfloat16 also the panel before it is paired. Where
+    gaps between them; of bfloat16 also a line of pairs and the panel before it is paired. Where
     they were, taps are put in order at the end."""
     step = 1 if dtype == "float32" else 2
     steps = -(-depth // step)
-    block = steps * 4 * PANEL + -(-outs // LOT) * (steps * GROUP + GAP)
+    block = steps * 4 * PANEL + -(-outs // ROWS) * (steps * GROUP + MOVE)
     if step == 2:
-        block += (depth + 2) * 2 * PANEL
+        block += -(-outs // 16) * 64 + (depth + 2) * 2 * PANEL
     return -(-(8 * FIELDS + max(block, space_bytes(taps))) // 64) * 64

@@ -10,7 +10,7 @@ are multiplied into it (Goto and van de Geijn, 2008). `gemm.py` walks them over 
 - `ahead_M`: the same, which also asks for memory that a later tile will read;
 - `onto_M`: the same again, which adds to something that lies elsewhere, such as a bias;
 - `tile_M_V`: M rows and V vectors of WIDTH columns, of which only the first so many are stored;
-- `narrow_M`, for M = ROWS, and `narrow_ahead_M`: all of a panel one vector narrower;
+- `narrow_M` and `narrow_ahead_M`, for M = ROWS: all of a panel one vector narrower;
 - `pairs_M`, `pairs_M_V`: `ahead_M` and `tile_M_V` of pairs of bfloat16, the elements of two steps,
   summed in float32, where the CPU has an instruction for it (`PAIRS`);
 - `runs_M`, `runs_M_V`, `pair_runs_M`, `pair_runs_M_V`: `ahead_M`, with V vectors cut, and of pairs,
@@ -250,7 +250,7 @@ NAMESPACE: dict[str, Any] = {
     },
     f"narrow_{ROWS}": _tile(ROWS, VECTORS - 1, True),
     **{f"dots_{m}": _tile(m, VECTORS, True, multiply=dot) for m in range(1, ROWS + 1)},
-    **{f"narrow_ahead_{m}": _tile(m, VECTORS - 1, True, ahead=True) for m in range(1, ROWS + 1)},
+    f"narrow_ahead_{ROWS}": _tile(ROWS, VECTORS - 1, True, ahead=True),
     **{f"pairs_{m}": _tile(m, VECTORS, True, ahead=True, multiply=dot) for m in range(1, ROWS + 1)},
     **{f"half_pairs_{m}": _half_tile(m) for m in range(1, ROWS + 1)},
     **{

@@ -1,7 +1,7 @@
 """Gradients by several weights, and by the bias, of one gradient by what they gave.
 
 As in `weight_product`, blocks of rows are multiplied while they lie in the second cache, the
-gradient packed in groups of LOT columns, what it is multiplied by in panels; but the gradient is
+gradient packed in groups of ROWS columns, what it is multiplied by in panels; but the gradient is
 packed, and read from memory, once for all products, and the sum of its rows is made on the way:
 each thread adds up columns of its own, a block's rows before the blocks, so that the sums depend
 neither on chance nor on the number of threads.
@@ -20,20 +20,19 @@ from noria.kernels.numba.conv_weight_grad_source import (
     BY_OUTPUTS,
     BY_PANELS,
     FIELDS,
-    GAP,
     GROUP,
-    LOT,
+    MOVE,
     PACK_GRADIENT,
 )
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.parallel import thread_count
-from noria.kernels.numba.tile_sizes import PANEL, VECTORS
+from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS
 from noria.kernels.registry import BoundOp, Kernel, Prepared, register
 
 DEPTH = 128  # rows of a block: a panel is then 32 KB
 UNROLL = 4  # rows that are added before their sum is stored
-# What one step of a block takes, in cycles: the tiles of a group, packing for it and for a panel.
-TILES, PACK_GROUP, PACK_PANEL = LOT * VECTORS / 2, 2.5, 8.0
+# What one step of a block takes, in cycles: a tile, and packing for a group and for a panel.
+TILE, PACK_GROUP, PACK_PANEL = ROWS * VECTORS / 2, 2.5, 8.0
 
 _NAMES = (
     *("gradient", "scratch", "room", "how", "multiply", "rows", "outs"),
@@ -78,7 +77,7 @@ else:
         copy_bytes(to, source, columns * 4)
         source += ins * 4
         to += {4 * PANEL}
-store_int64(shape, {tiles.TO}, out + (first_out * ins + column) * 4)
+store_int64(shape, {tiles.TO}, out + (first_group * {ROWS} * ins + column) * 4)
 store_int64(shape, {tiles.COLUMNS}, columns)
 call1(multiply, shape)
 """
@@ -96,25 +95,28 @@ def weight_grads(args):
     high = outs * (me + 1) // team
     if sums != 0:
         fill_bytes(sums + low * 4, 0, (high - low) * 4)
-    first_out = 0
-    last_out = outs
+    first_group = 0
+    last_group = (outs + {ROWS - 1}) // {ROWS}
     first_panel = 0
     last_panel = panels
     if how == {BY_OUTPUTS}:
-        groups = (outs + {LOT - 1}) // {LOT}
-        first_out = groups * me // team * {LOT}
-        last_out = min(groups * (me + 1) // team * {LOT}, outs)
+        first_group = last_group * me // team
+        last_group = last_group * (me + 1) // team
     else:
         first_panel = panels * me // team
         last_panel = panels * (me + 1) // team
-    next_group = {DEPTH * GROUP + GAP}
+    whole_groups = min(last_group, outs // {ROWS})
+    fast_groups = max(first_group, min(last_group, (outs - {MOVE // 4}) // {ROWS} + 1))
+    next_group = {DEPTH * GROUP + MOVE}
     store_int64(shape, {tiles.A_ROW}, 4)
     store_int64(shape, {tiles.A_STEP}, {GROUP})
     store_int64(shape, {tiles.B_ROW}, {4 * PANEL})
     store_int64(shape, {tiles.SOON_STEP}, 64)
     store_int64(shape, {tiles.LEFT}, left)
     store_int64(shape, {tiles.RIGHT}, right)
-    store_int64(shape, {tiles.OUTS}, last_out - first_out)
+    store_int64(shape, {tiles.GROUPS}, whole_groups - first_group)
+    rest = min(outs - whole_groups * {ROWS}, (last_group - whole_groups) * {ROWS})
+    store_int64(shape, {tiles.REST}, rest)
     store_int64(shape, {tiles.NEXT_GROUP}, next_group)
     for begin in range(0, rows, {DEPTH}):
         k = min({DEPTH}, rows - begin)
@@ -124,7 +126,7 @@ def weight_grads(args):
         then = gradient + (begin + k) * outs * 4
         if sums != 0:
 {indent(_SUM.strip(chr(10)), " " * 4)}
-{indent(PACK_GRADIENT, " " * 8)}
+{indent(PACK_GRADIENT.replace("LINE", "    row = gradient + (begin + step) * outs * 4"), " " * 8)}
         panel = 0
         for product in range(products):
             x = load_int64(args, {len(_NAMES)} + 3 * product)
@@ -146,10 +148,10 @@ def weight_grads(args):
 
 def sharing(outs: int, panels: int, threads: int) -> int:
     """What is dealt to the threads: the outputs or the panels, by what a step takes."""
-    groups = -(-outs // LOT)
+    groups = -(-outs // ROWS)
     some_groups, some_panels = -(-groups // threads), -(-panels // threads)
-    by_outputs = some_groups * (TILES * panels + PACK_GROUP) + PACK_PANEL * panels
-    by_panels = groups * (TILES * some_panels + PACK_GROUP) + PACK_PANEL * some_panels
+    by_outputs = some_groups * (TILE * panels + PACK_GROUP) + PACK_PANEL * panels
+    by_panels = groups * (TILE * some_panels + PACK_GROUP) + PACK_PANEL * some_panels
     return BY_OUTPUTS if by_outputs <= by_panels else BY_PANELS
 
 

@@ -14,14 +14,13 @@ from noria.kernels.numba.conv_weight_grad_source import (
     BY_OUTPUTS,
     BY_PANELS,
     BY_PIXELS,
-    LOT,
     multiply,
     source,
     table_bytes,
 )
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.parallel import thread_count
-from noria.kernels.numba.tile_sizes import PANEL, WIDTH
+from noria.kernels.numba.tile_sizes import PANEL, ROWS, WIDTH
 from noria.kernels.registry import BoundOp, Declined, Kernel, Prepared, register
 
 DEPTH = 128  # rows of a block: a panel of y is then 32 KB
@@ -34,10 +33,10 @@ def sharing(rows: int, outs: int, columns: int, threads: int) -> int:
     """By rows where there are many, else by what threads have the most equal parts of."""
     if max(outs, columns) * threads * LONG <= rows:
         return BY_PIXELS
-    groups, panels = -(-outs // LOT), -(-columns // PANEL)
-    by_outputs = -(-groups // threads) * LOT / outs
+    groups, panels = -(-outs // ROWS), -(-columns // PANEL)
+    by_outputs = -(-groups // threads) * ROWS / outs
     by_panels = -(-panels // threads) * PANEL / columns
-    return BY_OUTPUTS if by_outputs < by_panels else BY_PANELS
+    return BY_OUTPUTS if by_outputs <= by_panels else BY_PANELS
 
 
 class WeightProduct(Kernel):
