@@ -222,3 +222,20 @@ def test_a_loop_with_halves_inside_has_their_tolerance():
     want = np.ones(3, np.float32)
     assert difference(want * 1.005, want, "float32", rounding="bfloat16") is None
     assert difference(want * 1.005, want, "float32")
+
+
+def test_bits_of_a_mask_are_the_signs_of_what_the_kernel_gave():
+    """A sum that is 0 but for rounding may be above 0 or not; a bit that belies its number not."""
+    attrs = {"momentum": 0.1, "epsilon": 1e-5, "axis": 1, "mask": True}
+    x = np.array([[1.0, -1.0], [-1.0, 1.0]], np.float32)
+    ones, zeros = np.ones(2, np.float32), np.zeros(2, np.float32)
+    *wanted, mask = o.batch_norm_relu(x, ones, zeros, zeros, ones, **attrs)
+    outs = tuple(Value(f"y{i}", a.shape, str(a.dtype)) for i, a in enumerate((*wanted, mask)))
+    inputs = tuple(Value(f"x{i}", a.shape, "float32") for i, a in enumerate((x, *[ones] * 4)))
+    op = Operator("batch_norm_relu", (*inputs, None), outs, attrs, {}, None, None)
+    given = [x, ones, zeros, zeros, ones, None]
+    rounded = [np.where(wanted[0] > 0, wanted[0], np.float32(1e-9)), *wanted[1:]]
+    check_step(op, "k", given, [*wanted, mask], {})
+    check_step(op, "k", given, [*rounded, np.full_like(mask, 3)], {})
+    with pytest.raises(EngineError, match="differs from the reference in 'y5'"):
+        check_step(op, "k", given, [*wanted, np.full_like(mask, 3)], {})
