@@ -19,7 +19,7 @@ from bench.rivals.exported import FILES, path_of
 from bench.rounds import measure, summary
 from bench.workloads import ENGINES, NORIA, PEAKS, WORKLOADS
 
-ROUNDS, SLICE_S = 5, 0.6
+ROUNDS, SLICE_S = 9, 0.6
 QUICK = 2, 0.25
 READERS = ("onnxruntime", "openvino")  # environments of engines that read exported networks
 

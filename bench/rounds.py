@@ -18,6 +18,8 @@ from typing import Any
 from bench.settings import child_environment, command
 
 LIMIT_S = 600  # an engine that says nothing for so long is given up
+LEAST_ROUNDS = 3  # of every engine
+BEHIND = 1.5  # an engine whose best round took so many times the fastest rival's is not the best
 SETTLE_S = 0.1  # threads of the engine before stop spinning
 
 
@@ -132,6 +134,10 @@ def measure(
 ) -> dict[str, Side]:
     """Rounds in which the engines run one after the other, each for about `slice_s` seconds.
 
+    Each round starts with another engine. The first engine is compared with the others, its rivals:
+    after LEAST_ROUNDS those far behind the fastest of them end, so that rounds stay short and what
+    is compared lies close together.
+
     turns:  steps are a multiple of it; caches: where compilers keep what they made, default a new
     folder, so that first steps are cold. What fails is in the result with its reason.
     """
@@ -142,13 +148,28 @@ def measure(
             sides.append(spawn(engine, workload, (caches or Path(new)) / engine))
         for side in sides:
             _attempt(side, lambda s: _calibrate(s, slice_s, turns))
+        running = list(sides)
         for r in range(rounds):
             say(f"{workload}: round {r + 1} of {rounds}")
-            for side in sides:
+            first = r % len(running)
+            for side in running[first:] + running[:first]:
                 _attempt(side, _slice)
-        for side in sides:
+            if r + 1 >= LEAST_ROUNDS:
+                running = _ahead(running)
+        for side in running:
             side.close()
     return {s.engine: s for s in sides}
+
+
+def _ahead(running: Sequence[Side]) -> list[Side]:
+    """The first engine, and its rivals that may be the fastest; the others end."""
+    rivals = [s for s in running[1:] if s.works]
+    fastest = min((min(s.seconds_per_step) for s in rivals), default=0.0)
+    kept = [s for s in rivals if min(s.seconds_per_step) <= BEHIND * fastest]
+    for side in running[1:]:
+        if side not in kept:
+            side.close()
+    return [running[0], *kept]
 
 
 def _attempt(side: Side, what: Callable[[Side], None]) -> None:
@@ -183,11 +204,11 @@ def summary(side: Side) -> dict[str, Any]:
     spread = (max(side.seconds_per_step) - min(side.seconds_per_step)) / side.median
     return {
         "seconds": side.median,
+        "rounds_s": side.seconds_per_step,
         "spread": spread,
         "build_s": side.start["build_s"],
         "compile_s": max(0.0, side.start["first_step_s"] - side.median),
         "peak_rss_mb": side.peak_rss_mb,
         "steps": side.steps,
-        "rounds": len(side.seconds_per_step),
         "idle_cpu_s": side.idle_cpu_s,
     }

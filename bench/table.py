@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,8 +51,17 @@ class Row:
 
     @property
     def best(self) -> str | None:
-        """The fastest rival."""
-        return min(self.rivals, key=lambda n: self.rivals[n]["seconds"], default=None)
+        """The fastest rival: beside noria where noria ran, else by its own time."""
+        by_time = {n: e["seconds"] for n, e in self.rivals.items()}
+        return min(self.rivals, key=lambda n: (self.ratio_to(n) or 0.0, by_time[n]), default=None)
+
+    def ratio_to(self, rival: str) -> float | None:
+        """How many times faster than a rival: the median of the rounds' own ratios, since what a
+        shared machine does to one engine it mostly does to the one right after it too."""
+        if self.noria is None:
+            return None
+        pairs = zip(self.rivals[rival]["rounds_s"], self.noria["rounds_s"], strict=False)
+        return statistics.median(theirs / ours for theirs, ours in pairs)
 
     @property
     def leanest(self) -> str | None:
@@ -60,9 +70,7 @@ class Row:
     @property
     def ratio(self) -> float | None:
         """How many times faster than the best rival."""
-        if self.noria is None or self.best is None:
-            return None
-        return self.rivals[self.best]["seconds"] / self.noria["seconds"]
+        return None if self.best is None else self.ratio_to(self.best)
 
     @property
     def reached(self) -> bool | None:

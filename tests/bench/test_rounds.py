@@ -19,6 +19,7 @@ def serve(seconds, crash_after=10**9):
 FAKES = {
     "good": "serve(0.001)",
     "slow": "serve(0.004)",
+    "slower": "serve(0.008)",
     "crashes at once": "print('a line before', file=sys.stderr); raise RuntimeError('no such CPU')",
     "crashes later": "serve(0.001, crash_after=4)",
     "absent": "say(absent='not yet')",
@@ -47,6 +48,28 @@ def test_engines_fill_their_slices_with_steps():
     assert sides["good"].steps == 20 and sides["slow"].steps == 5
     assert sides["good"].median == pytest.approx(0.001)
     assert len(sides["slow"].seconds_per_step) == 3
+
+
+def test_rivals_far_behind_end_after_the_least_rounds():
+    sides = rounds.measure("any", ["slow", "good", "slower"], rounds=5, slice_s=0.01)
+    assert len(sides["slow"].seconds_per_step) == 5  # the first is compared with the others
+    assert len(sides["good"].seconds_per_step) == 5
+    assert len(sides["slower"].seconds_per_step) == rounds.LEAST_ROUNDS
+    assert sides["slower"].works and sides["slower"].process.returncode == 0
+    assert rounds.summary(sides["good"])["rounds_s"] == sides["good"].seconds_per_step
+
+
+def test_each_round_starts_with_another_engine(monkeypatch):
+    order = []
+    ask = rounds.Side.ask
+
+    def asked(side, steps, limit=rounds.LIMIT_S):
+        order.append(side.engine)
+        return ask(side, steps, limit)
+
+    monkeypatch.setattr(rounds.Side, "ask", asked)
+    measured("good", "slow")
+    assert order[-6:] == ["good", "slow", "slow", "good", "good", "slow"]
 
 
 def test_steps_are_whole_turns_of_the_batches():
