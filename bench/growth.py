@@ -29,18 +29,15 @@ from noria.zoo.digits import classify
 from noria.zoo.mlp import MLP
 
 FACTOR = 8
+ROUNDS = 5
 OPERATORS = 4000
 Feeds = Mapping[str, np.ndarray]
 
 
-def step_seconds(executor: Any, feeds: Feeds, slice_s: float = 0.3) -> float:
-    """Median time of a step, after two that are not counted."""
-    executor.run(feeds, [])
-    start = time.perf_counter()
-    executor.run(feeds, [])
-    count = max(3, int(slice_s / (time.perf_counter() - start)))
-    times = []
-    for _ in range(count):
+def step_seconds(executor: Any, feeds: Feeds, slice_s: float = 0.2) -> float:
+    """Median time of a step."""
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < slice_s:
         start = time.perf_counter()
         executor.run(feeds, [])
         times.append(time.perf_counter() - start)
@@ -48,10 +45,16 @@ def step_seconds(executor: Any, feeds: Feeds, slice_s: float = 0.3) -> float:
 
 
 def growth(program: Any, feeds_of: Callable[[int], Feeds], smallest: int) -> float:
-    """Time of a step at FACTOR x smallest, over FACTOR x that at the smallest."""
+    """Time of a step at FACTOR x smallest, over FACTOR x that at the smallest: the median of rounds
+    in which both take turns, so that a drift of the machine falls on both."""
     executor = noria.Executor(program)
-    small, large = (step_seconds(executor, feeds_of(smallest * k)) for k in (1, FACTOR))
-    return large / (FACTOR * small)
+    small, large = feeds_of(smallest), feeds_of(smallest * FACTOR)
+    for feeds in (small, large, small, large):
+        executor.run(feeds, [])
+    return statistics.median(
+        step_seconds(executor, large) / (FACTOR * step_seconds(executor, small))
+        for _ in range(ROUNDS)
+    )
 
 
 def batch() -> dict[str, float]:
