@@ -55,7 +55,7 @@ def test_a_copy_is_made_once_for_all_that_ask_for_it(own_kernels):
 
 
 @pytest.mark.parametrize("key", [lambda size: "copy", lambda size: size, lambda size: size > 20])
-def test_other_sizes_make_copies_of_their_own_in_the_same_memory(own_kernels, key):
+def test_other_sizes_make_copies_of_their_own_in_the_same_memory(fast_kernels, own_kernels, key):
     own_kernels(Packed(key))
     executor = Executor(build(twice))
     for n in (6, 3, 2, 5):
