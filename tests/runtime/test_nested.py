@@ -198,7 +198,7 @@ def test_plans_of_blocks_go_with_their_program():
     assert len(nested._blocks) == before + 2
     del op, program, _
     gc.collect()
-    assert len(nested._blocks) == before
+    assert len(nested._blocks) <= before  # of earlier tests some may have been waiting to go
 
 
 def test_the_program_of_a_block_leaves_the_block_as_it_was():

@@ -37,6 +37,8 @@ _GENERATORS = (
     "lower",
     "math",
     "math_float32",
+    "taken_sizes",
+    "taken_tiles",
     "tile_sizes",
     "tiles",
     "winograd_matrix",
