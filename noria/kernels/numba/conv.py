@@ -1,4 +1,5 @@
-"""Convolutions with weights that never change, channels-last, by register tiles.
+"""Convolutions, channels-last, by register tiles: of weights that never change, and, where windows
+have several taps, of those that do.
 
 A result is made pixel by pixel (`conv_pixels.py`), each with a panel of output channels at a time,
 from weights packed in panels. Nothing of the input is copied or padded, taps beyond a border are
@@ -58,6 +59,7 @@ LARGE_PANEL = caches().second * 5 // 8  # of a panel that is not used in parts
 INPUT_BYTES = caches().second // 4  # of the input that a block should need at most
 LIST = 768  # pixels in a list of pairs, at least: small images share one
 MEMORY = 16  # how much larger than its images a weight must be for reading it to matter most
+SMALL = 16  # how much larger than a weight its images must be for any way to pack it to cost little
 FEW = 4  # channels of an image that is read in planes
 BLOCK = 96  # pixels of a block that sees several taps
 UNITS = 12  # such blocks for each thread, where there are pixels enough, so that all end together
@@ -101,14 +103,17 @@ class Conv(Kernel):
         how = (bound.attrs[k] for k in ("stride", "padding", "dilation"))
         windows = slide(x.shape[2:], w.shape[2:], *how)
         planes = x.shape[1] if not lies_last(x) else 1
-        if planes == 1:
-            large = w.nbytes > MEMORY * (x.nbytes + out.nbytes)
-            need_worth(bound.fixed[1], windows, large or x.dtype == "bfloat16")
         threads = bound.threads
         half = x.dtype == "bfloat16"
         vectors, by_panel = shape(out.size // out.shape[1], out.shape[1], threads, half)
         width = vectors * WIDTH
         panel = Panel.of(w, width, planes)
+        images = x.nbytes + out.nbytes
+        if planes == 1:
+            large = w.nbytes > MEMORY * images
+            free = bound.fixed[1] or SMALL * w.nbytes <= images
+            quick = free or panel.turned(w) is not None
+            need_worth(bound.fixed[1], quick, windows, large or half)
         if half and panel.nbytes > LARGE_PANEL:
             raise Declined("a panel of the weight leaves the second cache")
         pixels = _pixels(x, out, windows, panel, planes, 1 if by_panel else threads)
@@ -157,18 +162,20 @@ def need_dtypes(op: Operator) -> None:
         raise Declined("the CPU multiplies no bfloat16")
 
 
-def need_worth(fixed: bool, windows: Windows, large: bool) -> None:
+def need_worth(fixed: bool, quick: bool, windows: Windows, large: bool) -> None:
     """The rule between these tiles and oneDNN's, of channels-last images and more than one vector
     of outputs (`accepts`). Raises Declined where oneDNN's are as fast or faster: in a window of
     many taps that lie close together, the activation, which is a pass of its own there, costs
-    least; and weights that change would have to be packed at each step.
+    least; and of one tap, with weights that change, they have little to read twice.
 
+    quick: packing the weight, which weights that change need at each step, costs little
     large: the weight is so much larger than the images that reading it from memory is a good part
            of the time, or all is bfloat16, where oneDNN's windows are slower too
     """
-    if not fixed:
+    taps = prod(windows.kernel)
+    if not fixed and (taps == 1 or not quick):
         raise Declined("the weight changes at each step")
-    if prod(windows.kernel) > 1 and set(windows.stride) == {1} and not large:
+    if taps > 1 and set(windows.stride) == {1} and not large:
         raise Declined("windows that overlap much")
 
 

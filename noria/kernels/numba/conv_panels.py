@@ -16,6 +16,7 @@ import numpy as np
 from noria.core.dtypes import itemsize
 from noria.kernels.call import Call
 from noria.kernels.numba.move import Emit, Part, copy_part, fill_part
+from noria.kernels.numba.weight_panels import Panels, packing
 from noria.kernels.registry import Array, Pack
 
 LINE = 64  # bytes that what lies behind one another begins at
@@ -68,12 +69,24 @@ class Panel:
             return first * self.width * self.size
         return first // 2 * self.width * 4 + first % 2 * self.rows * self.row_bytes
 
+    def turned(self, weight: Array) -> Panels | None:
+        """The same panels by their quicker kernel, which writes at the memory's rate, if it can."""
+        if self.planes > 1:
+            return None
+        taps, columns = self.rows * self.taps, weight.shape[0]
+        found = Panels(weight.dtype, self.ins, columns, taps, self.width, False)
+        return found if found.possible else None
+
     def pack(self, weight: Array, threads: int) -> Pack:
         """Of a weight [O, I, rows, columns] without gaps: all panels, the last one filled up."""
         outs, each = weight.shape[0], self.rows * self.taps * self.ins
+        key = "pixel panels", self.width, self.planes
+        turned = self.turned(weight)
+        if turned is not None:
+            return Pack(1, key, *packing(turned, threads), replaces=True)
         nbytes, rest = -(-outs // self.width) * self.nbytes, outs % self.width
         fill = self._fill(self.nbytes if rest else 0, nbytes - self.nbytes, threads)
-        key, space = ("pixel panels", self.width, self.planes), -(-nbytes // LINE) * LINE
+        space = -(-nbytes // LINE) * LINE
         if self.versions == 1:
             taps = self.rows * self.taps
             copy = self._copy(outs, (taps, self.ins), (each, 1, taps), threads)

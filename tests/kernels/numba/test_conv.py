@@ -86,6 +86,20 @@ def test_windows_of_bfloat16_may_overlap(channels):
 
 
 @DTYPES
+@pytest.mark.parametrize("outputs", [32, 80])
+def test_weights_that_change_are_packed_at_each_step(outputs, dtype):
+    attrs = {"stride": 2, "padding": 1}
+    check(16, outputs, (9, 8), (3, 3), attrs, dtype=dtype, situations=SITUATIONS)
+    check(3, 17, (63, 65), (3, 3), attrs, dtype=dtype, situations=SITUATIONS, symbolic={})
+
+
+@pytest.mark.skipif(not PAIRS, reason="the CPU multiplies no bfloat16")
+def test_weights_of_bfloat16_that_change_may_overlap():
+    attrs = {"padding": 1}
+    check(64, 128, (7, 5), (3, 3), attrs, dtype="bfloat16", situations=SITUATIONS, special=True)
+
+
+@DTYPES
 def test_many_pixels_and_many_channels(dtype):
     check(160, 96, (23, 29), (1, 1), batch=1, dtype=dtype)
     check(24, 40, (31, 30), (3, 3), {"stride": 2, "padding": 1}, batch=3, dtype=dtype)
@@ -123,6 +137,7 @@ def test_halves_are_left_to_matrix_units_and_large_panels_to_onednn(monkeypatch)
         ([(1, 5, 9, 9), (20, 5, 3, 3)], {}, True, "overlap much"),
         ([(1, 4, 9, 9), (7, 4, 1, 1)], {}, True, "one vector"),
         ([(1, 5, 9, 9), (20, 5, 1, 1)], {}, False, "changes at each step"),
+        ([(1, 16, 9, 9), (17, 16, 3, 3)], {"stride": 2}, False, "changes at each step"),
     ],
 )
 def test_what_it_declines(shapes, attrs, fixed, reason):

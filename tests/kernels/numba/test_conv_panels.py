@@ -75,3 +75,13 @@ def test_what_fills_up_a_panel_is_0():
     lanes = got[1].reshape(-1, 16, 2)
     assert (lanes[:, 4:] == 0).all()
     assert np.isfinite(got.astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("outs", "width"), [(32, 32), (48, 32), (64, 64)])
+def test_the_quicker_kernel_makes_the_same_panels(outs, width, dtype, monkeypatch):
+    weight = numbers(dtype, outs, 4, 3, 3)
+    panel, got = packed(weight, width)
+    assert panel.turned(Array(weight.shape, dtype, strides_of(weight.shape, PLAIN))) is not None
+    monkeypatch.setattr(Panel, "turned", lambda *_: None)
+    np.testing.assert_array_equal(got, packed(weight, width)[1])
