@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from noria.core.dtypes import itemsize
 from noria.ir.program import Operator
 from noria.kernels.call import Call
-from noria.kernels.numba import attention_pairs, gemm
-from noria.kernels.numba.attention_source import BACKWARD, FORWARD, block_bytes
+from noria.kernels.numba import gemm
+from noria.kernels.numba.attention_source import backward, block_bytes, forward
 from noria.kernels.numba.launch import float_bits, launch, need
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import PAIRS
@@ -111,7 +111,7 @@ class Attention(Kernel):
             raise Declined("halves beside float32")
 
     def bind(self, bound: BoundOp) -> Prepared:
-        backward = bound.op.type.endswith("_grad")
+        grad = bound.op.type.endswith("_grad")
         packed = bound.op.type.startswith("self_")
         arrays = [a for a in bound.inputs if a is not None]
         mask = arrays.pop() if _has_mask(bound.op) else None
@@ -124,14 +124,8 @@ class Attention(Kernel):
         scale = shape.inner**-0.5 if scale is None else scale
         how = [float_bits(scale), int(bound.attrs["causal"])]
         team = max(bound.threads, thread_count())
-        if pairs:
-            room = attention_pairs.block_bytes(
-                shape.inner, shape.width, shape.queries if backward else 0
-            )
-            source = attention_pairs.BACKWARD if backward else attention_pairs.FORWARD
-        else:
-            room = block_bytes(shape.inner, shape.width)
-            source = BACKWARD if backward else FORWARD
+        room = block_bytes(shape.inner, shape.width, shape.queries if grad else 0, pairs)
+        source = (backward if grad else forward)(pairs)
         widened = Widened(bound, room * team) if half and not pairs else None
 
         def attend(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
@@ -140,7 +134,7 @@ class Attention(Kernel):
             results = [outs[0]] * 3 if packed else outs[:3]
             q, k, v, out = shape.views
             table = [x for view, a in zip((q, k, v), operands, strict=True) for x in view.of(a)]
-            if backward:
+            if grad:
                 table += [*out.of(rest[0]), rest[1], *out.of(rest[2])]
                 for view, a in zip((q, k, v), results, strict=True):
                     table += view.of(a)
@@ -149,7 +143,7 @@ class Attention(Kernel):
             table += [*_mask(mask, ins[-1]), *shape.sizes, *how]
             table += [gemm.product(pairs=pairs).address, gemm.packer().address, scratch, room]
             table += [gemm.row_packer().address] * pairs
-            count = int(shape.work * (2.5 if backward else 1) / 8)  # of vectors' lanes
+            count = int(shape.work * (2.5 if grad else 1) / 8)  # of vectors' lanes
             call = launch(self.name, source, "attend", table, threads=bound.threads, ops=8 * count)
             return [call]
 
