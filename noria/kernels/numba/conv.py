@@ -18,26 +18,20 @@ by plane: to bring them into the channels-last order would take longer than a ro
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
-from itertools import pairwise
 from math import prod
-
-import numpy as np
 
 from noria.core.flags import flags
 from noria.core.machine import caches
 from noria.ir.program import Operator
 from noria.kernels.call import Call
-from noria.kernels.numba import conv_pixels, jit
+from noria.kernels.numba import conv_pixels
 from noria.kernels.numba.conv_panels import Panel
 from noria.kernels.numba.conv_pixels import Pixels, Plane
-from noria.kernels.numba.conv_sizes import FIELDS, PIXELS, shape
-from noria.kernels.numba.conv_source import conv, tiles
-from noria.kernels.numba.jit import NativeFunction
-from noria.kernels.numba.lane_bounds import BOUNDS, UNBOUND, bits
-from noria.kernels.numba.launch import launch, need, need_vectors
-from noria.kernels.numba.parallel import thread_count
+from noria.kernels.numba.conv_sizes import PIXELS, shape
+from noria.kernels.numba.conv_walk import INPUT_BYTES, Walk, most_pixels
+from noria.kernels.numba.lane_bounds import BOUNDS, bits
+from noria.kernels.numba.launch import need, need_vectors
 from noria.kernels.numba.tile_sizes import PAIRS, WIDTH
 from noria.kernels.registry import (
     LAST,
@@ -54,15 +48,10 @@ from noria.kernels.registry import (
 )
 from noria.ops.window import Windows, per_axis, slide
 
-PANEL_BYTES = caches().second // 2  # of a part of a panel that is used for all pixels of a block
 LARGE_PANEL = caches().second * 5 // 8  # of a panel that is not used in parts
-INPUT_BYTES = caches().second // 4  # of the input that a block should need at most
-LIST = 768  # pixels in a list of pairs, at least: small images share one
 MEMORY = 16  # how much larger than its images a weight must be for reading it to matter most
 SMALL = 16  # how much larger than a weight its images must be for any way to pack it to cost little
 FEW = 4  # channels of an image that is read in planes
-BLOCK = 96  # pixels of a block that sees several taps
-UNITS = 12  # such blocks for each thread, where there are pixels enough, so that all end together
 
 
 class Conv(Kernel):
@@ -117,34 +106,19 @@ class Conv(Kernel):
         if half and panel.nbytes > LARGE_PANEL:
             raise Declined("a panel of the weight leaves the second cache")
         pixels = _pixels(x, out, windows, panel, planes, 1 if by_panel else threads)
-        panels = -(-out.shape[1] // width)
-        shared = np.array(shares(pixels, panels, threads, by_panel), np.int64)
-        numbers = [threads, out.shape[1], panel.nbytes]
-        chunk = len(pixels.blocks) if by_panel else _chunk(x, out, pixels)
-        numbers += [chunk, *_parts(x, w, windows, panel, planes)]
+        run_x = windows.dilation[0] * x.shape[3] * x.shape[1] // planes * panel.size
+        walk = Walk(x, out, panel, pixels, run_x, by_panel, threads)
         flops = 2.0 * out.size * prod(w.shape[1:])
-        kinds = out.shape[1] >= width, out.shape[1] % width != 0
         limits = [bits(n) for n in BOUNDS[bound.attrs.get("activation")]]
+        moved = sum(a.nbytes for a in (*bound.inputs, out) if a is not None)
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
-            arrays = [pixels.blocks, pixels.pairs, shared]
-            table = [ins[0], packs[0], *[*ins[2:], 0, 0][:2], outs[0], scratch]
-            walks = array(
-                "q", [f.address if f else 0 for f in walkers(pixels, vectors, kinds, half)]
-            )
-            table += [*(a.ctypes.data for a in arrays), *numbers, 4 * width, PIXELS[vectors]]
-            table += [walks.buffer_info()[0], *limits, int(limits != UNBOUND)]
-            moved = sum(a.nbytes for a in (*bound.inputs, out) if a is not None)
-            work = {"threads": threads, "bytes": moved, "ops": int(flops)}
-            call = launch(self.name, conv(half), "conv", table, **work)
-            call.keep = (call.keep, arrays, walks)
-            return [call]
+            addresses = [ins[0], packs[0], *[*ins[2:], 0, 0][:2], outs[0], scratch]
+            return [walk.call(self.name, addresses, limits, moved, int(flops))]
 
-        team = max(threads, thread_count())
         in_place = ((0, 3),) if len(rest) > 1 and rest[1] is not None else ()
-        detail = f"{vectors} vectors, {'panels' if by_panel else 'pixels'} shared"
         packs = [panel.pack(w, threads)]
-        return Prepared(emit, 8 * FIELDS * team, packs, in_place, flops, detail)
+        return Prepared(emit, walk.scratch, packs, in_place, flops, walk.detail)
 
 
 def need_dtypes(op: Operator) -> None:
@@ -179,61 +153,9 @@ def need_worth(fixed: bool, quick: bool, windows: Windows, large: bool) -> None:
         raise Declined("windows that overlap much")
 
 
-def walkers(
-    pixels: Pixels, vectors: int, kinds: Sequence[bool], half: bool
-) -> list[NativeFunction | None]:
-    """By the pixels of a tile what walks such tiles, if blocks are made of them: first those of
-    full panels, then those of cut ones.
-
-    kinds: whether there are panels of each kind; half: of bfloat16
-    """
-    most = PIXELS[vectors]
-    counts = pixels.blocks[:, conv_pixels.PIXELS]
-    wanted = {*(counts % most).tolist(), *([most] if counts.max(initial=0) >= most else [])} - {0}
-    return [
-        jit.compile_source(tiles(m, vectors, cut, half), "tiles") if some and m in wanted else None
-        for cut, some in zip((False, True), kinds, strict=True)
-        for m in range(most + 1)
-    ]
-
-
 def lies_last(x: Array) -> bool:
     """Whether the image's channels lie innermost."""
     return same_memory(x.shape, x.strides, strides_of(x.shape, LAST))
-
-
-def shares(pixels: Pixels, panels: int, threads: int, by_panel: bool) -> list[int]:
-    """For each thread: its blocks, its panels (from, to)."""
-    count = len(pixels.blocks)
-    if by_panel:
-        cuts = [panels * t // threads for t in range(threads + 1)]
-        return [n for a, b in pairwise(cuts) for n in (0, count, a, b)]
-    total = np.cumsum(pixels.costs)
-    wanted = total[-1] * np.arange(1, threads) / threads
-    inner = np.searchsorted(total - pixels.costs / 2, wanted)
-    cuts = [0, *map(int, inner), count]
-    return [n for a, b in pairwise(cuts) for n in (a, b, 0, panels)]
-
-
-def _chunk(x: Array, out: Array, pixels: Pixels) -> int:
-    """Blocks that go over a panel one after the other: what they see stays in the second cache."""
-    count = out.size // out.shape[1]
-    seen = x.nbytes / count * pixels.blocks[:, conv_pixels.PIXELS].max()
-    return max(int(INPUT_BYTES / seen), 1)
-
-
-def _parts(x: Array, w: Array, windows: Windows, panel: Panel, planes: int) -> list[int]:
-    """Rows of taps in all and in a part of a panel, numbers of a row in a part; the steps from row
-    to row of taps in the input and in a panel, in bytes; planes, and the steps between them."""
-    rows, row_bytes, line = w.shape[2], panel.row_bytes, panel.width * 4
-    run_x = windows.dilation[0] * x.shape[3] * x.shape[1] // planes * panel.size
-    if planes > 1:
-        steps = [x.shape[2] * x.shape[3] * 4, rows * row_bytes]
-        return [rows, rows, w.shape[3], run_x, row_bytes, planes, *steps]
-    if panel.size == 2:  # sums of a part would be rounded
-        return [rows, rows, max(row_bytes // line, 1), run_x, row_bytes, 1, 0, 0]
-    some_rows, some = max(PANEL_BYTES // row_bytes, 1), max(PANEL_BYTES // line, 1)
-    return [rows, some_rows, some, run_x, row_bytes, 1, 0, 0]
 
 
 def _pixels(
@@ -242,13 +164,11 @@ def _pixels(
     """The blocks of all pixels."""
     n, channels, high, wide = x.shape
     outs, *sizes = out.shape[1:]
-    count, tile = n * prod(sizes), PIXELS[panel.width // WIDTH]
-    size = panel.size
-    fits = max(INPUT_BYTES // (size * channels), tile)
+    count, size = n * prod(sizes), panel.size
     if dense(windows) and planes == 1:
+        fits = max(INPUT_BYTES // (size * channels), PIXELS[panel.width // WIDTH])
         blocks = -(-count // (fits * threads)) * threads
         return conv_pixels.dense(count, (channels, outs), -(-count // blocks), size)
-    limit = max(min(BLOCK, fits, count // (UNITS * threads)) // tile * tile, 2 * tile)
     rows, columns = (
         conv_pixels.groups(
             x.shape[2 + i],
@@ -262,7 +182,7 @@ def _pixels(
     )
     source = Plane(high, wide, channels // planes, planes, size)
     target = Plane(sizes[0], sizes[1], outs, size=size)
-    most = -(-LIST // prod(sizes)), limit
+    most = most_pixels(n, prod(sizes), channels, panel, threads)
     return conv_pixels.table(rows, columns, source, target, panel.tap, n, most)
 
 

@@ -48,6 +48,30 @@ def groups(size: int, out: int, kernel: int, stride: int, pad: int, dilation: in
     return found
 
 
+def tap_order(kernel: int, stride: int) -> list[int]:
+    """Taps in the order in which `turned_groups` counts them: those that are a multiple of the
+    stride apart side by side, the last of them first."""
+    return [k for r in range(min(stride, kernel)) for k in reversed(range(r, kernel, stride))]
+
+
+def turned_groups(size: int, out: int, kernel: int, stride: int, pad: int) -> list[Group]:
+    """Groups of the `size` positions that `out` windows see, by the taps that see them: `first` is
+    where the first of these windows is, and `lead` and `taps` are of `tap_order`."""
+    at = np.arange(size) + pad
+    rest, number = at % stride, at // stride
+    seen = -((rest - kernel) // stride)  # taps that could, were there windows enough
+    base = number - seen + 1  # the window of the first of these taps
+    low = np.clip(-base, 0, np.maximum(seen, 0))
+    taps = np.maximum(np.minimum(seen, out - base) - low, 0)
+    lead = np.array([sum(len(range(r, kernel, stride)) for r in range(n)) for n in range(stride)])
+    keys = np.stack([np.where(taps > 0, lead[rest] + low, 0), taps])
+    found = []
+    for key in np.unique(keys, axis=1).T:
+        mine = (keys == key[:, None]).all(0)
+        found.append(Group((at - pad)[mine], (base + low)[mine], int(key[0]), int(key[1])))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Plane:
     """Images in memory: rows, columns and channels of one, how often all this comes, and bytes of

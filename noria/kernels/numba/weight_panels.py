@@ -11,7 +11,7 @@ the input, they are the inputs, and memory runs along them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from textwrap import indent
@@ -27,7 +27,11 @@ MOST_TAPS = 16  # moved together, the next ones write over what is too much
 
 @dataclass(frozen=True, slots=True)
 class Panels:
-    """A layout. across: whether memory runs along the columns of a panel."""
+    """A layout.
+
+    across: whether memory runs along the columns of a panel
+    order:  the taps in the order they are to have, if it is another; where memory runs across only
+    """
 
     dtype: str
     rows: int
@@ -35,6 +39,7 @@ class Panels:
     taps: int
     panel: int
     across: bool
+    order: tuple[int, ...] = ()
 
     @property
     def words(self) -> int:
@@ -50,13 +55,14 @@ class Panels:
         """Whether `packing` knows how."""
         whole = self.rows * itemsize(self.dtype) % 4 == 0
         fits = self.columns % WIDTH == self.panel % WIDTH == 0 and 0 < self.taps <= MOST_TAPS
-        return self.dtype in ("float32", "bfloat16") and whole and fits
+        known = self.across or not self.order
+        return self.dtype in ("float32", "bfloat16") and whole and fits and known
 
 
 def packing(panels: Panels, threads: int) -> tuple[int, Callable[[int, int], list[Call]]]:
     """Bytes of the copy, and what gives the calls from the addresses of the weight and the copy."""
     taps, lines = panels.taps, panels.columns
-    text = _source(panels.dtype, taps, panels.across)
+    text = _source(panels.dtype, taps, panels.across, panels.order)
     if panels.across:
         lines = panels.rows
     line_bytes = panels.rows * panels.columns // lines * taps * itemsize(panels.dtype)
@@ -145,8 +151,7 @@ MAKE
 if TAPS > 1:
     for part in range(0, TAPS, {WIDTH}):
         transpose_tile(line + part * 4, 4 * TAPS, turned + part * {4 * WIDTH}, {4 * WIDTH})
-    for tap in range(TAPS):
-        copy_bytes(to + tap * words * panel * 4, turned + tap * {4 * WIDTH}, {4 * WIDTH})
+    PUT
 """
 _ACROSS_PAIRS = f"""
 for i in range({WIDTH} * TAPS):
@@ -155,11 +160,20 @@ for i in range({WIDTH} * TAPS):
 """
 
 
+def _put(order: Sequence[int]) -> str:
+    """A line of each tap, to where the order has it."""
+    return "\n    ".join(
+        f"copy_bytes(to + {place} * words * panel * 4, turned + {tap * 4 * WIDTH}, {4 * WIDTH})"
+        for place, tap in enumerate(order)
+    )
+
+
 @cache
-def _source(dtype: str, taps: int, across: bool) -> str:
+def _source(dtype: str, taps: int, across: bool, order: tuple[int, ...] = ()) -> str:
     pairs = dtype == "bfloat16"
     if across:
-        work, make = _ACROSS, f"copy_bytes(line, low, {4 * WIDTH} * TAPS)"
+        work = _ACROSS.replace("PUT", _put(order or range(taps)))
+        make = f"copy_bytes(line, low, {4 * WIDTH} * TAPS)"
     else:
         work, make = _DOWN, "copy_bytes(line, source_line, count * TAPS * 4)"
     if pairs:

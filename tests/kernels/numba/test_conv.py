@@ -1,12 +1,9 @@
 """Convolutions by register tiles: every border, every remainder, special numbers, who declines."""
 
-import numpy as np
 import pytest
 
 from noria.core.flags import flags
 from noria.kernels.numba import tile_sizes
-from noria.kernels.numba.conv import shares
-from noria.kernels.numba.conv_pixels import COLUMNS, Pixels
 from noria.kernels.numba.tile_sizes import PAIRS
 from noria.testing.case import arr
 from noria.testing.kernel import SITUATIONS, check_kernel
@@ -166,11 +163,3 @@ def test_planes_with_nan():
 def test_it_leaves_rounded_products_to_others():
     with flags.set(fpmath="bf16"), pytest.raises(AssertionError, match="'bf16'"):
         check(3, 20, (5, 5), (1, 1))
-
-
-def test_threads_share_blocks_of_about_the_same_cost():
-    blocks = np.zeros((10, COLUMNS), np.int64)
-    blocks[:, 3], blocks[:, 6], blocks[:, 7] = 6, 100, 1
-    pixels = Pixels(np.zeros((6, 2), np.int64), blocks)
-    assert shares(pixels, 4, 2, False) == [0, 5, 0, 4, 5, 10, 0, 4]
-    assert shares(pixels, 5, 2, True) == [0, 10, 0, 2, 0, 10, 2, 5]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from noria.kernels.numba import conv_pixels
-from noria.kernels.numba.conv_pixels import Plane, dense, groups, table
+from noria.kernels.numba.conv_pixels import Plane, dense, groups, table, tap_order, turned_groups
 
 
 @pytest.mark.parametrize("dilation", [1, 2])
@@ -29,6 +29,25 @@ def test_groups_tell_the_taps_inside(size, pad, stride, dilation):
         for o in range(out)
     }
     assert found == places
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("pad", [0, 1, 4])
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_turned_groups_tell_the_windows_that_see_a_position(size, pad, stride, kernel):
+    out = (size + 2 * pad - kernel) // stride + 1
+    if out < 1:
+        return
+    order, found = tap_order(kernel, stride), {}
+    for g in turned_groups(size, out, kernel, stride, pad):
+        for at, first in zip(g.at, g.first, strict=True):
+            found[int(at)] = {(order[g.lead + i], int(first) + i) for i in range(g.taps)}
+    places = {
+        i: {(k, o) for k in range(kernel) for o in range(out) if o * stride - pad + k == i}
+        for i in range(size)
+    }
+    assert found == places and sorted(order) == list(range(kernel))
 
 
 def walked(pixels):

@@ -18,6 +18,8 @@ def expected(weight, panels):
     matrix = weight.transpose(2, 0, 1) if panels.across else weight.transpose(2, 1, 0)
     together = 2 if panels.dtype == "bfloat16" else 1
     gap = -panels.columns % panels.panel
+    if panels.order:
+        matrix = matrix[list(panels.order)]
     matrix = np.pad(matrix, ((0, 0), (0, 0), (0, gap)))
     shape = (panels.taps, panels.words, together, -1, panels.panel)
     return matrix.reshape(shape).transpose(3, 0, 1, 4, 2)
@@ -43,6 +45,23 @@ def test_the_same_words_at_the_same_places(panel, columns, rows, taps, across, d
         want = expected(weight, panels).tobytes()
         assert len(want) == panels.nbytes and memory[at:][: len(want)].tobytes() == want
         assert (memory[at + nbytes :] == 7).all() and (memory[:at] == 7).all()
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+@pytest.mark.parametrize(
+    "order", [(1, 0), (8, 7, 6, 5, 4, 3, 2, 1, 0), (2, 0, 1, 8, 6, 7, 5, 3, 4)]
+)
+def test_taps_in_another_order(order, dtype):
+    panels = Panels(dtype, 6, 5 * WIDTH, len(order), 4 * WIDTH, True, order)
+    assert panels.possible
+    shape = 6, 5 * WIDTH, len(order)
+    weight = np.random.default_rng(2).integers(1, 60000, shape).astype(KINDS[dtype])
+    nbytes, emit = packing(panels, 1)
+    memory = np.zeros(nbytes, np.uint8)
+    for call in emit(weight.ctypes.data, memory.ctypes.data):
+        run(call)
+    assert memory[: panels.nbytes].tobytes() == expected(weight, panels).tobytes()
+    assert not Panels(dtype, 6, 5 * WIDTH, len(order), 4 * WIDTH, False, order).possible
 
 
 def test_what_it_cannot_pack():
