@@ -47,6 +47,7 @@ SUPPORT = {
     "numeric",
     "packed",
     "philox",
+    "pooled_conv",
     "positions",
     "resample",
     "rules",

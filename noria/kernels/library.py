@@ -28,6 +28,7 @@ from noria.kernels.numba import packed_linear as _packed_linear
 from noria.kernels.numba import pool as _pool
 from noria.kernels.numba import pool3d as _pool3d
 from noria.kernels.numba import pool_places as _pool_places
+from noria.kernels.numba import pooled_conv as _pooled_conv
 from noria.kernels.numba import product_loop as _product_loop
 from noria.kernels.numba import ragged as _ragged
 from noria.kernels.numba import random as _random
@@ -53,7 +54,7 @@ from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
 _modules = (_copy, _elementwise, _reduce, _loss, _norm, _random, _resize, _sampling)
-_pools = (_pool, _pool3d, _pool_places, _taken)
+_pools = (_pool, _pool3d, _pool_places, _pooled_conv, _taken)
 _products = (_halves, _linear, _few_rows, _gemm, _linalg, _product_loop, _strassen)
 _convolutions = (_tiled_conv, _conv_pairs, _conv_weight_grad, _depthwise, _conv)
 _gradients = (_conv_input_grad, _few_channels_grad)

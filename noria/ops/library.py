@@ -54,6 +54,7 @@ import noria.ops.norm
 import noria.ops.order
 import noria.ops.patches
 import noria.ops.pool
+import noria.ops.pooled_conv
 import noria.ops.quantize
 import noria.ops.ragged
 import noria.ops.random
@@ -130,6 +131,7 @@ FAMILIES = (
     "order",
     "patches",
     "pool",
+    "pooled_conv",
     "quantize",
     "ragged",
     "random",

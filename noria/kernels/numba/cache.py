@@ -37,6 +37,8 @@ _GENERATORS = (
     "lower",
     "math",
     "math_float32",
+    "pooled_sizes",
+    "pooled_tiles",
     "taken_sizes",
     "taken_tiles",
     "tile_sizes",

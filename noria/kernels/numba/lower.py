@@ -29,6 +29,7 @@ from noria.kernels.numba import (
     intrinsics,
     loops,
     math,
+    pooled_tiles,
     taken_tiles,
     tiles,
     winograd_tiles,
@@ -48,6 +49,7 @@ NAMESPACE: dict[str, Any] = {
     **winograd_tiles.NAMESPACE,
     **depthwise_tiles.NAMESPACE,
     **conv_tiles.NAMESPACE,
+    **pooled_tiles.NAMESPACE,
     **taken_tiles.NAMESPACE,
     **{name: getattr(types, name) for name in (*_SCALARS, "float32", "float64")},
 }

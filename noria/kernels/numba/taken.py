@@ -113,7 +113,7 @@ def source(rows: int, numbers: int, padded: bool) -> str:
     return text.replace("PADDED", "1 > 0" if padded else "1 < 0")
 
 
-def _around(size: tuple[int, ...], conv: Windows) -> list[int]:
+def around(size: tuple[int, ...], conv: Windows) -> list[int]:
     """Sizes of an image with as many zeros around it as the convolution sees."""
     fronts = (int(front) for front, _ in conv.pads)
     axes = zip(size, fronts, conv.out, conv.stride, conv.kernel, strict=True)
@@ -140,7 +140,7 @@ class TakenWeightGrad(Kernel):
         conv = slide(x.shape[2:], taps, attrs["stride"], attrs["padding"])
         how = {k: attrs[f"pool_{k}"] for k in ("kernel", "stride", "padding")}
         pool = pool_windows(conv.out, **how, ceil_mode=attrs["ceil_mode"])
-        down, across = _around(x.shape[2:], conv)
+        down, across = around(x.shape[2:], conv)
         padded = (down, across) != x.shape[2:]
         patch = -(-taps[0] * taps[1] * ins // WIDTH) * WIDTH * 4
         row = int(conv.out[1]) * patch
