@@ -36,6 +36,7 @@ SUPPORT = {
     "detection.windows",
     "fused",
     "fused_bag",
+    "fused_convs",
     "fused_norm",
     "fused_product",
     "getitem",

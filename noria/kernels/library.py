@@ -8,6 +8,7 @@ from noria.kernels.numba import bag as _bag
 from noria.kernels.numba import conv as _tiled_conv
 from noria.kernels.numba import conv_input_grad as _conv_input_grad
 from noria.kernels.numba import conv_pairs as _conv_pairs
+from noria.kernels.numba import conv_strips as _conv_strips
 from noria.kernels.numba import conv_weight_grad as _conv_weight_grad
 from noria.kernels.numba import copy as _copy
 from noria.kernels.numba import crf as _crf
@@ -56,7 +57,7 @@ __all__: list[str] = []
 _modules = (_copy, _elementwise, _reduce, _loss, _norm, _random, _resize, _sampling)
 _pools = (_pool, _pool3d, _pool_places, _pooled_conv, _taken)
 _products = (_halves, _linear, _few_rows, _gemm, _linalg, _product_loop, _strassen)
-_convolutions = (_tiled_conv, _conv_pairs, _conv_weight_grad, _depthwise, _conv)
+_convolutions = (_tiled_conv, _conv_pairs, _conv_strips, _conv_weight_grad, _depthwise, _conv)
 _gradients = (_conv_input_grad, _few_channels_grad)
 _updates = (_sweep,)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)

@@ -37,6 +37,7 @@ import noria.ops.embedding
 import noria.ops.fourier
 import noria.ops.fused
 import noria.ops.fused_bag
+import noria.ops.fused_convs
 import noria.ops.fused_norm
 import noria.ops.fused_product
 import noria.ops.hashing
@@ -113,6 +114,7 @@ FAMILIES = (
     "fourier",
     "fused",
     "fused_bag",
+    "fused_convs",
     "fused_norm",
     "fused_product",
     "hashing",

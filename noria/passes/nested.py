@@ -9,7 +9,7 @@ from noria.ir.opdef import lookup
 from noria.ir.program import Block, Operator, Value, walk
 
 SEALED = frozenset(
-    ("fused", "fused_product", "fused_recurrent", "sweep")
+    ("fused", "fused_convs", "fused_product", "fused_recurrent", "sweep")
 )  # ops whose blocks stay as they are: a kernel reads them
 
 

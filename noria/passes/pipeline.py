@@ -20,6 +20,7 @@ from noria.passes.fold_constants import fold_constants
 from noria.passes.fuse_attention import fuse_attention
 from noria.passes.fuse_batch_norm import fuse_batch_norm
 from noria.passes.fuse_conv import fuse_conv
+from noria.passes.fuse_convs import fuse_convs
 from noria.passes.fuse_elementwise import fuse_elementwise
 from noria.passes.fuse_embedding import fuse_embedding
 from noria.passes.fuse_linear import fuse_linear
@@ -63,6 +64,7 @@ OPTIMIZE: list[Line] = [
     Line(fuse_embedding, "rows that are only added up need no memory; look-ups are merged before"),
     Line(eliminate_common_ops, "the new weights and biases, if one product was shared"),
     Line(lower_precision, "casts hide what the rules above look for, and belong into loops"),
+    Line(fuse_convs, "after lower_precision: convolutions of halves stay apart"),
     Line(keep_places, "after simplify, which masks gradients by what was pooled, and the dtypes"),
     Line(fuse_taken, "after keep_places; it asks for float32"),
     Line(fuse_pooled_conv, "likewise, and the convolution has its bias and ReLU by then"),

@@ -91,23 +91,18 @@ class Conv(Kernel):
         assert x is not None and w is not None
         how = (bound.attrs[k] for k in ("stride", "padding", "dilation"))
         windows = slide(x.shape[2:], w.shape[2:], *how)
-        planes = x.shape[1] if not lies_last(x) else 1
-        threads = bound.threads
-        half = x.dtype == "bfloat16"
-        vectors, by_panel = shape(out.size // out.shape[1], out.shape[1], threads, half)
-        width = vectors * WIDTH
-        panel = Panel.of(w, width, planes)
+        threads, half = bound.threads, x.dtype == "bfloat16"
+        cut = shape(out.size // out.shape[1], out.shape[1], threads, half)
+        panel = Panel.of(w, cut[0] * WIDTH, planes_of(x))
         images = x.nbytes + out.nbytes
-        if planes == 1:
+        if panel.planes == 1:
             large = w.nbytes > MEMORY * images
             free = bound.fixed[1] or SMALL * w.nbytes <= images
             quick = free or panel.turned(w) is not None
             need_worth(bound.fixed[1], quick, windows, large or half)
         if half and panel.nbytes > LARGE_PANEL:
             raise Declined("a panel of the weight leaves the second cache")
-        pixels = _pixels(x, out, windows, panel, planes, 1 if by_panel else threads)
-        run_x = windows.dilation[0] * x.shape[3] * x.shape[1] // planes * panel.size
-        walk = Walk(x, out, panel, pixels, run_x, by_panel, threads)
+        walk = walk_of(x, out, windows, panel, cut[1], threads)
         flops = 2.0 * out.size * prod(w.shape[1:])
         limits = [bits(n) for n in BOUNDS[bound.attrs.get("activation")]]
         moved = sum(a.nbytes for a in (*bound.inputs, out) if a is not None)
@@ -153,18 +148,30 @@ def need_worth(fixed: bool, quick: bool, windows: Windows, large: bool) -> None:
         raise Declined("windows that overlap much")
 
 
+def planes_of(x: Array) -> int:
+    """Into how many planes the channels of an image are apart: 1 if they lie innermost."""
+    return 1 if lies_last(x) else x.shape[1]
+
+
+def walk_of(
+    x: Array, out: Array, windows: Windows, panel: Panel, by_panel: bool, threads: int
+) -> Walk:
+    """The walk of a convolution of x by `windows`. by_panel: threads share the panels."""
+    pixels = _pixels(x, out, windows, panel, 1 if by_panel else threads)
+    run_x = windows.dilation[0] * x.shape[3] * x.shape[1] // panel.planes * panel.size
+    return Walk(x, out, panel, pixels, run_x, by_panel, threads)
+
+
 def lies_last(x: Array) -> bool:
     """Whether the image's channels lie innermost."""
     return same_memory(x.shape, x.strides, strides_of(x.shape, LAST))
 
 
-def _pixels(
-    x: Array, out: Array, windows: Windows, panel: Panel, planes: int, threads: int
-) -> Pixels:
+def _pixels(x: Array, out: Array, windows: Windows, panel: Panel, threads: int) -> Pixels:
     """The blocks of all pixels."""
     n, channels, high, wide = x.shape
     outs, *sizes = out.shape[1:]
-    count, size = n * prod(sizes), panel.size
+    count, size, planes = n * prod(sizes), panel.size, panel.planes
     if dense(windows) and planes == 1:
         fits = max(INPUT_BYTES // (size * channels), PIXELS[panel.width // WIDTH])
         blocks = -(-count // (fits * threads)) * threads

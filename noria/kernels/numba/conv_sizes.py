@@ -18,7 +18,7 @@ PLANES, PLANE_X, PLANE_W, LOW, HIGH = range(10, 15)
 X, W, OUT, AT, TURNS, SOON, STEP, FINAL, SINGLE = range(15, 24)
 FIELDS = 24
 
-PIXELS = {2: 10, 3: 8, 4: 6, 5: 5} if WIDE else {2: 6, 3: 4}
+PIXELS = {1: 10, 2: 10, 3: 8, 4: 6, 5: 5} if WIDE else {1: 8, 2: 6, 3: 4}
 """vectors of channels -> pixels of a tile: the sums, a row of weights and a number fit the
 registers, and addresses of the pixels the others."""
 
@@ -51,7 +51,8 @@ def shape(pixels: int, channels: int, threads: int, half: bool = False) -> tuple
           threads are: so a weight is packed once for all of them
     """
     found = []
-    for vectors in [4] if half and channels % (4 * WIDTH) == 0 else PIXELS:
+    several = [4] if half and channels % (4 * WIDTH) == 0 else [v for v in PIXELS if v > 1]
+    for vectors in several if channels > WIDTH else [1]:
         panels = -(-channels // (vectors * WIDTH))
         by_pixels = panels * cost(-(-pixels // threads), vectors)
         by_panels = -(-panels // threads) * cost(pixels, vectors)

@@ -98,7 +98,7 @@ class Walk:
         panel, line = self.panel, self.panel.width * 4
         rows, row_bytes = panel.rows // panel.planes, panel.row_bytes
         if panel.planes > 1:
-            steps = [self.x.shape[2] * self.x.shape[3] * 4, rows * row_bytes]
+            steps = [self.x.strides[1] * 4, rows * row_bytes]
             return [rows, rows, panel.taps, self.run_x, row_bytes, panel.planes, *steps]
         if panel.size == 2:  # sums of a part would be rounded
             return [rows, rows, max(row_bytes // line, 1), self.run_x, row_bytes, 1, 0, 0]

@@ -9,6 +9,7 @@ are left out. Threads share the rows, or the channels where they come out more e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from itertools import product
 from math import prod
@@ -221,24 +222,40 @@ class Depthwise(Kernel):
             x.shape[2:], w.shape[2:], *(bound.attrs[k] for k in ("stride", "padding", "dilation"))
         )
         _need_plain(windows)
-        stride = windows.stride[1]
-        text = source(stride, x.shape[1] < WIDTH)
-        limits = [bits(n) for n in BOUNDS[bound.attrs.get("activation")]]
-        walk = np.array(pieces(x.shape[3], out.shape[3], stride, int(windows.pads[1][0])), np.int64)
-        team = max(bound.threads, thread_count())
-        numbers = _numbers(x, out, windows, bound.threads)
-        chunk = _chunk(windows)
+        columns = Columns(x, out, windows, bound.threads, bound.attrs.get("activation"))
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
-            table = [ins[0], packs[0], ins[2] if bias is not None else 0, outs[0], scratch]
-            table += [*numbers[:7], walk.ctypes.data, walk.size // PIECE, *numbers[7:]]
-            work = {"bytes": x.nbytes + out.nbytes, "ops": 2 * out.size * prod(w.shape[2:])}
-            table += [_ZEROS.ctypes.data, chunk, *limits]
-            call = launch(self.name, text, "depthwise", table, threads=bound.threads, **work)
-            call.keep = (call.keep, walk)
-            return [call]
+            at = (ins[0], packs[0], ins[2] if bias is not None else 0)
+            return [columns.call(self.name, at, outs[0], scratch)]
 
+        team = max(bound.threads, thread_count())
         return Prepared(emit, 8 * sizes.FIELDS * team, [pack(w)])
+
+
+class Columns:
+    """A depthwise convolution of real sizes: its numbers, and the call for given addresses."""
+
+    def __init__(
+        self, x: Array, out: Array, windows: Windows, threads: int, activation: str | None
+    ) -> None:
+        stride = windows.stride[1]
+        self.text = source(stride, x.shape[1] < WIDTH)
+        self.limits = [bits(n) for n in BOUNDS[activation]]
+        walk = pieces(x.shape[3], out.shape[3], stride, int(windows.pads[1][0]))
+        self.walk = np.array(walk, np.int64)
+        self.numbers = _numbers(x, out, windows, threads)
+        self.chunk, self.threads = _chunk(windows), threads
+        ops = 2 * out.size * prod(windows.kernel)
+        self.work = {"bytes": x.nbytes + out.nbytes, "ops": ops}
+
+    def call(self, name: str, at: Sequence[int], out: int, scratch: int) -> Call:
+        """at: x, the weight taps first, and the bias or 0."""
+        table = [*at, out, scratch, *self.numbers[:7], self.walk.ctypes.data]
+        table += [self.walk.size // PIECE, *self.numbers[7:], _ZEROS.ctypes.data, self.chunk]
+        table += self.limits
+        call = launch(name, self.text, "depthwise", table, threads=self.threads, **self.work)
+        call.keep = (call.keep, self.walk)
+        return call
 
 
 def _need_plain(windows: Windows) -> None:
