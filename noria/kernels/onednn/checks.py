@@ -54,18 +54,3 @@ def need_dense(primitive: Primitive, *args: int) -> Primitive:
             hint = "copy it with reorder first"
             raise EngineError(what, where=arg_name(arg), got=got, hint=hint)
     return primitive
-
-
-def need_one_layout(primitive: Primitive, *args: int, max_rank: int) -> Primitive:
-    """The primitive; EngineError unless these arguments are laid out alike and dense.
-
-    Above max_rank, the reference implementation addresses memory as if there were fewer dims.
-    """
-    first, *others = (primitive.descs[arg] for arg in args)
-    told = ", ".join(f"{arg_name(arg)}={primitive.descs[arg]}" for arg in args)
-    if not all(first.lies_like(other) for other in others):
-        raise EngineError(f"{primitive.kind} needs equal dims and layouts", got=told)
-    if len(first.dims) > max_rank:
-        hint = "merge dims that are neighbours in memory"
-        raise EngineError(f"{primitive.kind} takes {max_rank} dims at most", got=told, hint=hint)
-    return need_dense(primitive, args[0])

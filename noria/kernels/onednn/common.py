@@ -13,7 +13,7 @@ from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch
 from noria.kernels.numba.weight_panels import Panels, packing
 from noria.kernels.onednn.attr import Attr, Eltwise, PostOp
-from noria.kernels.onednn.build_pointwise import reorder
+from noria.kernels.onednn.build_reorder import reorder
 from noria.kernels.onednn.enums import ARG
 from noria.kernels.onednn.lib import available
 from noria.kernels.onednn.memory import MemDesc, row_major

@@ -15,7 +15,7 @@ from noria.kernels.onednn.build_conv import (
     convolution_backward_weights,
     convolution_forward,
 )
-from noria.kernels.onednn.build_pointwise import reorder
+from noria.kernels.onednn.build_reorder import reorder
 from noria.kernels.onednn.common import (
     activation,
     attr,

@@ -61,32 +61,12 @@ BINARY = {
         ("add", "mul", "max", "min", "div", "sub", "ge", "gt", "le", "lt", "eq", "ne")
     )
 }
-REDUCTION = {
-    name: 0x2FFF2 + i
-    for i, name in enumerate(
-        (
-            "max",
-            "min",
-            "sum",
-            "mul",
-            "mean",
-            "norm_lp_max",
-            "norm_lp_sum",
-            "norm_lp_power_p_max",
-            "norm_lp_power_p_sum",
-        )
-    )
-}
-POOLING = {"max": 0x1FF, "avg_include": 0x2FF, "avg_exclude": 0x3FF}
-SOFTMAX = {"softmax": 0x30000, "log_softmax": 0x30001}
 FPMATH = {"strict": 0, "bf16": 1, "f16": 2, "any": 3, "tf32": 4}
 
 CONVOLUTION_DIRECT = 0x1
 DECONVOLUTION_DIRECT = 0xA
 
 FORWARD_TRAINING, FORWARD_INFERENCE, BACKWARD, BACKWARD_DATA = 64, 96, 128, 160
-
-USE_GLOBAL_STATS, USE_SCALE, USE_SHIFT, FUSE_RELU = 1, 2, 4, 8
 
 QUERY_IMPL = 8
 QUERY_EXEC_ARG_MD = 255
@@ -102,30 +82,17 @@ MAX_RANK = 12
 class ARG:
     """Which argument of a primitive a memory is: the keys of `Primitive.descs`."""
 
-    SRC = SRC_0 = 1
+    SRC = 1
     SRC_1 = 2
     DST = 17
     WEIGHTS = 33
     BIAS = 41
-    MEAN = 49
-    VARIANCE = 50
-    SCALE = 51
-    SHIFT = 52
-    WORKSPACE = 64
     SCRATCHPAD = 80
     DIFF_SRC = 129
     DIFF_DST = 145
     DIFF_WEIGHTS = 161
     DIFF_BIAS = 169
-    DIFF_SCALE = 255
-    DIFF_SHIFT = 256
-    MULTIPLE_SRC = 1024
     _POST_OP = 32768
-
-    @staticmethod
-    def multiple_src(i: int) -> int:
-        """The i-th source of an n-ary primitive."""
-        return ARG.MULTIPLE_SRC + i
 
     @staticmethod
     def post_op(i: int) -> int:
@@ -140,8 +107,6 @@ def arg_name(arg: int) -> str:
     """A readable name of an argument number, for messages."""
     if arg >= ARG._POST_OP:
         return f"post_op[{arg // ARG._POST_OP - 1}]"
-    if arg >= ARG.MULTIPLE_SRC:
-        return f"src[{arg - ARG.MULTIPLE_SRC}]"
     return _ARG_NAMES.get(arg, str(arg))
 
 

@@ -101,7 +101,7 @@ class Primitive:
 
     kind:  what it computes, for profiles and messages
     descs: each argument it takes (ARG numbers) and its descriptor, the layouts left `any` now as
-           oneDNN chose them. WORKSPACE and SCRATCHPAD are there only where they are needed.
+           oneDNN chose them. SCRATCHPAD is there only where it is needed.
     impl:  oneDNN's name for the implementation, e.g. 'brg:avx512_core'
     """
 
@@ -114,7 +114,7 @@ class Primitive:
         self._spare: list[_Arguments] = []  # those no Call uses
         self.descs: dict[int, MemDesc] = {}
         known = [d for d in given if isinstance(d, MemDesc) and not d.is_any]
-        for arg in (*args, ARG.WORKSPACE, ARG.SCRATCHPAD):
+        for arg in (*args, ARG.SCRATCHPAD):
             chosen = self._query(arg, known)
             if chosen is not None:
                 self.descs[arg] = chosen
@@ -150,11 +150,6 @@ class Primitive:
     def scratch_bytes(self) -> int:
         """Bytes of working memory, not kept between calls (argument SCRATCHPAD); 0 for none."""
         return self.descs[ARG.SCRATCHPAD].nbytes if ARG.SCRATCHPAD in self.descs else 0
-
-    @property
-    def workspace_bytes(self) -> int:
-        """Bytes a forward primitive leaves for its backward one (argument WORKSPACE)."""
-        return self.descs[ARG.WORKSPACE].nbytes if ARG.WORKSPACE in self.descs else 0
 
     @property
     def handle(self) -> int:
@@ -247,7 +242,7 @@ def create(
 
     given:  the C arguments between the output and the attributes; a MemDesc stands for its C
             descriptor, None for NULL
-    args:   ARG numbers it takes when run, besides those of post-ops, workspace and scratchpad;
+    args:   ARG numbers it takes when run, besides those of post-ops and the scratchpad;
             those oneDNN says are absent (a bias not given) are left out
     detail: what a message should tell besides the descriptors
     Raises EngineError where oneDNN has no implementation for it.

@@ -11,7 +11,7 @@ from noria.core.dtypes import as_dtype
 from noria.kernels.call import run
 from noria.kernels.numba.tile_sizes import WIDE
 from noria.kernels.onednn import lib
-from noria.kernels.onednn.build_pointwise import reorder
+from noria.kernels.onednn.build_reorder import reorder
 from noria.kernels.onednn.enums import ARG
 from noria.kernels.onednn.memory import MemDesc
 

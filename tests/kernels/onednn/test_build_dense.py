@@ -2,12 +2,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from noria.core.errors import EngineError
 from noria.kernels.numba.loader import cpu
 from noria.kernels.onednn.build_dense import (
-    inner_product_backward_data,
-    inner_product_backward_weights,
-    inner_product_forward,
     matmul,
 )
 from noria.kernels.onednn.enums import ARG
@@ -101,48 +97,3 @@ def test_int8_is_exact(arrays):
     b = rng.integers(-128, 128, (33, 17)).astype(np.int8)
     got = product(arrays, a, b, np.zeros((9, 17), np.int32))
     np.testing.assert_array_equal(got, a.astype(int) @ b.astype(int))
-
-
-SHAPES = [((5, 7), 3), ((17, 16), 33), ((1, 3), 1), ((4, 3, 5), 7), ((4, 3, 2, 5), 17)]
-
-
-@pytest.mark.parametrize("open_layout", [False, True])
-@pytest.mark.parametrize(("shape", "outs"), SHAPES)
-def test_inner_product_and_its_gradients(arrays, shape, outs, open_layout):
-    def layout(array):
-        d = arrays.desc(array)
-        return MemDesc.any(d.dims, d.dtype) if open_layout else d
-
-    x, w, b, g = normal(*shape), normal(outs, *shape[1:]), normal(outs), normal(shape[0], outs)
-    rows, columns = x.reshape(shape[0], -1), w.reshape(outs, -1)
-    out, dx, dw, db = np.zeros_like(g), np.zeros_like(x), np.zeros_like(w), np.zeros_like(b)
-
-    p = inner_product_forward(arrays.desc(x), layout(w), arrays.desc(b), arrays.desc(out))
-    arrays.execute(p, {ARG.SRC: x, ARG.WEIGHTS: w, ARG.BIAS: b, ARG.DST: out})
-    np.testing.assert_allclose(out, rows @ columns.T + b, rtol=1e-4, atol=1e-4)
-
-    p = inner_product_backward_data(arrays.desc(dx), layout(w), arrays.desc(g))
-    arrays.execute(p, {ARG.DIFF_SRC: dx, ARG.WEIGHTS: w, ARG.DIFF_DST: g})
-    np.testing.assert_allclose(dx.reshape(rows.shape), g @ columns, rtol=1e-4, atol=1e-4)
-
-    p = inner_product_backward_weights(arrays.desc(x), layout(dw), arrays.desc(db), arrays.desc(g))
-    given = {ARG.SRC: x, ARG.DIFF_WEIGHTS: dw, ARG.DIFF_BIAS: db, ARG.DIFF_DST: g}
-    arrays.execute(p, given)
-    np.testing.assert_allclose(dw.reshape(columns.shape), g.T @ rows, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(db, g.sum(0), rtol=1e-4, atol=1e-4)
-
-
-def test_a_gradient_without_bias_takes_none(arrays):
-    x, g, dw = normal(5, 7), normal(5, 3), np.zeros((3, 7), "f")
-    p = inner_product_backward_weights(arrays.desc(x), arrays.desc(dw), None, arrays.desc(g))
-    assert ARG.DIFF_BIAS not in p.descs
-    arrays.execute(p, {ARG.SRC: x, ARG.DIFF_WEIGHTS: dw, ARG.DIFF_DST: g})
-    np.testing.assert_allclose(dw, g.T @ x, rtol=1e-5, atol=1e-5)
-
-
-def test_unfit_inner_products_are_refused():
-    x, out, narrow = (MemDesc(s, "float32") for s in ((5, 7), (5, 3), (5,)))
-    with pytest.raises(EngineError, match="inner_product"):
-        inner_product_forward(x, MemDesc((3, 8), "float32"), None, out)
-    with pytest.raises(EngineError, match="inner_product_backward_data"):
-        inner_product_backward_data(narrow, MemDesc((3, 7), "float32"), out)

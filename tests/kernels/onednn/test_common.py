@@ -10,7 +10,7 @@ from noria.kernels.call import run
 from noria.kernels.onednn import common
 from noria.kernels.onednn.build_conv import convolution_backward_data, convolution_forward
 from noria.kernels.onednn.build_dense import matmul
-from noria.kernels.onednn.build_pointwise import reorder
+from noria.kernels.onednn.build_reorder import reorder
 from noria.kernels.onednn.enums import ARG
 from noria.kernels.onednn.memory import MemDesc
 from noria.kernels.onednn.window import Window
