@@ -100,6 +100,8 @@ class Pack:
 
     emit:     of the address of the input, and of the copy
     replaces: the kernel reads the copy only: the input's memory may be given back
+    full:     the same of a float32 input, for a copy of bfloat16 that rounds on the way; with it,
+              who made the input by a cast may leave the cast out
     """
 
     input: int
@@ -107,6 +109,7 @@ class Pack:
     nbytes: int
     emit: Callable[[int, int], list[Call]]
     replaces: bool = False
+    full: Callable[[int, int], list[Call]] | None = None
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ class Item:
     """A step with real sizes, on its way to the tape.
 
     prepared: of `kernel`; None: the reference runs it
+    inputs:   those of the step; state of float32 for halves that are made of it while it is packed
     packs:    the packed copies it reads; pack: this item only makes one of them, of that value
     """
 
@@ -39,6 +40,11 @@ class Item:
     scratch: Buffer | None = None
     packs: list[Buffer] = field(default_factory=list)
     pack: tuple[Pack, Value] | None = None
+
+    @property
+    def rounds(self) -> bool:
+        """Does it pack halves of what is float32?"""
+        return self.pack is not None and self.pack[1] not in self.step.op.inputs
 
     @property
     def reorders(self) -> bool:

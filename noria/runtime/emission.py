@@ -7,6 +7,7 @@ from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
+from noria.core.dtypes import to_numpy
 from noria.core.errors import NoriaError
 from noria.core.flags import flags
 from noria.ir.interpret import run_operator
@@ -178,8 +179,8 @@ class Emission:
         without fast kernels; if it finds nothing, the kernel is at fault."""
         if failure.name == CHECK:
             self._examine(item)
-        if not item.reorders:
-            inputs = [self.reader(v)() for v in item.step.op.inputs]
+        if not item.reorders and item.pack is None:
+            inputs = _as_read(item, [self.reader(v)() for v in item.inputs])
             try:
                 with np.errstate(all="ignore"):
                     run_operator(item.step.op, inputs, dict(self.sizes))
@@ -192,8 +193,9 @@ class Emission:
     def _emit(self, item: Item) -> Emitted:
         if item.pack is not None:
             pack, source = item.pack
-            target = self.address(item.packs[0])
-            return pack.emit(self.address(self.memory.of[source]), target)
+            emit = pack.full if item.rounds else pack.emit
+            assert emit is not None
+            return emit(self.address(self.memory.of[source]), self.address(item.packs[0]))
         if item.step.view:
             return []
         if item.reorders and self._is_done(item):
@@ -218,7 +220,7 @@ class Emission:
         outs = [self.view(v) for v in item.outputs]
 
         def step() -> None:
-            before = [None if a is None else a.copy() for a in ins]
+            before = [None if a is None else a.copy() for a in _as_read(item, ins)]
             run()
             check_step(op, name, before, outs, self.operands.sizes)
 
@@ -242,7 +244,7 @@ class Emission:
         return step
 
     def _examine(self, item: Item) -> None:
-        inputs = [self.reader(v)() for v in item.inputs]
+        inputs = _as_read(item, [self.reader(v)() for v in item.inputs])
         examine(self.finite, item, inputs, [self.reader(v)() for v in item.outputs], self.sizes)
 
     def _is_done(self, item: Item) -> bool:
@@ -288,6 +290,13 @@ class Emission:
                 w(o)
 
         return step
+
+
+def _as_read(item: Item, arrays: Sequence[Any]) -> list[Any]:
+    """The inputs of an item's operator: state that is rounded when it is packed as halves."""
+    pairs = zip(item.inputs, item.step.op.inputs, arrays, strict=True)
+    with np.errstate(all="ignore"):
+        return [a if v is w or w is None else a.astype(to_numpy(w.dtype)) for v, w, a in pairs]
 
 
 def _owned(a: Any) -> np.ndarray:

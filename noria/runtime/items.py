@@ -7,6 +7,7 @@ from typing import Any
 
 from noria.ir.program import Value
 from noria.runtime.buffers import Item
+from noria.runtime.casts import leave_out_casts
 from noria.runtime.memory import Buffer
 from noria.runtime.plan import Plan
 from noria.runtime.prepare import Choice, Preparation
@@ -14,16 +15,19 @@ from noria.runtime.prepare import Choice, Preparation
 
 def make_items(plan: Plan, preparation: Preparation) -> tuple[list[Item], list[Item]]:
     """(items that run once, items of each step): packing what never changes is of the first."""
-    once: list[Item] = []
-    each: list[Item] = []
-    packed: dict[tuple[Value, Any], Buffer] = {}
+    items = []
     for step in (*plan.prologue, *plan.body):
         item = Item(step, step.op.inputs, step.op.outputs)
         if step.kernel is not None:
             choice = preparation.choice(step)
             item.prepared, item.kernel = choice.prepared, choice.kernel
+        items.append(item)
+    once: list[Item] = []
+    each: list[Item] = []
+    packed: dict[tuple[Value, Any], Buffer] = {}
+    for item in leave_out_casts(items, plan.program):
         for part in (*_packing(item, packed), item):
-            fixed = step.once or (part.pack is not None and part.pack[1] in plan.fixed)
+            fixed = item.step.once or (part.pack is not None and part.pack[1] in plan.fixed)
             (once if fixed else each).append(part)
     return once, each
 

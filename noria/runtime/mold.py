@@ -256,6 +256,8 @@ def _asks_alike(old: Prepared, new: Prepared) -> bool:
     for a, b in zip(old.packs, new.packs, strict=True):
         if a.input != b.input or a.replaces != b.replaces:
             return False
+        if (a.full is None) != (b.full is None):
+            return False
     return True
 
 

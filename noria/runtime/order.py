@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 from math import prod
 
@@ -100,6 +100,7 @@ def _needed(program: Program, order: Sequence[Operator]) -> list[set[int]]:
     readers: dict[Value, list[int]] = {}
     replaced = {v: program.state[n].value for n, v in program.updates.items()}
     found: list[set[int]] = []
+    casts = casts_of(order)
     effect: set[int] = set()  # the last operator that had one
     for i, op in enumerate(order):
         wanted: list[Value | str] = [*op.operands, *symbols_used(op)]
@@ -109,12 +110,23 @@ def _needed(program: Program, order: Sequence[Operator]) -> list[set[int]]:
             maker[v] = i
         for symbol in symbols_told(op):
             maker.setdefault(symbol, i)
-        for v in op.operands:
+        for v in read_by(op, casts):
             readers.setdefault(v, []).append(i)
         if has_effect(op):
             mine, effect = mine | effect, {i}
         found.append(mine - {i})
     return found
+
+
+def casts_of(order: Sequence[Operator]) -> dict[Value, Value]:
+    """What casts make -> what of. Who reads a cast of state may come to read the state instead
+    (`runtime/casts.py`), so its new value waits for those readers too."""
+    return {op.outputs[0]: op.operands[0] for op in order if op.type == "cast"}
+
+
+def read_by(op: Operator, casts: Mapping[Value, Value]) -> list[Value]:
+    """What an operator reads, or might."""
+    return [*op.operands, *(casts[v] for v in op.operands if v in casts)]
 
 
 class _Greedy:

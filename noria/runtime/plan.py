@@ -30,7 +30,7 @@ from noria.passes.eliminate_common_ops import signature
 from noria.passes.liveness import fixed_values, unchanged_state
 from noria.passes.nested import SEALED
 from noria.runtime.operands import Kinds
-from noria.runtime.order import low_peak
+from noria.runtime.order import casts_of, low_peak, read_by
 
 REORDER = "reorder"  # a step the planner adds: the same value in another memory layout
 
@@ -179,11 +179,12 @@ class _Waiting:
         self.position: dict[Value | str, int] = {}
         self.readers: dict[Value, list[int]] = {}
         self.replaced = {v: program.state[n].value for n, v in program.updates.items()}
+        casts = casts_of(order)
         for i, op in enumerate(order):
             self.position.update(dict.fromkeys(op.outputs, i))
             for symbol in symbols_told(op):
                 self.position.setdefault(symbol, i)
-            for v in op.operands:
+            for v in read_by(op, casts):
                 self.readers.setdefault(v, []).append(i)
 
     def until(self, i: int) -> int:

@@ -24,7 +24,7 @@ from noria.kernels.numba.conv_sizes import shape
 from noria.kernels.numba.conv_walk import Walk, most_pixels
 from noria.kernels.numba.lane_bounds import UNBOUND
 from noria.kernels.numba.tile_sizes import WIDTH
-from noria.kernels.numba.weight_panels import Panels, packing
+from noria.kernels.numba.weight_panels import Panels, pack
 from noria.kernels.registry import (
     LAST,
     PLAIN,
@@ -33,7 +33,6 @@ from noria.kernels.registry import (
     Declined,
     Kernel,
     Layouts,
-    Pack,
     Prepared,
     register,
 )
@@ -90,8 +89,7 @@ class InputGrad(Kernel):
             return [walk.call(self.name, addresses, UNBOUND, moved, ops)]
 
         key = "turned pixel panels", panel.width, windows.stride
-        pack = Pack(1, key, *packing(panels, threads), replaces=True)
-        return Prepared(emit, walk.scratch, [pack], (), ops, walk.detail)
+        return Prepared(emit, walk.scratch, [pack(1, key, panels, threads)], (), ops, walk.detail)
 
 
 HOW = ("stride", "padding", "dilation")

@@ -20,7 +20,7 @@ from noria.kernels.numba.jit import NativeFunction
 from noria.kernels.numba.launch import launch, need_one, need_vectors
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import PAIRS, PANEL, ROWS
-from noria.kernels.numba.weight_panels import Panels, packing
+from noria.kernels.numba.weight_panels import Panels, pack
 from noria.kernels.registry import (
     LAST,
     PLAIN,
@@ -28,7 +28,6 @@ from noria.kernels.registry import (
     Declined,
     Kernel,
     Layouts,
-    Pack,
     Prepared,
     register,
 )
@@ -198,9 +197,8 @@ class _Pairs(Kernel):
         gather, scatter = int(strided and not self.backward), int(strided and self.backward)
         room = SPACE + gather * BLOCK * ins * 2
         grids = [*small.shape[2:], *large.shape[2:]] if strided else [1, count, 1, count]
-        nbytes, pack = packing(
-            Panels("bfloat16", ins, outs, 1, PANEL, self.backward), bound.threads
-        )
+        panels = Panels("bfloat16", ins, outs, 1, PANEL, self.backward)
+        packed = pack(1, ("pair panels", PANEL, self.backward), panels, bound.threads)
         flops = 2 * count * ins * outs
 
         def emit(ins_: list[int], outs_: list[int], packs: list[int], scratch: int) -> list[Call]:
@@ -213,7 +211,6 @@ class _Pairs(Kernel):
             call.keep = (call.keep, kernel)
             return [call]
 
-        packed = Pack(1, ("pair panels", PANEL, self.backward), nbytes, pack)
         return Prepared(emit, room * team, [packed], (), flops)
 
 

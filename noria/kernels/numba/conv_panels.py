@@ -16,7 +16,7 @@ import numpy as np
 from noria.core.dtypes import itemsize
 from noria.kernels.call import Call
 from noria.kernels.numba.move import Emit, Part, copy_part, fill_part
-from noria.kernels.numba.weight_panels import Panels, packing
+from noria.kernels.numba.weight_panels import Panels, pack
 from noria.kernels.registry import Array, Pack
 
 LINE = 64  # bytes that what lies behind one another begins at
@@ -83,7 +83,7 @@ class Panel:
         key = "pixel panels", self.width, self.planes
         turned = self.turned(weight)
         if turned is not None:
-            return Pack(1, key, *packing(turned, threads), replaces=True)
+            return pack(1, key, turned, threads)
         nbytes, rest = -(-outs // self.width) * self.nbytes, outs % self.width
         fill = self._fill(self.nbytes if rest else 0, nbytes - self.nbytes, threads)
         space = -(-nbytes // LINE) * LINE

@@ -155,6 +155,11 @@ def _pair(b: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
     return b.or_(low, b.shl(high, ir.Constant(I32, 16)))
 
 
+def _rounded_pair(b: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
+    """Two float32 rounded to bfloat16, one behind the other."""
+    return _pair(b, [_round_bfloat16(Value(b, x)).raw for x in args])
+
+
 def _has_bit(b: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
     """Bit k of a word, lowest first."""
     word, k = args
@@ -326,6 +331,8 @@ def _all() -> dict[str, Any]:
         name = f"positive_{dtype}"
         table[name] = fixed(name, types.uint16, [i64, i64], _positive(dtype))
     table["pair"] = fixed("pair", types.uint32, [types.uint16, types.uint16], _pair)
+    two: list[types.Type] = [types.float32, types.float32]
+    table["rounded_pair"] = fixed("rounded_pair", types.uint32, two, _rounded_pair)
     return table
 
 

@@ -7,20 +7,25 @@ last column. It is what oneDNN asks for too, and its own copies reach a tenth of
 A word, of 4 bytes, is a number of float32 or a pair. Columns are the outputs, and memory runs along
 the rows (WIDTH lines of WIDTH words for each tap are turned in registers), or, for a gradient by
 the input, they are the inputs, and memory runs along them.
+
+Pairs may be made of float32, rounded to nearest even on the way: a weight of mixed precision then
+never lies in memory as bfloat16.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from textwrap import indent
+from typing import Any
 
 from noria.core.dtypes import itemsize
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import WIDTH
+from noria.kernels.registry import Pack
 
 MOST_TAPS = 16  # moved together, the next ones write over what is too much
 
@@ -31,6 +36,7 @@ class Panels:
 
     across: whether memory runs along the columns of a panel
     order:  the taps in the order they are to have, if it is another; where memory runs across only
+    given:  the dtype in memory: '' for that of the panels, or float32 for panels of bfloat16
     """
 
     dtype: str
@@ -40,6 +46,12 @@ class Panels:
     panel: int
     across: bool
     order: tuple[int, ...] = ()
+    given: str = ""
+
+    @property
+    def given_bytes(self) -> int:
+        """Of a number in memory."""
+        return itemsize(self.given or self.dtype)
 
     @property
     def words(self) -> int:
@@ -59,32 +71,58 @@ class Panels:
         return self.dtype in ("float32", "bfloat16") and whole and fits and known
 
 
+def pack(position: int, key: Any, panels: Panels, threads: int) -> Pack:
+    """The copy as a kernel asks for it; panels of bfloat16 are made of float32 too."""
+    nbytes, emit = packing(panels, threads)
+    if panels.dtype == "float32":
+        return Pack(position, key, nbytes, emit, replaces=True)
+    more, full = packing(replace(panels, given="float32"), threads)
+    return Pack(position, key, max(nbytes, more), emit, replaces=True, full=full)
+
+
 def packing(panels: Panels, threads: int) -> tuple[int, Callable[[int, int], list[Call]]]:
     """Bytes of the copy, and what gives the calls from the addresses of the weight and the copy."""
-    taps, lines = panels.taps, panels.columns
-    text = _source(panels.dtype, taps, panels.across, panels.order)
-    if panels.across:
-        lines = panels.rows
-    line_bytes = panels.rows * panels.columns // lines * taps * itemsize(panels.dtype)
+    lines = panels.rows if panels.across else panels.columns
+    given = panels.given or panels.dtype
+    form = _Form(panels.dtype, given, panels.taps, panels.across, panels.order)
+    line_bytes = panels.rows * panels.columns // lines * panels.taps * panels.given_bytes
     place = -(-panels.nbytes // 64) * 64
-    room = _space(taps) * max(threads, thread_count())
+    room = form.space * max(threads, thread_count())
+    moved = panels.nbytes + lines * line_bytes
+    text = _source(form)
 
     def emit(address: int, copy: int) -> list[Call]:
         table = [address, copy, panels.columns, panels.words, line_bytes, panels.panel]
-        work = {"threads": threads, "bytes": 2 * panels.nbytes}
+        work = {"threads": threads, "bytes": moved}
         return [launch("numba:weight_panels", text, "panels", [*table, copy + place], **work)]
 
     return place + room, emit
 
 
-def _line(taps: int) -> int:
-    """Bytes of a line of WIDTH words for each tap, and what is read and written behind it."""
-    return 4 * (WIDTH * taps + MOST_TAPS)
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What the text of the kernel depends on."""
 
+    dtype: str
+    given: str
+    taps: int
+    across: bool
+    order: tuple[int, ...] = ()
 
-def _space(taps: int) -> int:
-    """Bytes of a thread: a line as it lies, WIDTH lines of words, and those turned."""
-    return (WIDTH + 1) * _line(taps) + 4 * WIDTH * WIDTH * (taps + 1)
+    @property
+    def rounds(self) -> bool:
+        return self.dtype != self.given
+
+    @property
+    def line(self) -> int:
+        """Bytes of a line of WIDTH words for each tap, and what is read and written behind it."""
+        return 4 * (WIDTH * self.taps * (1 + self.rounds) + MOST_TAPS)
+
+    @property
+    def space(self) -> int:
+        """Bytes of a thread: a line as it lies, WIDTH lines of words, and those turned."""
+        turned = 4 * WIDTH * WIDTH * (self.taps * (1 + self.rounds) + 1)
+        return (WIDTH + 1) * self.line + turned
 
 
 _SOURCE = f"""
@@ -143,6 +181,33 @@ for w in range(count):
         low = load_uint16(raw, 2 * w * TAPS + tap)
         store_uint32(line, w * TAPS + tap, pair(low, load_uint16(raw, (2 * w + 1) * TAPS + tap)))
 """
+# The same of float32: numbers are turned, two vectors of them, a tap of two rows, rounded to words.
+_DOWN_ROUNDED = f"""
+source_line = source + (first + j) * line_step + word * TAPS * 8
+from_line = source_line
+from_step = line_step
+for lane in range({WIDTH}):
+    soon = source_line + lane * line_step + {8 * WIDTH} * TAPS
+    for n in range(0, {8 * WIDTH} * TAPS, 64):
+        prefetch(soon + n)
+if count < {WIDTH}:
+    for lane in range({WIDTH}):
+        copy_bytes(lines + lane * LINE, source_line, count * TAPS * 8)
+        source_line += line_step
+    from_line = lines
+    from_step = int64(LINE)
+for part in range((2 * count * TAPS + {WIDTH - 1}) // {WIDTH}):
+    at = part * {4 * WIDTH}
+    transpose_tile(from_line + at, from_step, turned + at * {WIDTH}, {4 * WIDTH})
+for w in range(count):
+    for tap in range(TAPS):
+        low = turned + (2 * w * TAPS + tap) * {4 * WIDTH}
+        target_line = to + (tap * words + w) * panel * 4
+        for c in range({WIDTH}):
+            independent()
+            high = load_float32(low + TAPS * {4 * WIDTH}, c)
+            store_uint32(target_line, c, rounded_pair(load_float32(low, c), high))
+"""
 # Memory runs along the columns of a panel: a line is a row, a word of halves is of two lines.
 _ACROSS = f"""
 low = source + word * ROWS * line_step + (first + j) * TAPS * SIZE
@@ -158,6 +223,14 @@ for i in range({WIDTH} * TAPS):
     independent()
     store_uint32(line, i, pair(load_uint16(low, i), load_uint16(low + line_step, i)))
 """
+_ACROSS_ROUNDED = f"""
+for n in range(0, {4 * WIDTH} * TAPS, 64):
+    prefetch(low + 16 * line_step + n)
+    prefetch(low + 17 * line_step + n)
+for i in range({WIDTH} * TAPS):
+    independent()
+    store_uint32(line, i, rounded_pair(load_float32(low, i), load_float32(low + line_step, i)))
+"""
 
 
 def _put(order: Sequence[int]) -> str:
@@ -169,20 +242,28 @@ def _put(order: Sequence[int]) -> str:
 
 
 @cache
-def _source(dtype: str, taps: int, across: bool, order: tuple[int, ...] = ()) -> str:
-    pairs = dtype == "bfloat16"
+def _source(form: _Form) -> str:
+    pairs = form.dtype == "bfloat16"
+    taps, across = form.taps, form.across
     if across:
-        work = _ACROSS.replace("PUT", _put(order or range(taps)))
+        work = _ACROSS.replace("PUT", _put(form.order or range(taps)))
         make = f"copy_bytes(line, low, {4 * WIDTH} * TAPS)"
     else:
         work, make = _DOWN, "copy_bytes(line, source_line, count * TAPS * 4)"
-    if pairs:
-        make = (_ACROSS_PAIRS if across else _DOWN_PAIRS).strip()
-    at = next(s for s in work.splitlines() if s.strip() == "MAKE")
-    work = work.replace(at, indent(make, at[: -len("MAKE")]))
+    if form.rounds:
+        work, make = (work, _ACROSS_ROUNDED) if across else (_DOWN_ROUNDED, "")
+    elif pairs:
+        make = _ACROSS_PAIRS if across else _DOWN_PAIRS
+    work = _filled(work, make.strip())
     text = _SOURCE.replace("\nWORK\n", f"\n{indent(work.strip(), ' ' * 16)}\n")
-    numbers = {"SPACE": _space(taps), "LINE": _line(taps), "PART": 1 if across else WIDTH}
-    numbers |= {"TAPS": taps, "SIZE": itemsize(dtype), "ROWS": 2 if pairs else 1}
+    numbers = {"SPACE": form.space, "LINE": form.line, "PART": 1 if across else WIDTH}
+    numbers |= {"TAPS": taps, "SIZE": itemsize(form.given), "ROWS": 2 if pairs else 1}
     for name, number in numbers.items():
         text = text.replace(name, str(number))
     return text
+
+
+def _filled(work: str, make: str) -> str:
+    """The text with another one where it says MAKE, as far in."""
+    at = next((s for s in work.splitlines() if s.strip() == "MAKE"), None)
+    return work if at is None else work.replace(at, indent(make, at[: -len("MAKE")]))

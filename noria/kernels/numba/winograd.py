@@ -14,7 +14,7 @@ NORIA_WINOGRAD=0 leaves such convolutions to others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,7 @@ from noria.kernels.registry import (
 from noria.ops.window import slide
 
 LINE = 64
+HALF = "bfloat16"
 # Tiles, at most 24: the factors of 64 channels, and the products, then fill half the second cache.
 BLOCK = min(caches().second // (2 * 4 * POSITIONS * (64 + 64)) // ROWS * ROWS, 24)
 FEW_TILES = 8  # fewer are multiplied faster than 36 matrices are read
@@ -90,6 +91,11 @@ class Shape:
         return gemm.packed_bytes(self.ins, self.outs) + LINE
 
     @property
+    def matrices(self) -> int:
+        """Bytes of those of all positions."""
+        return POSITIONS * self.factor_step
+
+    @property
     def shared(self) -> bool:
         """Whether the matrices are larger than the factors and products of all images."""
         return self.tiles * (self.ins + self.outs) < self.ins * self.outs
@@ -101,17 +107,25 @@ def rounded(size: int) -> int:
 
 
 def pack(shape: Shape, flipped: bool, dtype: str, threads: int) -> Pack:
-    """Weights [O, I, 3, 3] to POSITIONS matrices in panels."""
-    whole = POSITIONS * shape.factor_step
+    """Weights [O, I, 3, 3] to POSITIONS matrices in panels. Those of bfloat16 may come in float32;
+    they lie behind the matrices, for tiles that are repaired."""
+    kept = shape.matrices + (2 * TAPS * TAPS * shape.ins * shape.outs if dtype == HALF else 0)
     space = FACTOR_SPACE * max(threads, thread_count())
-    text = factors(dtype, flipped, whole > PAST)
 
-    def emit(address: int, copy: int) -> list[Call]:
-        table = [address, copy, shape.ins, shape.outs, shape.factor_step, copy + whole]
-        work = {"threads": threads, "bytes": 2 * whole}
-        return [launch("numba:winograd_factors", text, "factors", table, **work)]
+    def of(given: str) -> Callable[[int, int], list[Call]]:
+        text = factors(dtype, flipped, shape.matrices > PAST, given)
 
-    return Pack(1, ("winograd", flipped), whole + space, emit)
+        def emit(address: int, copy: int) -> list[Call]:
+            table = [address, copy, shape.ins, shape.outs, shape.factor_step]
+            table += [copy + shape.matrices, copy + kept]
+            work = {"threads": threads, "bytes": 2 * shape.matrices}
+            return [launch("numba:winograd_factors", text, "factors", table, **work)]
+
+        return emit
+
+    key, half = ("winograd", flipped), dtype == HALF
+    full = of("float32") if half else None
+    return Pack(1, key, kept + space, of(dtype), replaces=half, full=full)
 
 
 class _Winograd(Kernel):
@@ -139,10 +153,10 @@ class _Winograd(Kernel):
 
     def bind(self, bound: BoundOp) -> Prepared:
         shape = self.shape(bound)
-        few = FEW_PAIRS if PAIRS and bound.outputs[0].dtype == "bfloat16" else FEW_TILES
-        if shape.tiles < few and POSITIONS * shape.factor_step > CACHED:
+        few = FEW_PAIRS if PAIRS and bound.outputs[0].dtype == HALF else FEW_TILES
+        if shape.tiles < few and shape.matrices > CACHED:
             raise Declined("few tiles for such large weights")
-        if shape.shared and PAIRS and bound.outputs[0].dtype == "bfloat16" and not bound.fixed[1]:
+        if shape.shared and PAIRS and bound.outputs[0].dtype == HALF and not bound.fixed[1]:
             raise Declined("halves are multiplied directly before such weights are transformed")
         bias, residual = [*bound.inputs[2:], None, None][:2]
         dtype, activation = bound.outputs[0].dtype, bound.attrs.get("activation")
@@ -162,7 +176,8 @@ class _Winograd(Kernel):
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             data = scratch + team * space
-            table = [ins[0], packs[0], *[*ins[2:], 0, 0][:2], outs[0], ins[1], *numbers]
+            weight = packs[0] + shape.matrices if dtype == HALF else ins[1]
+            table = [ins[0], packs[0], *[*ins[2:], 0, 0][:2], outs[0], weight, *numbers]
             table += [data, shape.ins * 4, steps[0], data + copies * steps[0], steps[1]]
             product = gemm.product(ahead=shape.shared)
             table += [shape.factor_step, scratch, space, product.address]

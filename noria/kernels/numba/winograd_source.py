@@ -272,6 +272,20 @@ for k in range({WIDTH}):
         at = k * {4 * SQUARE} + t * {4 * WIDTH}
         transpose_tile(lines + k * {4 * SQUARE} + t * 4, {4 * TAPS * TAPS}, to + at, {4 * WIDTH})
 """
+_READ_LINE = f"""
+for n in range({SQUARE}):
+    independent()
+    store_float32(to, n, load_float32(weight + 4 * place, n))
+"""
+# Of bfloat16 the weight itself is kept as well: tiles are repaired by it.
+_KEEP_LINE = f"""
+for n in range({SQUARE}):
+    independent()
+    store_bfloat16(halves + 2 * place, n, load_GIVEN(weight + SIZE * place, n))
+for n in range({SQUARE}):
+    independent()
+    store_float32(to, n, load_bfloat16(halves + 2 * place, n))
+"""
 _FACTOR = f"""
 def factors(args):
     weight = load_int64(args, 0)
@@ -279,7 +293,8 @@ def factors(args):
     ins = load_int64(args, 2)
     outs = load_int64(args, 3)
     step = load_int64(args, 4)
-    lines = load_int64(args, 5) + thread_id() * {FACTOR_SPACE}
+    halves = load_int64(args, 5)
+    lines = load_int64(args, 6) + thread_id() * {FACTOR_SPACE}
     turned = lines + {LINES}
     team = team_size()
     across = (outs + {PANEL - 1}) // {PANEL}
@@ -289,13 +304,11 @@ def factors(args):
         first = (unit - unit // across * across) * {PANEL}
         last = min(first + {PANEL}, outs)
         for o in range(first, last, {WIDTH}):
-            source = weight + (LINE * INNER + COLUMN) * {TAPS * TAPS} * SIZE
+            place = (LINE * INNER + COLUMN) * {TAPS * TAPS}
             for line in range({WIDTH}):
                 to = lines + line * {4 * SQUARE}
-                for n in range({SQUARE}):
-                    independent()
-                    store_float32(to, n, load_DTYPE(source, n))
-                source += INNER * {TAPS * TAPS} * SIZE
+READ
+                place += INNER * {TAPS * TAPS}
             to = turned + (o - first) * {4 * SQUARE}
 TURN
         to = target + (first * ins + i * {PANEL}) * 4
@@ -309,12 +322,17 @@ TURN
 """
 
 
-def factors(dtype: str, flipped: bool, past: bool) -> str:
-    """Source of `factors`, for weights of that dtype; past: the result fits no cache."""
+def factors(dtype: str, flipped: bool, past: bool, given: str) -> str:
+    """Source of `factors`, for weights of that dtype; past: the result fits no cache.
+
+    given: their dtype in memory, float32 where they are rounded to bfloat16 on the way
+    """
     turn, sign = (_TURN_FLIPPED, "-") if flipped else (_TURN, "")
+    read = _READ_LINE if dtype == "float32" else _KEEP_LINE
     text = _FACTOR.replace("\nTURN\n", f"\n{nested(turn, 12)}\n")
+    text = text.replace("\nREAD\n", f"\n{nested(read, 16)}\n")
     text = text.replace("STORE", f"winograd_kernel{'_past' * past}").replace("SIGN", sign)
     text = text.replace("FIRST", str((TAPS * TAPS - 1) * 4 * WIDTH if flipped else 0))
     line, inner, column = ("i", "outs", "o") if flipped else ("o", "ins", "i")
     text = text.replace("LINE", line).replace("INNER", inner).replace("COLUMN", column)
-    return filled(text, dtype)
+    return text.replace("GIVEN", given).replace("SIZE", str(itemsize(given)))

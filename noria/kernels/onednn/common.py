@@ -11,7 +11,7 @@ from noria.core.flags import flags
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch
-from noria.kernels.numba.weight_panels import Panels, packing
+from noria.kernels.numba.weight_panels import Panels, pack
 from noria.kernels.onednn.attr import Attr, Eltwise, PostOp
 from noria.kernels.onednn.build_reorder import reorder
 from noria.kernels.onednn.enums import ARG
@@ -137,7 +137,7 @@ def pack_for(
         return None
     panels = panels_like(source, chosen)
     if panels is not None:
-        return Pack(position, (source, chosen), *packing(panels, threads), replaces=True)
+        return pack(position, (source, chosen), panels, threads)
     move = reorder(source, chosen)
     if ARG.SCRATCHPAD in move.descs:
         raise Declined("packing would need a scratchpad")

@@ -43,10 +43,13 @@ def test_the_tables_end_at_a_line():
     assert TABLE % 64 == 0 and FACTOR_SPACE % 64 == 0
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype, given",
+    [("float32", "float32"), ("bfloat16", "bfloat16"), ("bfloat16", "float32")],
+)
 @pytest.mark.parametrize("flipped", [False, True])
 @pytest.mark.parametrize("past", [False, True])
-def test_factors_have_nothing_left_to_fill_in_either(dtype, flipped, past):
-    (function,) = ast.parse(factors(dtype, flipped, past)).body
+def test_factors_have_nothing_left_to_fill_in_either(dtype, given, flipped, past):
+    (function,) = ast.parse(factors(dtype, flipped, past, given)).body
     names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
     assert function.name == "factors" and not {name for name in names if name.isupper()}
