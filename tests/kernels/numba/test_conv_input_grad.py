@@ -100,15 +100,14 @@ def test_what_is_left_to_others(channels, outputs, kernel, attrs, why, fast_kern
         check_kernel("conv2d_input_grad", inputs, {"sizes": sizes, **attrs}, kernel=NAME)
 
 
-def test_float32_groups_and_rounded_products_are_left_too(monkeypatch, fast_kernels):
+def test_groups_rounded_products_and_overlapping_windows_are_left_too(monkeypatch, fast_kernels):
     inputs = [arr(1, 4, 3, 3), arr(4, 32, 3, 3)]
-    attrs = {"sizes": (5, 5), "groups": 2}
     with pytest.raises(AssertionError, match="in groups"):
-        check_kernel("conv2d_input_grad", [*inputs], {**attrs, "groups": 2}, kernel=NAME)
+        check_kernel("conv2d_input_grad", inputs, {"sizes": (5, 5), "groups": 2}, kernel=NAME)
     with flags.set(fpmath="bf16"), pytest.raises(AssertionError, match="'bf16'"):
         check(32, 4, (5, 5), (3, 3))
     monkeypatch.setattr(conv_input_grad, "need_worth", need_worth)
-    with pytest.raises(AssertionError, match="float32 are as fast"):
+    with pytest.raises(AssertionError, match="overlap much"):
         check(32, 4, (5, 5), (3, 3))
 
 
