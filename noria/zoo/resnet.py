@@ -14,7 +14,6 @@ from noria.ir.opdef import vocabulary as o
 from noria.nn import init
 from noria.nn.layers import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d
 from noria.nn.module import Module, Sequential
-from noria.passes.recompute import recomputed
 
 
 def _conv(a: int, b: int, kernel: int, stride: int = 1) -> Conv2d:
@@ -94,8 +93,7 @@ class ResNet(Module):
 
     def __call__(self, image: Any) -> Any:
         x = self.conv1(image)
-        with recomputed():  # the largest values of all are cheap to have again: 0.4 % of a step
-            x = self.maxpool(o.relu(self.bn1(x)))
+        x = self.maxpool(o.relu(self.bn1(x)))
         for stage in self._stages:
             x = stage(x)
         return self.fc(self.flatten(self.avgpool(x)))
