@@ -114,9 +114,21 @@ class _Form:
         return self.dtype != self.given
 
     @property
+    def long(self) -> bool:
+        """Whether lines are rounded first, then turned: as lines of halves, in one tap only."""
+        return self.rounds and self.taps == 1 and not self.across
+
+    @property
+    def part(self) -> int:
+        """Words of a column that a thread takes at once: lines of four times as many bytes are read
+        half as fast again from memory."""
+        return 1 if self.across else 4 * WIDTH if self.long else WIDTH
+
+    @property
     def line(self) -> int:
-        """Bytes of a line of WIDTH words for each tap, and what is read and written behind it."""
-        return 4 * (WIDTH * self.taps * (1 + self.rounds) + MOST_TAPS)
+        """Bytes of a line of words for each tap, and what is read and written behind it."""
+        words = self.part if self.long else WIDTH * self.taps * (1 + self.rounds)
+        return 4 * (words + MOST_TAPS)
 
     @property
     def space(self) -> int:
@@ -181,15 +193,36 @@ for w in range(count):
         low = load_uint16(raw, 2 * w * TAPS + tap)
         store_uint32(line, w * TAPS + tap, pair(low, load_uint16(raw, (2 * w + 1) * TAPS + tap)))
 """
-# The same of float32: numbers are turned, two vectors of them, a tap of two rows, rounded to words.
+# The same of float32 and one tap: lines become words, which are turned. Lines that come next are
+# asked for, since they lie too far apart for the CPU to foresee.
+_DOWN_LONG = f"""
+source_line = source + (first + j) * line_step + word * 8
+soon = source_line + {WIDTH} * line_step
+if j + {WIDTH} >= panel:
+    soon = source_line - j * line_step + PART * 8
+for lane in range({WIDTH}):
+    line = lines + lane * LINE
+    for n in range(0, count * 8, 64):
+        prefetch(soon + n)
+    for i in range(2 * count):
+        independent()
+        store_bfloat16(line, i, load_float32(source_line, i))
+    source_line += line_step
+    soon += line_step
+for w in range(0, count, {WIDTH}):
+    if count - w >= {WIDTH}:
+        transpose_tile(lines + 4 * w, LINE, to + w * panel * 4, panel * 4)
+    else:
+        transpose_tile(lines + 4 * w, LINE, turned, {4 * WIDTH})
+        for k in range(count - w):
+            copy_bytes(to + (w + k) * panel * 4, turned + k * {4 * WIDTH}, {4 * WIDTH})
+"""
+# The same of float32 and several taps: numbers are turned, and two vectors of them, a tap of two
+# rows, rounded to words.
 _DOWN_ROUNDED = f"""
 source_line = source + (first + j) * line_step + word * TAPS * 8
 from_line = source_line
 from_step = line_step
-for lane in range({WIDTH}):
-    soon = source_line + lane * line_step + {8 * WIDTH} * TAPS
-    for n in range(0, {8 * WIDTH} * TAPS, 64):
-        prefetch(soon + n)
 if count < {WIDTH}:
     for lane in range({WIDTH}):
         copy_bytes(lines + lane * LINE, source_line, count * TAPS * 8)
@@ -224,9 +257,9 @@ for i in range({WIDTH} * TAPS):
     store_uint32(line, i, pair(load_uint16(low, i), load_uint16(low + line_step, i)))
 """
 _ACROSS_ROUNDED = f"""
-for n in range(0, {4 * WIDTH} * TAPS, 64):
-    prefetch(low + 16 * line_step + n)
-    prefetch(low + 17 * line_step + n)
+if TAPS == 1:
+    prefetch(low + 16 * line_step)
+    prefetch(low + 17 * line_step)
 for i in range({WIDTH} * TAPS):
     independent()
     store_uint32(line, i, rounded_pair(load_float32(low, i), load_float32(low + line_step, i)))
@@ -241,23 +274,27 @@ def _put(order: Sequence[int]) -> str:
     )
 
 
+def _work(form: _Form) -> tuple[str, str]:
+    """What is done with WIDTH columns and a part of the words, and what the text calls MAKE."""
+    pairs = form.dtype == "bfloat16"
+    if form.across:
+        work = _ACROSS.replace("PUT", _put(form.order or range(form.taps)))
+        if form.rounds:
+            return work, _ACROSS_ROUNDED
+        return work, _ACROSS_PAIRS if pairs else f"copy_bytes(line, low, {4 * WIDTH} * TAPS)"
+    if form.rounds:
+        return _DOWN_LONG if form.long else _DOWN_ROUNDED, ""
+    return _DOWN, _DOWN_PAIRS if pairs else "copy_bytes(line, source_line, count * TAPS * 4)"
+
+
 @cache
 def _source(form: _Form) -> str:
-    pairs = form.dtype == "bfloat16"
-    taps, across = form.taps, form.across
-    if across:
-        work = _ACROSS.replace("PUT", _put(form.order or range(taps)))
-        make = f"copy_bytes(line, low, {4 * WIDTH} * TAPS)"
-    else:
-        work, make = _DOWN, "copy_bytes(line, source_line, count * TAPS * 4)"
-    if form.rounds:
-        work, make = (work, _ACROSS_ROUNDED) if across else (_DOWN_ROUNDED, "")
-    elif pairs:
-        make = _ACROSS_PAIRS if across else _DOWN_PAIRS
+    work, make = _work(form)
     work = _filled(work, make.strip())
     text = _SOURCE.replace("\nWORK\n", f"\n{indent(work.strip(), ' ' * 16)}\n")
-    numbers = {"SPACE": form.space, "LINE": form.line, "PART": 1 if across else WIDTH}
-    numbers |= {"TAPS": taps, "SIZE": itemsize(form.given), "ROWS": 2 if pairs else 1}
+    numbers = {"SPACE": form.space, "LINE": form.line, "PART": form.part}
+    numbers |= {"TAPS": form.taps, "SIZE": itemsize(form.given)}
+    numbers |= {"ROWS": 4 // itemsize(form.dtype)}
     for name, number in numbers.items():
         text = text.replace(name, str(number))
     return text

@@ -41,7 +41,7 @@ def packed(weight, panels):
 
 
 SIZES = pytest.mark.parametrize(
-    "columns, rows", [(WIDTH, 2), (5 * WIDTH, 2 * WIDTH), (8 * WIDTH, 70)]
+    "columns, rows", [(WIDTH, 2), (5 * WIDTH, 2 * WIDTH), (8 * WIDTH, 70), (2 * WIDTH, 150)]
 )
 
 
