@@ -23,6 +23,7 @@ from noria.kernels.numba import halves as _halves
 from noria.kernels.numba import layer_norm as _layer_norm
 from noria.kernels.numba import linear as _linear
 from noria.kernels.numba import loss as _loss
+from noria.kernels.numba import masked_grad as _masked_grad
 from noria.kernels.numba import metric as _metric
 from noria.kernels.numba import norm as _norm
 from noria.kernels.numba import packed_linear as _packed_linear
@@ -63,5 +64,6 @@ _updates = (_sweep,)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
 _sequences = (_crf, _crf_loss, _ctc, _ragged, _recurrent, _recurrent_stack, _sequence)
 _winograds = (_winograd, _winograd_grad)
+_masked = (_masked_grad,)
 _transformers = (_attention, _layer_norm, _packed_linear)
 _trained = (_row_product, _weight_grads, _weight_product)

@@ -48,6 +48,7 @@ import noria.ops.linalg
 import noria.ops.lookup
 import noria.ops.loop_ops
 import noria.ops.loss
+import noria.ops.masked_grad
 import noria.ops.matrix
 import noria.ops.max_places
 import noria.ops.metric

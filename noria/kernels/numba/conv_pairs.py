@@ -1,5 +1,6 @@
 """Convolutions of one tap in bfloat16 with weights that change, and their gradients by the input,
-channels-last: products of register tiles, pairs of channels at a time, summed in float32.
+channels-last: products of register tiles, pairs of channels at a time, summed in float32. To such a
+gradient another one may be added, and what a mask leaves out be 0, before it is rounded.
 
 A tap sees one pixel, so [pixels, channels] is multiplied by a matrix, which is packed in panels at
 each step. Threads take blocks of pixels as they become free. Of a block, which stays in the second
@@ -17,7 +18,7 @@ from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import jit
 from noria.kernels.numba.jit import NativeFunction
-from noria.kernels.numba.launch import launch, need_one, need_vectors
+from noria.kernels.numba.launch import launch, need, need_vectors
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import PAIRS, PANEL, ROWS
 from noria.kernels.numba.weight_panels import Panels, pack
@@ -38,15 +39,15 @@ BLOCK = 20 * ROWS  # pixels that a thread takes at a time
 LEAST_INS = 128  # of each pixel: with 64, where memory bounds both, oneDNN is as fast or faster
 
 # Table of `multiply`: what the tiles read, then the block, a panel, and where results go: a list of
-# addresses of pixels, and an offset.
+# addresses of pixels, and an offset. The last three are those of masked tiles.
 A_ROW, A_STEP, B_ROW, K, SOON, SOON_STEP = 0, 1, 2, 4, 6, 7
-AT, RIGHT, COUNT, LIST, OFFSET = range(8, 13)
+AT, RIGHT, COUNT, LIST, OFFSET, BASE, OTHER, BITS = range(8, 16)
 TABLE = 8 * 16
 SPACE = -(-(TABLE + 8 * BLOCK) // 64) * 64  # and the list
 
 _TILE = """
 if take == TAKE:
-    half_pairs_TAKE(at, right, list_, args, offset)
+    NAME_TAKE(at, right, list_, args, offset)
 """
 _MULTIPLY = f"""
 def multiply(args):
@@ -86,7 +87,7 @@ def pixels(args):
     gather = load_int64(args, 16)
     scatter = load_int64(args, 17)
     everywhere = load_int64(args, 18)
-    shared = args + {8 * 19}
+    shared = args + {8 * 21}
     list_ = table + {TABLE}
     copy = table + {SPACE}
     row = words * 4
@@ -95,6 +96,9 @@ def pixels(args):
     store_int64(table, {B_ROW}, {4 * PANEL})
     store_int64(table, {K}, words)
     store_int64(table, {LIST}, list_)
+    store_int64(table, {BASE}, out)
+    store_int64(table, {OTHER}, load_int64(args, 19) - out)
+    store_int64(table, {BITS}, load_int64(args, 20))
     block = take(shared, 1)
     while block < blocks:
         begin = count * block // blocks
@@ -141,28 +145,36 @@ def pixels(args):
 
 
 @cache
-def multiply() -> NativeFunction:
-    """A block of pixels by a panel, on the calling thread."""
-    tiles = (_TILE.strip().replace("TAKE", str(m)) for m in range(ROWS, 0, -1))
+def multiply(tile: str) -> NativeFunction:
+    """A block of pixels by a panel, on the calling thread, by tiles of that name."""
+    text = _TILE.strip().replace("NAME", tile)
+    tiles = (text.replace("TAKE", str(m)) for m in range(ROWS, 0, -1))
     lines = "\n".join(tiles).splitlines()
     text = _MULTIPLY.replace("TILES", "\n".join(" " * 8 + line for line in lines))
     return jit.compile_source(text, "multiply")
 
 
-def need_worth(ins: int) -> None:
-    """The rule between these tiles and oneDNN's, as measured. Raises Declined for the latter."""
-    if ins < LEAST_INS:
+def need_worth(ins: int, masked: bool = False) -> None:
+    """The rule between these tiles and oneDNN's, as measured. Raises Declined for the latter, which
+    have no masked sum: that would go over memory once more."""
+    if ins < LEAST_INS and not masked:
         raise Declined("oneDNN's are as fast for so few inputs")
 
 
 class _Pairs(Kernel):
-    """What both directions share. backward: the gradient is what is read, and x is written."""
+    """What both directions share.
+
+    backward: the gradient is what is read, and x is written
+    masked:   another gradient is added to that, and bits tell where it is not 0
+    """
 
     backward = False
+    masked = False
     priority = 15  # bfloat16, one tap and whole panels only
 
     def accepts(self, op: Operator) -> None:
-        if need_one(op, ("bfloat16",)) and not PAIRS:
+        need(op, ("bfloat16",), (0, 1, 2))
+        if not PAIRS:
             raise Declined("the CPU multiplies no bfloat16")
         need_vectors(op)
         outs, ins, *kernel = op.operands[1].shape
@@ -170,14 +182,14 @@ class _Pairs(Kernel):
             raise Declined("grouped")
         if any(k != 1 for k in kernel):
             raise Declined("more than one tap")
-        if len(op.operands) > 2:
+        if len(op.operands) > 2 and not self.masked:
             raise Declined("a bias or residual")
         if any(not isinstance(c, int) or c % PANEL for c in (outs, ins)):
             raise Declined(f"channels do not fill panels of {PANEL}")
 
     def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
-        wanted: list[str | None] = [None if v is None else PLAIN for v in op.inputs]
-        wanted[0] = LAST
+        wanted: list[str | None] = [None if v is None else LAST for v in op.inputs]
+        wanted[1] = PLAIN
         return wanted, [LAST]
 
     def bind(self, bound: BoundOp) -> Prepared:
@@ -190,8 +202,10 @@ class _Pairs(Kernel):
         if any(int(n) for pads in window.pads for n in pads):
             raise Declined("padded")
         outs, ins = out.shape[1], x.shape[1]
-        need_worth(ins)
+        need_worth(ins, self.masked)
         count, strided = small.size // small.shape[1], set(window.stride) != {1}
+        if strided and self.masked:
+            raise Declined("strided: most of what is added has no product")
         team = max(bound.threads, thread_count())
         blocks = -(-count // (BLOCK * team)) * team
         gather, scatter = int(strided and not self.backward), int(strided and self.backward)
@@ -199,19 +213,20 @@ class _Pairs(Kernel):
         grids = [*small.shape[2:], *large.shape[2:]] if strided else [1, count, 1, count]
         panels = Panels("bfloat16", ins, outs, 1, PANEL, self.backward)
         packed = pack(1, ("pair panels", PANEL, self.backward), panels, bound.threads)
-        flops = 2 * count * ins * outs
+        flops, in_place = 2 * count * ins * outs, [(0, 2)] if self.masked else []
 
         def emit(ins_: list[int], outs_: list[int], packs: list[int], scratch: int) -> list[Call]:
-            kernel = multiply()
+            kernel = multiply("masked_pairs" if self.masked else "half_pairs")
+            beside = ins_[2:] if self.masked else [0, 0]
             table = [ins_[0], packs[0], outs_[0], scratch, room, count, ins // 2, outs, blocks]
             table += [kernel.address, *grids, *window.stride, gather, scatter]
-            table += [large.size // large.shape[1], 0, 0]
+            table += [large.size // large.shape[1], *beside, 0, 0]
             work = {"threads": bound.threads, "ops": flops}
             call = launch(self.name, _SOURCE, "pixels", table, **work)
             call.keep = (call.keep, kernel)
             return [call]
 
-        return Prepared(emit, room * team, [packed], (), flops)
+        return Prepared(emit, room * team, [packed], in_place, flops)
 
 
 class Forward(_Pairs):
@@ -229,5 +244,14 @@ class InputGrad(_Pairs):
     backward = True
 
 
+class MaskedInputGrad(_Pairs):
+    """masked_input_grad: the sum and the mask are done in registers."""
+
+    name = "numba:conv_pairs_masked_input_grad"
+    ops = ("masked_input_grad",)
+    backward = masked = True
+
+
 register(Forward())
 register(InputGrad())
+register(MaskedInputGrad())

@@ -82,10 +82,11 @@ def halves(b: ir.IRBuilder, low: ir.Value, high: ir.Value) -> ir.Value:
     return intrinsic(b, name, ir.VectorType(_BFloat(), 2 * WIDTH), [high, low])
 
 
-def prefetch(b: ir.IRBuilder, address: ir.Value) -> None:
-    """Asks for the line at an address, which may be any, to come into the second cache."""
+def prefetch(b: ir.IRBuilder, address: ir.Value, near: bool = False) -> None:
+    """Asks for the line at an address, which may be any, to come into the second cache, or with
+    `near` into the first."""
     kind = I8.as_pointer()
-    numbers = [ir.Constant(I32, n) for n in (0, 2, 1)]  # to read; not so soon; data
+    numbers = [ir.Constant(I32, n) for n in (0, 3 if near else 2, 1)]  # to read; how soon; data
     signature = ir.FunctionType(ir.VoidType(), [kind, I32, I32, I32])
     ask = b.module.declare_intrinsic("llvm.prefetch", [kind], signature)
     b.call(ask, [b.inttoptr(address, kind), *numbers])

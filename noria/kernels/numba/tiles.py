@@ -16,6 +16,7 @@ are multiplied into it (Goto and van de Geijn, 2008). `gemm.py` walks them over 
 - `runs_M`, `runs_M_V`, `pair_runs_M`, `pair_runs_M_V`: `ahead_M`, with V vectors cut, and of pairs,
   over several runs of k steps, which lie anywhere;
 - `half_pairs_M`: `pairs_M`, rounded to bfloat16, each row to an address of its own;
+- `masked_pairs_M`: the same, with other rows added, and 0 where bits of a mask are;
 - `transpose_tile`: WIDTH x WIDTH float32 turned in registers;
 - `pair_lanes`: 2 * WIDTH pairs of 16-bit elements of two rows.
 
@@ -35,7 +36,9 @@ from noria.kernels.numba.intrinsics import fixed
 from noria.kernels.numba.lanes import (
     INDEX,
     LANES,
+    HalfLanes,
     Lanes,
+    Values,
     at,
     constant,
     dot,
@@ -49,6 +52,8 @@ from noria.kernels.numba.lanes import (
 )
 from noria.kernels.numba.tile_sizes import ROWS, VECTORS, WIDTH
 
+LINE = 64  # bytes
+BESIDE = 13  # where the table of a masked tile goes on
 Multiply = Callable[[ir.IRBuilder, ir.Value, ir.Value, ir.Value], ir.Value]
 
 
@@ -96,11 +101,14 @@ def _tile(
     return fixed(f"tile_{rows}_{vectors}", types.void, [types.int64] * 5, emit)
 
 
-def _half_tile(rows: int) -> Any:
+def _half_tile(rows: int, masked: bool = False) -> Any:
     """half_tile(a, b, list, table, offset): a whole tile of pairs, rounded to bfloat16.
 
-    list:  int64 addresses, one for each row, of which `offset` bytes behind the row is written
-    table: as of `_tile`, ahead; c_row and accumulate are not read
+    list:   int64 addresses, one for each row, of which `offset` bytes behind the row is written
+    table:  as of `_tile`, ahead; c_row and accumulate are not read
+    masked: at BESIDE the table also has where the list's array begins, how far behind it another
+            of its kind lies, which is added, and the address of a bit for each number of either;
+            rows are equally far apart
     """
 
     def emit(b: ir.IRBuilder, args: list[ir.Value]) -> None:
@@ -109,14 +117,44 @@ def _half_tile(rows: int) -> Any:
             b.load(pointer(b, at(b, table, 8 * i), I64)) for i in (0, 1, 2, 4, 6, 7)
         )
         operands = [a, a_row, a_step, bp, b_row, k, soon, soon_step]
+        places = [b.add(b.load(pointer(b, at(b, to, 8 * i), I64)), offset) for i in range(rows)]
+        beside = [_beside(b, table, place) for place in places] if masked else []
+        if masked and rows == ROWS:
+            _ask_for_next(b, beside, b.mul(b.sub(places[1], places[0]), constant(ROWS)))
         total = _products(b, Lanes(b, VECTORS), operands, zeros(rows * VECTORS), dot)
-        for i in range(rows):
-            row = b.add(b.load(pointer(b, at(b, to, 8 * i), I64)), offset)
+        for i, row in enumerate(places):
+            sums = total[i * VECTORS : (i + 1) * VECTORS]
+            sums = _masked(b, *beside[i], sums) if masked else sums
             for v in range(0, VECTORS, 2):
-                rounded = halves(b, *total[i * VECTORS + v : i * VECTORS + v + 2])
+                rounded = halves(b, *sums[v : v + 2])
                 b.store(rounded, pointer(b, at(b, row, 2 * v * WIDTH), rounded.type), align=2)
 
     return fixed(f"half_tile_{rows}", types.void, [types.int64] * 5, emit)
+
+
+def _beside(b: ir.IRBuilder, table: ir.Value, place: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Addresses of what is added to a row, and of its bits: of 8 numbers, 16 bytes, a byte."""
+    base, other, bits = (b.load(pointer(b, at(b, table, 8 * (BESIDE + i)), I64)) for i in range(3))
+    return b.add(place, other), b.add(bits, b.lshr(b.sub(place, base), constant(4)))
+
+
+def _ask_for_next(b: ir.IRBuilder, beside: list[tuple[ir.Value, ir.Value]], step: ir.Value) -> None:
+    """Asks for the same of the next tile, whose rows lie `step` bytes further: products of a tile
+    are too short to wait for memory behind them."""
+    for more, word in beside:
+        row = b.add(more, step)
+        for address in (row, at(b, row, LINE), b.add(word, b.lshr(step, constant(4)))):
+            prefetch(b, address, near=True)
+
+
+def _masked(b: ir.IRBuilder, more: ir.Value, word: ir.Value, sums: Values) -> Values:
+    """sums + more where there is a bit, else 0."""
+    zero, bits = ir.Constant(LANES, [0.0] * WIDTH), ir.VectorType(ir.IntType(1), WIDTH)
+    found = []
+    for v, old in enumerate(HalfLanes(b, VECTORS).load(more)):
+        mask = b.load(pointer(b, at(b, word, v * WIDTH // 8), ir.IntType(WIDTH)), align=1)
+        found.append(b.select(b.bitcast(mask, bits), b.fadd(sums[v], old), zero))
+    return found
 
 
 def _start(
@@ -253,6 +291,7 @@ NAMESPACE: dict[str, Any] = {
     f"narrow_ahead_{ROWS}": _tile(ROWS, VECTORS - 1, True, ahead=True),
     **{f"pairs_{m}": _tile(m, VECTORS, True, ahead=True, multiply=dot) for m in range(1, ROWS + 1)},
     **{f"half_pairs_{m}": _half_tile(m) for m in range(1, ROWS + 1)},
+    **{f"masked_pairs_{m}": _half_tile(m, masked=True) for m in range(1, ROWS + 1)},
     **{
         f"pairs_{m}_{v}": _tile(m, v, False, multiply=dot)
         for m in range(1, ROWS + 1)

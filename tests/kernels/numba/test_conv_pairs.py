@@ -7,10 +7,11 @@ import pytest
 from noria.kernels.numba import conv_pairs, tile_sizes
 from noria.kernels.numba.tile_sizes import PAIRS, PANEL, ROWS
 from noria.kernels.registry import Declined
-from noria.testing.case import arr
+from noria.testing.case import arr, ints
 from noria.testing.kernel import check_kernel
 
 FORWARD, INPUT_GRAD = "numba:conv_pairs", "numba:conv_pairs_input_grad"
+MASKED = "numba:conv_pairs_masked_input_grad"
 # batch, inputs, outputs, image, stride
 CASES = [
     (2, PANEL, PANEL, (5, 7), 1),
@@ -118,5 +119,47 @@ def test_results_are_rounded_to_nearest_even(fast_kernels):
 def test_the_rule_between_these_tiles_and_those_of_onednn():
     for ins in (128, 2048):
         need_worth(ins)
+    need_worth(64, masked=True)
     with pytest.raises(Declined, match="so few inputs"):
         need_worth(64)
+
+
+def check_masked(case, **options):
+    n, ins, outs, sizes, stride = case
+    small = [-(-size // stride) for size in sizes]
+    shapes = (n, outs, *small), (outs, ins, 1, 1), (n, ins, *sizes)
+    mask = ints(n, ins // 8, *sizes, high=256, dtype="uint8")
+    inputs = [*(arr(*shape, dtype="bfloat16") for shape in shapes), mask]
+    attrs = {"sizes": sizes, "stride": stride}
+    check_kernel("masked_input_grad", inputs, attrs, kernel=MASKED, **{"tol": 1e-2, **options})
+
+
+@needs_pairs
+@pytest.mark.parametrize("case", [c for c in CASES if c[-1] == 1], ids=str)
+def test_another_gradient_is_added_and_masked(case, fast_kernels):
+    check_masked(case)
+    check_masked(case, special=True)
+
+
+@needs_pairs
+@pytest.mark.parametrize("block", [1, ROWS + 1])
+def test_masked_sums_in_blocks_of_any_size(block, monkeypatch, fast_kernels):
+    monkeypatch.setattr(conv_pairs, "BLOCK", block)
+    check_masked(CASES[1], symbolic={i: {0: "N"} for i in (0, 2, 3)})
+
+
+@needs_pairs
+def test_strided_masked_sums_are_left_to_others(fast_kernels):
+    with pytest.raises(AssertionError, match="strided"):
+        check_masked((2, PANEL, PANEL, (3, 4), 2))
+
+
+@needs_pairs
+def test_a_masked_sum_is_rounded_once(fast_kernels):
+    """1 + 3 * 2^-9 + 2^-8 is 1 + 2^-7; of 1 + 3 * 2^-9 rounded, 1 + 2^-7, it would be 1 + 2^-6."""
+    half = ml_dtypes.bfloat16
+    g, more = np.zeros((1, PANEL, 1, 1), half), np.full((1, PANEL, 1, 1), 2**-8, half)
+    g[0, :2, 0, 0] = [1, 3 * 2**-9]
+    mask = np.full((1, PANEL // 8, 1, 1), 255, np.uint8)
+    inputs = [g, np.ones((PANEL, PANEL, 1, 1), half), more, mask]
+    check_kernel("masked_input_grad", inputs, {"sizes": (1, 1)}, kernel=MASKED, tol=0)

@@ -6,7 +6,7 @@ import pytest
 
 from noria.kernels.numba import jit, lower
 from noria.kernels.numba.tile_sizes import PAIRS, PANEL, ROWS, VECTORS, WIDTH
-from noria.kernels.numba.tiles import NAMESPACE
+from noria.kernels.numba.tiles import BESIDE, NAMESPACE
 
 ONE = """
 def one(args):
@@ -81,6 +81,30 @@ def test_a_tile_of_pairs_may_be_rounded(rows, table):
     out = c[::-1, 8:].astype(np.float32)
     np.testing.assert_allclose(out, sums, rtol=2**-8, atol=1e-3)
     assert (c[:, :8] == 7).all()
+
+
+@pytest.mark.skipif(not PAIRS, reason="the CPU multiplies no bfloat16")
+@pytest.mark.parametrize("rows", [1, 2, ROWS])
+def test_a_rounded_tile_may_be_added_to_other_rows_and_masked(rows, table):
+    """The second panel of rows of two; what is masked may be NaN."""
+    rng, half = np.random.default_rng(rows), ml_dtypes.bfloat16
+    a, b = (rng.standard_normal(s).astype(half) for s in ((rows, 5, 2), (5, PANEL, 2)))
+    b[:, 3] = np.nan
+    more = rng.standard_normal((rows, 2 * PANEL)).astype(half)
+    bits = rng.integers(0, 256, (rows, 2 * PANEL // 8), np.uint8)
+    bits[:, PANEL // 8] &= 0xF7
+    sums = np.einsum("ikp,kjp->ij", a.astype(np.float32), b.astype(np.float32))
+    seen = np.unpackbits(bits, 1, bitorder="little")[:, PANEL:]
+    expected = np.where(seen, sums + more[:, PANEL:].astype(np.float32), 0)
+    out = np.full(more.shape, 7, half)
+    places = np.array([out.ctypes.data + r * out.strides[0] for r in range(rows)])
+    numbers = [a.strides[0], a.strides[1], b.strides[0], 0, 5, *[0] * (BESIDE - 5)]
+    numbers += [out.ctypes.data, more.ctypes.data - out.ctypes.data, bits.ctypes.data]
+    kernel = jit.compile_source(ONE.format(name=f"masked_pairs_{rows}"), "one")
+    assert kernel(table(a, b, places, 2 * PANEL, *numbers).ctypes.data) == 0
+    got = out.astype(np.float32)
+    np.testing.assert_allclose(got[:, PANEL:], expected, rtol=2**-8, atol=1e-3)
+    assert (got[:, :PANEL] == 7).all()
 
 
 def in_runs(name, table, a, b, columns, accumulate=0):
@@ -165,7 +189,7 @@ def test_the_sums_stay_in_registers():
 
 
 def test_kernels_have_every_tile():
-    assert len(NAMESPACE) == ROWS * (4 * VECTORS + 8) + 4
+    assert len(NAMESPACE) == ROWS * (4 * VECTORS + 9) + 4
 
 
 @pytest.mark.parametrize("rows", range(1, ROWS + 1))
