@@ -31,7 +31,7 @@ def back(dtype="bfloat16", outs=64, taps=1, how="", grads="more, part", tail="",
 
 
 def test_the_pictures_are_true():
-    check_rule(fuse_masked_grads)
+    check_rule(fuse_masked_grads, tol=2e-2)  # halves are rounded once less
 
 
 def test_the_sum_gets_a_name_if_it_had_none():

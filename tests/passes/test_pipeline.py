@@ -19,6 +19,7 @@ from noria.nn.module import Sequential
 from noria.optim.optimizer import SGD, Adagrad, Adam, AdamW, Momentum, RMSProp
 from noria.passes import pipeline
 from noria.passes.for_test import for_test
+from noria.passes.fuse_masked_grads import fuse_masked_grads
 from noria.passes.lower_precision import lower_precision
 from noria.passes.recompute import recompute
 from noria.passes.rule import Rule
@@ -66,7 +67,7 @@ def test_the_picture_in_a_docstring_is_what_the_pass_does(fn, given, result):
         after = fn(before)
     verify(after)
     assert difference(after, wanted) is None, difference(after, wanted)
-    if fn not in (for_test, lower_precision):  # which change what is computed
+    if fn not in (for_test, fuse_masked_grads, lower_precision):  # other numbers, or roundings
         assert_same_numbers(before, after, exact=False)
 
 
