@@ -38,7 +38,6 @@ from noria.kernels.numba.lanes import (
     LANES,
     HalfLanes,
     Lanes,
-    Values,
     at,
     constant,
     dot,
@@ -123,11 +122,12 @@ def _half_tile(rows: int, masked: bool = False) -> Any:
             _ask_for_next(b, beside, b.mul(b.sub(places[1], places[0]), constant(ROWS)))
         total = _products(b, Lanes(b, VECTORS), operands, zeros(rows * VECTORS), dot)
         for i, row in enumerate(places):
-            sums = total[i * VECTORS : (i + 1) * VECTORS]
-            sums = _masked(b, *beside[i], sums) if masked else sums
-            for v in range(0, VECTORS, 2):
-                rounded = halves(b, *sums[v : v + 2])
-                b.store(rounded, pointer(b, at(b, row, 2 * v * WIDTH), rounded.type), align=2)
+            sums, word = total[i * VECTORS : (i + 1) * VECTORS], None
+            if masked:
+                more, word = beside[i]
+                old = HalfLanes(b, VECTORS).load(more)
+                sums = [b.fadd(s, v) for s, v in zip(sums, old, strict=True)]
+            _store_halves(b, sums, row, word)
 
     return fixed(f"half_tile_{rows}", types.void, [types.int64] * 5, emit)
 
@@ -147,14 +147,18 @@ def _ask_for_next(b: ir.IRBuilder, beside: list[tuple[ir.Value, ir.Value]], step
             prefetch(b, address, near=True)
 
 
-def _masked(b: ir.IRBuilder, more: ir.Value, word: ir.Value, sums: Values) -> Values:
-    """sums + more where there is a bit, else 0."""
-    zero, bits = ir.Constant(LANES, [0.0] * WIDTH), ir.VectorType(ir.IntType(1), WIDTH)
-    found = []
-    for v, old in enumerate(HalfLanes(b, VECTORS).load(more)):
-        mask = b.load(pointer(b, at(b, word, v * WIDTH // 8), ir.IntType(WIDTH)), align=1)
-        found.append(b.select(b.bitcast(mask, bits), b.fadd(sums[v], old), zero))
-    return found
+def _store_halves(
+    b: ir.IRBuilder, sums: list[ir.Value], row: ir.Value, word: ir.Value | None
+) -> None:
+    """A row rounded to bfloat16; word: where its bits are, if what has none is to be 0."""
+    lanes = 2 * WIDTH
+    for v in range(0, VECTORS, 2):
+        rounded = halves(b, *sums[v : v + 2])
+        if word is not None:
+            bits = b.load(pointer(b, at(b, word, v * WIDTH // 8), ir.IntType(lanes)), align=1)
+            here = b.bitcast(bits, ir.VectorType(ir.IntType(1), lanes))
+            rounded = b.select(here, rounded, ir.Constant(rounded.type, None))
+        b.store(rounded, pointer(b, at(b, row, 2 * v * WIDTH), rounded.type), align=2)
 
 
 def _start(
