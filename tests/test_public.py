@@ -43,6 +43,7 @@ SUPPORT = {
     "library",
     "loop_grad",
     "loop_ops",
+    "masked_grad",
     "max_places",
     "methods",
     "numeric",

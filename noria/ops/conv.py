@@ -71,7 +71,7 @@ def _need_windows(grad: Spec, windows: Windows) -> None:
         require_equal(count, size, f"windows and size of grad along spatial axis {i}")
 
 
-def operations(image: Any, weight: Any, windows: Windows, sizes: Sequence[int]) -> float:
+def _operations(image: Any, weight: Any, windows: Windows, sizes: Sequence[int]) -> float:
     """Of products with [O, C / groups, kernel...] for each element of the image of windows.
 
     Products with padding are none: nobody has to compute them.
@@ -108,7 +108,7 @@ def _define_conv(n: int) -> OpDef:
     @conv.work
     def _(x, weight, out, stride, padding, dilation):
         windows = slide(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-        return operations(out, weight, windows, x.shape[2:])
+        return _operations(out, weight, windows, x.shape[2:])
 
     @conv.grad
     def _(x, weight, bias, g, stride, padding, dilation, groups):
@@ -147,7 +147,7 @@ def _define_input_grad(n: int) -> OpDef:
     @input_grad.work
     def _(grad, weight, sizes, stride, padding, dilation):
         windows = slide(sizes, weight.shape[2:], stride, padding, dilation)
-        return operations(grad, weight, windows, sizes)
+        return _operations(grad, weight, windows, sizes)
 
     @input_grad.grad
     def _(grad, weight, g, stride, padding, dilation, groups):
@@ -184,7 +184,7 @@ def _define_weight_grad(n: int) -> OpDef:
     @weight_grad.work
     def _(x, grad, out, kernel, stride, padding, dilation):
         windows = slide(x.shape[2:], kernel, stride, padding, dilation)
-        return operations(grad, out, windows, x.shape[2:])
+        return _operations(grad, out, windows, x.shape[2:])
 
     @weight_grad.grad
     def _(x, grad, g, stride, padding, dilation, groups):
@@ -280,7 +280,7 @@ def _define_transpose(n: int) -> OpDef:
     @conv_transpose.work
     def _(x, weight, out, stride, padding, dilation):
         windows = slide(out.shape[2:], weight.shape[2:], stride, padding, dilation)
-        return operations(x, weight, windows, out.shape[2:])
+        return _operations(x, weight, windows, out.shape[2:])
 
     @conv_transpose.grad
     def _(x, weight, bias, g, stride, padding, output_padding, dilation, groups):

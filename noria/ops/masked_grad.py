@@ -4,14 +4,15 @@ through a convolution and of another gradient, where a ReLU let numbers through.
 
 from __future__ import annotations
 
+from math import prod
+
 from noria.ir.opdef import lookup, op
 from noria.ir.opdef import vocabulary as o
 from noria.ops.bitwise import unpack_bits
 from noria.ops.common import need_float, require_same_shape
-from noria.ops.conv import operations
 from noria.ops.numeric import products_in_float32
 from noria.ops.rules import by_decomposition
-from noria.ops.window import slide
+from noria.ops.window import share_inside, slide
 
 
 @op(promote=(0, 1, 2), overwrites=((0, 2),))
@@ -51,7 +52,7 @@ def _(grad, weight, more, mask, **how):
 @masked_input_grad.work
 def _(grad, weight, sizes, stride, padding, dilation):
     windows = slide(sizes, weight.shape[2:], stride, padding, dilation)
-    return operations(grad, weight, windows, sizes)
+    return 2.0 * grad.size * prod(weight.shape[1:]) * share_inside(windows, sizes)
 
 
 @masked_input_grad.grad
