@@ -127,6 +127,7 @@ FAMILIES = (
     "loop_ops",
     "lookup",
     "loss",
+    "masked_grad",
     "matrix",
     "max_places",
     "metric",
