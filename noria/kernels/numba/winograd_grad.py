@@ -3,7 +3,8 @@
 It is the algorithm of the convolution, differentiated: tiles of the input and of the gradient are
 transformed, for each of the 36 positions the product of the two, over all tiles, is a matrix of
 outputs by inputs, and those are transformed to taps. Threads share the tiles of a block, which
-stays in the last cache, and then the positions; so no sum is split between threads.
+stays in a cache, and then the positions; so no sum is split between threads. Sums of the next rows
+are asked for meanwhile.
 
 A NaN or an infinity spreads over all taps; where one comes out, all is computed directly instead.
 """
@@ -19,7 +20,7 @@ from noria.kernels.numba import gemm
 from noria.kernels.numba.launch import launch
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tap_lines import space_bytes
-from noria.kernels.numba.tile_sizes import WIDTH
+from noria.kernels.numba.tile_sizes import ROWS, WIDTH
 from noria.kernels.numba.winograd import LINE, Shape, need_shape, rounded, window
 from noria.kernels.numba.winograd_grad_source import TABLE, weight_grad
 from noria.kernels.numba.winograd_matrix import OUTPUTS, POSITIONS, SIDE, TAPS
@@ -33,7 +34,11 @@ from noria.kernels.registry import (
     register,
 )
 
-BLOCK_BYTES = caches().last // 4  # of the factors of a block
+# Bytes of the factors of a block: what a thread wrote is then mostly in its second cache. Where the
+# sums leave the last cache, they are gone through as seldom as its size allows.
+BLOCK_BYTES = min(caches().second * 8 // 3, caches().last // 4)
+LARGE_BLOCK_BYTES = caches().last // 4
+LARGE_SUMS = caches().last // 2
 
 
 class WeightGrad(Kernel):
@@ -58,7 +63,9 @@ class WeightGrad(Kernel):
         top, left = window(bound, x.shape[2:], g.shape[2:])
         shape = Shape(images, high, wide, ins, out_high, out_wide, outs, top, left)
         rows = [4 * n + LINE for n in (ins, outs)]  # a line more: else all would be in one set
-        blocks = max(round(POSITIONS * sum(rows) * shape.tiles / BLOCK_BYTES), 1)
+        sums = 4 * POSITIONS * ins * outs
+        most = LARGE_BLOCK_BYTES if sums > LARGE_SUMS else BLOCK_BYTES
+        blocks = max(round(POSITIONS * sum(rows) * shape.tiles / most), 1)
         block = max(-(-shape.tiles // blocks), 1)
         steps = [block * row + LINE for row in rows]
         # Of a tile, or for the direct way of a line of pixels of both images.
@@ -75,11 +82,12 @@ class WeightGrad(Kernel):
             grads = data + POSITIONS * steps[0]
             table = [ins_[0], ins_[1], outs_[0], *numbers]
             table += [data, rows[0], steps[0], grads, rows[1], steps[1]]
-            table += [grads + POSITIONS * steps[1], scratch, space, gemm.product().address]
+            table += [grads + POSITIONS * steps[1], scratch, space]
+            table += [gemm.product(near=1).address, ROWS * 4 * ins]
             work = {"threads": bound.threads, "ops": flops}
             return [launch(self.name, text, "weight_grad", table, **work)]
 
-        room = team * space + POSITIONS * (sum(steps) + 4 * ins * outs)
+        room = team * space + POSITIONS * sum(steps) + sums
         return Prepared(emit, room, [], (), flops, f"{blocks} blocks")
 
 

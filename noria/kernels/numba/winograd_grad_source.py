@@ -13,8 +13,9 @@ from noria.kernels.numba.winograd_source import DATA, GRAD, filled, nested, read
 _READ = reading("""
     x grad weight high wide ins out_high out_wide outs top left tiles_down tiles_across tiles
     images block data data_row data_step grads grads_row grads_step sums space space_step product
+    near
 """)
-TABLE = 64 + -(-8 * gemm.FIELDS // 64) * 64  # bytes: whether results are finite, and a table
+TABLE = 64 + -(-8 * (gemm.FIELDS + 1) // 64) * 64  # bytes: whether results are finite, and a table
 
 # All taps at once by the definition: where NaN or infinities have spread, both over all taps. A run
 # of pixels that lie side by side is one product.
@@ -61,6 +62,7 @@ def weight_grad(args):
     patch = space + me * space_step + {TABLE}
     sums_step = ins * outs * 4
     store_int64(table, {gemm.B_PANEL}, {4 * PANEL})
+    store_int64(table, {gemm.NEAR}, near)
     store_int64(table, {gemm.M}, outs)
     store_int64(table, {gemm.N}, ins)
     store_int64(table, {gemm.A_ROW}, 4)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from noria.kernels.numba import tile_sizes
+from noria.kernels.numba import tile_sizes, winograd_grad
 from noria.testing.case import arr
 from noria.testing.kernel import check_kernel
 
@@ -39,6 +39,15 @@ def check(case, dtype="float32", **options):
 def test_the_gradient(case):
     # Beside padding the definition multiplies zeros by what may be infinite; no kernel does.
     check(case, special=case[4] == 0)
+
+
+def test_blocks_of_any_size(monkeypatch):
+    for nbytes in (1, 100_000):
+        monkeypatch.setattr(winograd_grad, "BLOCK_BYTES", nbytes)
+        check(CASES[0])
+        monkeypatch.setattr(winograd_grad, "LARGE_BLOCK_BYTES", nbytes)
+        monkeypatch.setattr(winograd_grad, "LARGE_SUMS", 0)
+        check(CASES[1])
 
 
 @pytest.mark.parametrize("result", [None, "float32"])
