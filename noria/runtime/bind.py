@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,11 +22,18 @@ from noria.runtime.memory import Buffer, check_plan, peak_bytes, place, ready
 from noria.runtime.mold import MOST, Mold
 from noria.runtime.operands import Operands
 from noria.runtime.plan import Plan, Step
-from noria.runtime.prepare import Preparation
+from noria.runtime.prepare import Preparation, surroundings
 from noria.runtime.prologue import Prologue, Rare, read_by_steps
+from noria.runtime.recipe import SEEN, Followed, Recipe, may_be_traced, traced
+from noria.runtime.tape import COLUMNS, RowFailed, Tape
 from noria.runtime.timing import Action, Span, told
 from noria.runtime.work import Work, work_of
 from noria.runtime.workspace import Kept, Piece, Workspace
+
+# What a Bound that followed a recipe does not have at first.
+_ASKED = frozenset(
+    ("arena", "array", "groups", "items", "memory", "operands", "rare", "_how", "_mold", "_plain")
+)
 
 
 class Bound:
@@ -37,7 +46,16 @@ class Bound:
     space:   the memory it shares with other Bounds, which must not run at the same time
     kept:    what it shares with other Bounds of the same Program and state
     give_back: told the names of states that only the prologue reads, each time it has read them
+
+    actions:   what a step does; size: how many steps there are, those that run once included
+    feeds:     to be filled before a run; outputs: what reads them after it
     """
+
+    feeds: list[np.ndarray]
+    outputs: dict[str, Callable[[], Any]]
+    prologue: Prologue | Followed
+    _own: Piece
+    _commits: list[tuple[np.ndarray, np.ndarray, bool]]
 
     @collector_paused()
     def __init__(
@@ -56,15 +74,26 @@ class Bound:
         self.kept, self.epoch = kept or Kept(), -1
         for check in plan.checks:
             check.verify(self.sizes)
-        space = space or Workspace()
-        self._space = space
+        self._space = space or Workspace()
         self._addresses = self.kept.addresses(state)
+        self._blocks, self._give_back = blocks, give_back
+        self._molds = self._space.molds.setdefault((plan, surroundings(threads)), [])
+        recipe, block, missing = self._recast()
+        if block is None or flags.check_memory:
+            self._bind()
+            self._learn(recipe, missing)
+        if recipe is not None and block is not None:
+            self._follow(recipe, block)
+
+    def _bind(self) -> None:
+        """All of it, by asking the kernels."""
+        plan, space, threads, blocks = self.plan, self._space, self.threads, self._blocks
+        molds = self._molds
         self.operands = Operands(self.sizes, plan.kinds)
         self.array = self.operands.array
         with parallel.team(threads):
             with jit.deferred() as missing:
                 preparation = Preparation(plan, threads, self.operands)
-                molds = space.molds.setdefault((plan, preparation.surroundings), [])
                 mold = self._cast(molds, preparation) or self._new(molds, preparation, blocks)
                 self._mold = mold
                 self.peak_bytes, self.arena_bytes = mold.peak_bytes, mold.arena_bytes
@@ -85,10 +114,79 @@ class Bound:
                 jit.compile_many(missing)
                 mold.calls = {}
                 self.actions = self._actions(mold)
+        self.size = len(self.items) + len(plan.prologue)
         self._offer(how)
-        self.prologue = Prologue(
-            self.rare, self.memory.of, self._lasting(mold), mold.states, how.actions, give_back
-        )
+        where = self.memory.of, self._lasting(mold), mold.states
+        self.prologue = Prologue(self.rare, *where, how.actions, self._give_back)
+
+    # ---- without asking ------------------------------------------------------------------------
+
+    def _recast(self) -> tuple[Recipe | None, array[int] | None, list[int]]:
+        """A recipe, and the rows it has for these sizes, or what it lacks."""
+        if flags.validate or flags.debug >= 2:
+            return None, None, []
+        for mold in self._molds:
+            recipe = mold.recipe
+            if recipe is None or mold.addresses is not self._addresses:
+                continue
+            if self._space.room(mold.arena_bytes).address == mold.arena:
+                self._own = self._space.own(recipe.own.nbytes)
+                block, missing = recipe.run(self.sizes, self._own.address)
+                if not missing:
+                    return recipe, block, missing
+                return recipe, None, missing
+        return None, None, []
+
+    def _learn(self, recipe: Recipe | None, missing: Sequence[int]) -> None:
+        """Traces what was bound, for other sizes: all of it when that seems to pay."""
+        mold = self._mold
+        if recipe is not None and mold.recipe is recipe:
+            with parallel.team(self.threads):
+                recipe.learn(missing, self.sizes)
+        elif mold.recipe is None and mold.casts == SEEN and may_be_traced(self, mold):
+            with parallel.team(self.threads):
+                mold.recipe = traced(self, mold)
+
+    def _follow(self, recipe: Recipe, block: array[int]) -> None:
+        """Take what a recipe gave."""
+        like, arrays, program = recipe.bound, recipe.arrays(block), self.plan.program
+        self.peak_bytes, self.arena_bytes = like.peak_bytes, like.arena_bytes
+        self.size, self.prologue = like.size, like.prologue
+        if recipe.first:
+            numbers = block[COLUMNS * len(recipe.rows) :]
+            first = Tape(recipe.first, self.threads, None, numbers)
+            self.prologue = Followed(like.prologue, first, self._own)
+        self.feeds = [
+            arrays.get(v, old) for v, old in zip(program.block.inputs, like.feeds, strict=True)
+        ]
+        self.outputs = {
+            n: partial(arrays.__getitem__, v) if v in arrays else like.outputs[n]
+            for n, v in program.outputs.items()
+        }
+        self._commits = [
+            (state, arrays.get(v, old), shared)
+            for (state, old, shared), v in zip(like._commits, recipe.commits, strict=True)
+        ]
+        tape = Tape(recipe.rows, self.threads, recipe.place, block)
+
+        def run() -> None:
+            try:
+                tape.run()
+            except RowFailed as failure:
+                self._how.explain(recipe.makers[failure.row], failure)
+
+        self.actions = [run]
+
+    def __getattr__(self, name: str) -> Any:
+        """What only asking the kernels tells, when somebody wants to know it after all."""
+        if name not in _ASKED or "actions" not in self.__dict__:
+            raise AttributeError(name)
+        actions = self.actions
+        self._bind()
+        self.actions = actions
+        return self.__dict__[name]
+
+    # ---- the arrays ----------------------------------------------------------------------------
 
     def _offer(self, how: Emission) -> None:
         """The arrays that are filled before a run and read after it."""
@@ -99,11 +197,6 @@ class Bound:
         self._commits = [
             (self.state[name], how.view(v), of[v] in states) for name, v in self.memory.commits
         ]
-
-    @property
-    def size(self) -> int:
-        """How many steps it has, those that run once included."""
-        return len(self.items) + len(self.plan.prologue)
 
     @property
     def kernels(self) -> dict[Step, Kernel]:
@@ -132,6 +225,7 @@ class Bound:
             for i, item, pieces in zip(mold.sized_rare, sized, self._keep(sized), strict=True):
                 self.rare[i] = Rare(item, pieces)
             mold.choices, mold.items = choices, self.items
+            mold.casts += 1
             molds.remove(mold)
             molds.insert(0, mold)
             return mold
@@ -266,7 +360,8 @@ class Bound:
 
     def run(self) -> None:
         """One step on what lies in the feeds' memory. Fetch before `commit`."""
-        self._how.begin()
+        if self.plan.learns:
+            self._how.begin()
         for action in self.actions:
             action()
 

@@ -140,7 +140,7 @@ class Emission:
         """
         calls: list[Call] = []
         makers: list[Item] = []
-        emit = self._validated if self.validate else self._emit
+        emit = self._validated if self.validate else self.one
         for item in items:
             got: Emitted | None = known.get(item)
             if got is None:
@@ -170,11 +170,11 @@ class Emission:
             try:
                 return run()
             except RowFailed as failure:
-                self._explain(maker(failure.row), failure)
+                self.explain(maker(failure.row), failure)
 
         return explained
 
-    def _explain(self, item: Item, failure: RowFailed) -> NoReturn:
+    def explain(self, item: Item, failure: RowFailed) -> NoReturn:
         """Kernels fail with a number. What is wrong with the inputs the reference tells, as it does
         without fast kernels; if it finds nothing, the kernel is at fault."""
         if failure.name == CHECK:
@@ -190,7 +190,8 @@ class Emission:
 
     # ---- one item ------------------------------------------------------------------------------
 
-    def _emit(self, item: Item) -> Emitted:
+    def one(self, item: Item) -> Emitted:
+        """What one item does: rows of the tape, or a Python step."""
         if item.pack is not None:
             pack, source = item.pack
             emit = pack.full if item.rounds else pack.emit
@@ -211,7 +212,7 @@ class Emission:
 
     def _validated(self, item: Item) -> Emitted:
         """The same, beside the reference, where a fast kernel runs."""
-        got = self._emit(item)
+        got = self.one(item)
         if callable(got) or not got or item.pack is not None or item.kernel is None:
             return got
         op, name = item.step.op, item.kernel.name

@@ -27,6 +27,7 @@ from noria.runtime.operands import Operands
 from noria.runtime.plan import Plan
 from noria.runtime.prepare import Choice
 from noria.runtime.prologue import Rare
+from noria.runtime.recipe import Recipe
 from noria.runtime.script import same_place
 
 MOST = 8  # molds of a Plan that are kept
@@ -47,6 +48,7 @@ class Mold:
     groups:    what may run side by side, as the first sizes had it
     lasting:   addresses of the pinned memory that the first one's steps read
     calls:     of items, in an arena at the address `arena`
+    casts:     how often it served; recipe: how it does so without asking the kernels
     """
 
     plan: Plan
@@ -63,11 +65,12 @@ class Mold:
     lasting: dict[bool, set[int | None]] = field(default_factory=dict)
     calls: dict[Item, list[Call]] = field(default_factory=dict)
     arena: int = 0
+    casts: int = 0
+    recipe: Recipe | None = None
 
     def cast(self, choices: Choices, operands: Operands) -> tuple[list[Item], Buffers] | None:
         """The items for other sizes, and their memory; None where this one does not serve."""
-        nbytes = self._bytes(operands)
-        if self._unfit or not (self._has_room(operands, nbytes) and self._lies_alike(operands)):
+        if self._unfit or not self.has_place(operands):
             return None
         changed = [
             alike
@@ -80,6 +83,7 @@ class Mold:
         for i in self.sized.union(*[self._groups.get(alike, ()) for alike in changed]):
             if not self._packs_the_same(i, choices):
                 items[i] = again(items[i], choices)
+        nbytes = self._bytes(operands)
         memory = self.memory.for_sizes(operands.array, operands.known, nbytes)
         if self.sized_rare:
             memory.of = dict(memory.of)
@@ -200,6 +204,19 @@ class Mold:
         return new.key == pack.key and new.nbytes == pack.nbytes
 
     # ---- does the memory serve? ----------------------------------------------------------------
+
+    def has_place(self, operands: Operands) -> bool:
+        """Is there room for all values, where they may share it?"""
+        return self._has_room(operands, self._bytes(operands)) and self._lies_alike(operands)
+
+    def suffices(self, item: Item, choice: Choice) -> bool:
+        """Is there what another choice asks for by an item, which packs the same as before?"""
+        old, new = item.prepared, choice.prepared
+        if old is None or new is None:
+            return old is new
+        if not (_asks_alike(old, new) and _has_room(item, old, new)):
+            return False
+        return all(a.key == b.key for a, b in zip(old.packs, new.packs, strict=True))
 
     def _bytes(self, operands: Operands) -> int:
         return sum([operands.of_kind(kind).nbytes * count for kind, count in self._outputs])

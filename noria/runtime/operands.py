@@ -115,13 +115,18 @@ class Operands:
 
 def array_at(address: int, array: Array) -> np.ndarray:
     """A NumPy view of memory at an address (which the caller keeps alive)."""
-    dtype = dtypes.to_numpy(array.dtype)
-    if array.size == 0:
-        return np.zeros(array.shape, dtype)
+    return view_at(address, array.shape, dtypes.to_numpy(array.dtype), array.strides)
+
+
+def view_at(
+    address: int, shape: tuple[int, ...], dtype: np.dtype, strides: Sequence[int]
+) -> np.ndarray:
+    """The same; strides in elements."""
+    if 0 in shape:
+        return np.zeros(shape, dtype)
     raw: Any = _Bytes.from_address(address)
     size = dtype.itemsize
-    strides = tuple([s * size for s in array.strides])
-    return np.ndarray(array.shape, dtype, buffer=raw, strides=strides)
+    return np.ndarray(shape, dtype, buffer=raw, strides=tuple([s * size for s in strides]))
 
 
 # As many as an address may have behind it: a type for each number of bytes takes ctypes 20 us.

@@ -27,20 +27,31 @@ NONE = Choice(None, None)
 _Sizes = tuple[int | None, ...]
 _Last = dict[int, tuple[_Sizes | None, Choice | None]]  # by `Step.alike`
 _NOTHING: tuple[None, None] = None, None
+Notes = dict[int, dict[Any, Any]]  # `BoundOp.notes` by `Step.alike`
+
+
+def surroundings(threads: int) -> tuple[Any, ...]:
+    """All but the sizes that choices depend on."""
+    return (threads, *flags.for_binding())
+
+
+def notes_of(plan: Plan, threads: int) -> Notes:
+    """What kernels found out for any sizes."""
+    found: Notes = plan.prepared.setdefault(("notes", surroundings(threads)), {})
+    return found
 
 
 class Preparation:
     """The choices of one Bound.
 
     surroundings: all but the sizes that they depend on
+    notes:        those of `notes_of`
     """
 
     def __init__(self, plan: Plan, threads: int, operands: Operands) -> None:
-        self.surroundings = (threads, *flags.for_binding())
+        self.surroundings = surroundings(threads)
         self._last: _Last = plan.prepared.setdefault(self.surroundings, {})
-        self._notes: dict[int, dict[Any, Any]] = plan.prepared.setdefault(
-            ("notes", self.surroundings), {}
-        )
+        self.notes = notes_of(plan, threads)
         self._plan, self._threads, self._operands = plan, threads, operands
         self._sizes = operands.sizes
         self._told: dict[tuple[str, ...], _Sizes] = {}
@@ -78,16 +89,10 @@ class Preparation:
         return found
 
     def _choose(self, step: Step) -> Choice:
-        op, array, attr = step.op, self._operands.array, self._operands.attr
-        inputs = [None if v is None else array(v) for v in op.inputs]
-        outputs = [array(v) for v in op.outputs]
-        for a in (*inputs, *outputs):
-            if a is not None and not a.size:
-                return NONE  # fast kernels never see empty arrays
-        fixed = [v in self._plan.fixed for v in op.inputs]
-        attrs = {k: attr(v) for k, v in op.attrs.items()}
-        notes = self._notes.setdefault(step.alike, {})
-        found = _first(step, BoundOp(op, attrs, inputs, outputs, self._threads, fixed, notes))
+        notes = self.notes.setdefault(step.alike, {})
+        found = choose(step, self._plan, self._threads, self._operands, notes)
+        if found is NONE:
+            return found
         if found.refused:
             self._note(step, found)
         self._last[step.alike] = self._of(step), found
@@ -100,6 +105,21 @@ class Preparation:
             for like in self._plan.alike[step.alike]:
                 for kernel, reason in found.refused:
                     like.refuse(kernel, reason)
+
+
+def choose(
+    step: Step, plan: Plan, threads: int, operands: Operands, notes: dict[Any, Any]
+) -> Choice:
+    """Asks the kernels of a step."""
+    op, array, attr = step.op, operands.array, operands.attr
+    inputs = [None if v is None else array(v) for v in op.inputs]
+    outputs = [array(v) for v in op.outputs]
+    for a in (*inputs, *outputs):
+        if a is not None and not a.size:
+            return NONE  # fast kernels never see empty arrays
+    fixed = [v in plan.fixed for v in op.inputs]
+    attrs = {k: attr(v) for k, v in op.attrs.items()}
+    return _first(step, BoundOp(op, attrs, inputs, outputs, threads, fixed, notes))
 
 
 def _first(step: Step, bound: BoundOp) -> Choice:

@@ -78,6 +78,8 @@ class Tape:
 
     threads: the team size, default that of the moment the tape is made
     place:   tells where the call of a row comes from, for errors
+    numbers: functions and arguments of other rows than those of the calls, which only name them;
+             behind them may be anything
     Two threads may run different tapes at the same time; the same tape they run one after the
     other.
     """
@@ -87,10 +89,11 @@ class Tape:
         calls: Sequence[Call],
         threads: int | None = None,
         place: Callable[[int], str] | None = None,
+        numbers: array[int] | None = None,
     ) -> None:
         self._place = place
         self.calls = tuple(calls)
-        self._numbers = array("q", [n for c in self.calls for n in (c.fn, *c.args)])
+        self._numbers = numbers or array("q", [n for c in self.calls for n in (c.fn, *c.args)])
         self.threads = threads or parallel.thread_count()
         self._whole = self._arguments(0, len(self.calls))
         self._whole_address = self._whole.buffer_info()[0]
@@ -100,7 +103,8 @@ class Tape:
     @property
     def table(self) -> np.ndarray:
         """int64 [rows, COLUMNS]: function and arguments, the memory itself."""
-        return np.asarray(self._numbers).reshape(len(self.calls), COLUMNS)
+        count = len(self.calls)
+        return np.asarray(self._numbers)[: count * COLUMNS].reshape(count, COLUMNS)
 
     def __len__(self) -> int:
         return len(self.calls)

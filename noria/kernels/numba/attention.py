@@ -57,7 +57,7 @@ class _Shape:
     def work(self) -> float:
         """Operations of the two products of the forward pass."""
         scores = self.batch * self.heads * self.queries * self.keys
-        return 2.0 * scores * (self.inner + self.width)
+        return 2 * scores * (self.inner + self.width)
 
 
 def _apart(operands: Sequence[Array], layout: str, size: int) -> _Shape:

@@ -123,7 +123,7 @@ class Bag(Kernel):
             row = [*given, *outs, *numbers]
             return [launch(self.name, text, "bag", row, threads=bound.threads, bytes=moved)]
 
-        return Prepared(emit, work=float(ids.size * width))
+        return Prepared(emit, work=ids.size * width)
 
 
 register(Bag())

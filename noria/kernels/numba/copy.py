@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from noria.kernels.registry import (
     Prepared,
     register,
 )
+from noria.kernels.traced import table_of
 
 Sizes = tuple[int, ...]
 
@@ -251,6 +252,8 @@ class Copy(Kernel):
     def _emitter(self, bound: BoundOp, move: Move) -> Callable[[list[int], list[int]], list[Call]]:
         """What copies or fills one box, given the addresses of all inputs and outputs."""
         out = bound.outputs[move.output]
+        if move.src is None and bound.op.type == "dim_value" and out.dtype == "int64":
+            return self._told(bound, move)
         if move.src is None:
             value = np.array(_value(bound), to_numpy(out.dtype))
             fill = fill_part(move.sizes, value, move.dst, bound.threads, self.name)
@@ -259,6 +262,17 @@ class Copy(Kernel):
         width = itemsize(out.dtype)
         copy = copy_part(move.sizes, move.src, move.dst, width, bound.threads, written, self.name)
         return lambda ins, outs: copy(ins[move.input], outs[move.output])
+
+    def _told(self, bound: BoundOp, move: Move) -> Callable[[list[int], list[int]], list[Call]]:
+        """What writes a size, which is a number of a table like others."""
+        source, size = Part((0,) * len(move.sizes)), bound.attrs["dim"]
+        copy = copy_part(move.sizes, source, move.dst, 8, bound.threads, None, self.name)
+
+        def emit(ins: list[int], outs: list[int]) -> list[Call]:
+            address, memory = table_of([size])
+            return [replace(c, keep=(c.keep, memory)) for c in copy(address, outs[move.output])]
+
+        return emit
 
 
 def _over_space(op: Operator) -> bool:

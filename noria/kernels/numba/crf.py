@@ -104,7 +104,7 @@ class CrfDecode(Kernel):
             return [launch(self.name, source, "crf_decode", table, threads=threads, **work)]
 
         room = 4 * total * tags + 8 * tags * bound.threads
-        return Prepared(emit, scratch=room, work=float(work["ops"]))
+        return Prepared(emit, scratch=room, work=work["ops"])
 
 
 register(CrfDecode())

@@ -299,7 +299,7 @@ class CrfLoss(Kernel):
             return [launch(self.name, text, entry, table, threads=bound.threads, **work)]
 
         shared = 4 * tags * (tags + 1)
-        return Prepared(emit, scratch=shared + room * bound.threads, work=float(work["ops"]))
+        return Prepared(emit, scratch=shared + room * bound.threads, work=work["ops"])
 
 
 register(CrfLoss())

@@ -234,7 +234,7 @@ class CtcLoss(Kernel):
             entry = "ctc_grad" if backward else "ctc"
             return [launch(self.name, text, entry, table, threads=bound.threads, **work)]
 
-        return Prepared(emit, scratch=room * bound.threads, work=float(work["ops"]))
+        return Prepared(emit, scratch=room * bound.threads, work=work["ops"])
 
 
 register(CtcLoss())

@@ -205,7 +205,7 @@ class ScatterRows(Kernel):
                 launch(self.name, source, "scatter_rows", table, threads=bound.threads, bytes=moved)
             ]
 
-        return Prepared(emit, work=float(rows.size))
+        return Prepared(emit, work=rows.size)
 
 
 class OneHot(Kernel):

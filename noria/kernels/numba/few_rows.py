@@ -129,7 +129,7 @@ class FewRows(Kernel):
             call.keep = (call.keep, packer, product)
             return [call]
 
-        return Prepared(emit, room * team, [], (), 2.0 * rows * ins * outs)
+        return Prepared(emit, room * team, [], (), 2 * rows * ins * outs)
 
 
 register(FewRows())

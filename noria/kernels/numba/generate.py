@@ -49,7 +49,7 @@ def prepare(
         table = [*ins, *outs, scratch, *end] if entry == "reduce" else [*ins, *outs, *end]
         return [launch(name, source, entry, table, threads=threads, bytes=moved, ops=ops)]
 
-    return Prepared(emit, room, in_place=_in_place(body, bound), work=float(ops))
+    return Prepared(emit, room, in_place=_in_place(body, bound), work=ops)
 
 
 def _reduction(body: Body, space: Space, threads: int) -> tuple[int, list[int]]:

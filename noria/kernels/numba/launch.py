@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from array import array
 from collections.abc import Sequence
 
 from noria.core.dtypes import itemsize
@@ -12,6 +11,7 @@ from noria.kernels.call import Call
 from noria.kernels.numba import jit, tile_sizes
 from noria.kernels.numba.parallel import parallel
 from noria.kernels.registry import Declined
+from noria.kernels.traced import table_of
 
 
 def launch(
@@ -29,9 +29,8 @@ def launch(
     bytes, ops: what the whole call moves and computes, as `parallel` counts them.
     """
     function = jit.compile_source(source, entry)
-    memory = array("q", table)
-    row = (memory.buffer_info()[0], 0, 0, 0)
-    call = Call(name, function.address, row, (memory, function))
+    address, memory = table_of(table)
+    call = Call(name, function.address, (address, 0, 0, 0), (memory, function))
     return call if threads == 1 else parallel(call, bytes=bytes, ops=ops)
 
 

@@ -174,7 +174,7 @@ class SmallLinear(Kernel):
             return [launch(self.name, text, "linear", table, threads=bound.threads, bytes=moved)]
 
         packs = [] if narrow else [Pack(1, (self.name, pieces), w.nbytes, pack, replaces=True)]
-        return Prepared(emit, 0, packs, (), 2.0 * rows * ins * outs)
+        return Prepared(emit, 0, packs, (), 2 * rows * ins * outs)
 
 
 register(SmallLinear())

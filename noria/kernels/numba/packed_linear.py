@@ -183,7 +183,7 @@ class PackedLinear(Kernel):
             return [launch(self.name, text, "linear", table, **work)]
 
         packs = [pack(w, 1, True, bound.threads)]
-        return Prepared(emit, SCRATCH * team, packs, (), 2.0 * rows * ins * outs)
+        return Prepared(emit, SCRATCH * team, packs, (), 2 * rows * ins * outs)
 
 
 register(PackedLinear())

@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,10 +22,12 @@ from noria.core.errors import ArgumentError, EngineError
 from noria.core.flags import flags
 from noria.kernels.call import Call
 from noria.kernels.numba import jit, loader
+from noria.kernels.traced import about, table_of
 
 SERIAL_BELOW = 20_000  # nanoseconds on one thread
 # What one core surely does in a nanosecond on data in its caches (measured: 40 to 200 and 100).
 BYTES, OPS = 32.0, 64.0
+_BYTES, _OPS = int(BYTES), int(OPS)
 
 _TEAM = """
 def member(args):
@@ -121,7 +122,8 @@ def enter_thread() -> None:
 
 def worthwhile(*, bytes: int = 0, ops: int = 0) -> bool:
     """Whether a row of so much work, as `parallel` counts it, gets a team."""
-    return max(bytes / BYTES, ops / OPS) >= SERIAL_BELOW or _always.get()
+    enough = bytes >= SERIAL_BELOW * _BYTES or ops >= SERIAL_BELOW * _OPS
+    return enough or _always.get()
 
 
 def parallel(call: Call, *, bytes: int = 0, ops: int = 0, threads: int | None = None) -> Call:
@@ -138,11 +140,12 @@ def parallel(call: Call, *, bytes: int = 0, ops: int = 0, threads: int | None = 
     if count == 1 or loader.openmp() is None:
         return call
     if threads is None and not worthwhile(bytes=bytes, ops=ops):
-        return Call(call.name, call.fn, call.args, call.keep, max(bytes / BYTES, ops / OPS, 1.0))
+        alone = max(about(bytes) / BYTES, about(ops) / OPS, 1.0)
+        return Call(call.name, call.fn, call.args, call.keep, alone)
     fork, member = jit.compile_source(_FORK, "fork"), jit.compile_source(_TEAM, "member")
-    table = array("q", [call.fn, call.args[0], count, 0, member.address])
+    address, table = table_of([call.fn, call.args[0], count, 0, member.address])
     keep = (call.keep, table, fork, member)
-    return Call(call.name, fork.address, (table.buffer_info()[0], 0, 0, 0), keep)
+    return Call(call.name, fork.address, (address, 0, 0, 0), keep)
 
 
 def enter() -> None:

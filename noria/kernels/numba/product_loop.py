@@ -103,7 +103,7 @@ def _as_one(name: str, bound: BoundOp, pair: _Pair) -> Prepared:
         packed = bool(packs)
         return [product_call(name, plan.text, x, out, at, packed=packed, extra=extra, **how)]
 
-    work = 2.0 * out.size * x.shape[-1]
+    work = 2 * out.size * x.shape[-1]
     return Prepared(emit, tables + room, copies, (), work)
 
 
@@ -263,7 +263,7 @@ def _in_turn(bound: BoundOp, pair: _Pair) -> Prepared:
     inputs = [pair.inputs[v] if v is not None else -1 for v in pair.product.inputs]
     packs = [replace(p, input=inputs[p.input]) for p in first.packs]
     room = own + (between.nbytes if place is None else 0)
-    work = 2.0 * between.size * x.shape[-1]
+    work = 2 * between.size * x.shape[-1]
     return Prepared(emit, room, packs, (), work, "in turn")
 
 

@@ -29,6 +29,7 @@ from noria.kernels.numba.recurrent_source import (
 )
 from noria.kernels.numba.tile_sizes import PAIRS, PANEL, ROWS, WIDTH
 from noria.kernels.registry import Array, BoundOp, Declined, Kernel, Pack, Prepared, register
+from noria.kernels.traced import known
 
 IDS = ("int64", "int32")
 
@@ -252,7 +253,7 @@ class Layer:
         self.units = way.units
         self.work = 2 * self.total * way.gates * self.size**2
         self.threads = threads if parallel.worthwhile(ops=self.work) and not solo else 1
-        found = places(way, self.rows, self.size, self.threads)
+        found = places(way, known(self.rows), self.size, self.threads)
         self.grid, self.blocks, self.offsets = found.grid, found.blocks, found.offsets
         self.members, self.room, self.scratch = found.members, found.room, found.scratch
 
@@ -406,7 +407,7 @@ class _Recurrent(Kernel):
             layer.scratch,
             layer.packs(),
             [(o, i) for o, i in self.in_place if _alike(bound, o, i)],
-            float(layer.work),
+            layer.work,
             f"{grid.groups} groups of rows x {grid.slices} slices of units",
         )
 

@@ -10,7 +10,6 @@ layer is the kernel of `recurrent.py`, with a product over all steps in front of
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -26,6 +25,7 @@ from noria.kernels.numba.recurrent_cells import lstm
 from noria.kernels.numba.recurrent_source import DEPTH, FLOAT32, LINE, Kinds
 from noria.kernels.numba.tile_sizes import PAIRS, PANEL, ROWS
 from noria.kernels.registry import BoundOp, Kernel, Pack, Prepared, register
+from noria.kernels.traced import table_of
 
 SHORTEST = 8  # steps of a chunk
 
@@ -258,13 +258,14 @@ class _Stack:
         parts = -(-width // PANEL)
 
         def emit(address: int, copy: int) -> list[Call]:
-            tables = array("q")
+            numbers: list[int] = []
             for i in range(parts):
                 columns = min(PANEL, width - i * PANEL)
                 source = address + i * PANEL * depth * 4
                 target = copy + i * PANEL * depth * 4
-                tables.extend([source, 4, depth * 4, target, depth, columns])
-            table = [gemm.packer().address, tables.buffer_info()[0], 8 * gemm.PACK_FIELDS, parts]
+                numbers += [source, 4, depth * 4, target, depth, columns]
+            at, tables = table_of(numbers)
+            table = [gemm.packer().address, at, 8 * gemm.PACK_FIELDS, parts]
             moved = 8 * width * depth
             row = launch("numba:pack", _SHARE, "share", table, threads=self.threads, bytes=moved)
             row.keep = row.keep, tables
@@ -286,7 +287,7 @@ class _Stack:
                 return outs[self.outputs[v]]
             return scratch + self.hidden[v] if v in self.hidden else 0
 
-        tables, projections, between = [], array("q"), len(self.members)
+        tables, projections, between = [], list[int](), len(self.members)
         for k, (member, layer) in enumerate(zip(self.members, self.layers, strict=True)):
             out, c, gates = map(place, member.outputs)
             addresses = {
@@ -307,39 +308,41 @@ class _Stack:
                 between += 1
                 below = place(member.below[0])
                 description = _described(below, panels, gates, depth, 4 * layer.size)
-            projections.extend(description)
+            projections += description
         if self.side_by_side:
             return [self._wavefront(tables, projections, ins[self.splits], scratch, name)]
         return self._one_by_one(tables, projections, name)
 
-    def _one_by_one(self, tables: list, projections: array[int], name: str) -> list[Call]:
+    def _one_by_one(self, tables: list, projections: list[int], name: str) -> list[Call]:
         calls = []
         for k, (layer, (addresses, scratch)) in enumerate(zip(self.layers, tables, strict=True)):
             if k:
                 mine = projections[k * _FIELDS : (k + 1) * _FIELDS] * self.threads
-                table = [mine.buffer_info()[0], gemm.product().address, self.total]
+                at, kept = table_of(mine)
+                table = [at, gemm.product().address, self.total]
                 work = 2 * self.total * mine[_DEPTH] * mine[_WIDTH]
                 row = launch(name, _ALL_STEPS, "project", table, threads=self.threads, ops=work)
-                row.keep = row.keep, mine
+                row.keep = row.keep, kept
                 calls.append(row)
             calls.append(layer.call(addresses, scratch, self.members[k].reverse, name))
         return calls
 
     def _wavefront(
-        self, tables: list, projections: array[int], splits: int, scratch: int, name: str
+        self, tables: list, projections: list[int], splits: int, scratch: int, name: str
     ) -> Call:
         kept = []
         for k, (layer, (addresses, own)) in enumerate(zip(self.layers, tables, strict=True)):
-            memory, steps = array("q", layer.table(addresses, own, False)), layer.function()
-            at, start = k * _FIELDS, memory.buffer_info()[0]
+            start, memory = table_of(layer.table(addresses, own, False))
+            at, steps = k * _FIELDS, layer.function()
             projections[at + _STEPS], projections[at + _TABLE] = steps.address, start
             projections[at + _LIMITS] = start + 8 * layer.way.fields.index("begin_step")
             kept.append((memory, steps))
-        table = [projections.buffer_info()[0], gemm.product().address, self.total, splits]
+        where, together = table_of(projections)
+        table = [where, gemm.product().address, self.total, splits]
         table += [self.rows, len(self.members), scratch + self.done, self.chunks]
         source = _WAVEFRONT.replace("SPLITS", self.dtype)
         row = launch(name, source, "wavefront", table, threads=self.threads, ops=self.work)
-        row.keep = row.keep, kept, projections
+        row.keep = row.keep, kept, together
         return row
 
 
@@ -380,7 +383,7 @@ class RecurrentStack(Kernel):
             in_place.append((stack.outputs[gates], body.inputs.index(x)))
         how = "side by side" if stack.side_by_side else "one by one"
         detail = f"{len(stack.members)} layers {how}" if len(stack.members) > 1 else "one layer"
-        return Prepared(emit, stack.scratch, stack.packs(), in_place, float(stack.work), detail)
+        return Prepared(emit, stack.scratch, stack.packs(), in_place, stack.work, detail)
 
 
 register(RecurrentStack())

@@ -246,7 +246,7 @@ class RowProduct(Kernel):
             made = product_call(self.name, text, x, out, at, packed=bool(packs), extra=extra, **how)
             return [made]
 
-        work = 2.0 * out.size * x.shape[-1]
+        work = 2 * out.size * x.shape[-1]
         return Prepared(emit, SPACE * max(threads, thread_count()), packed, (), work)
 
 

@@ -19,6 +19,7 @@ from noria.kernels.numba.embedding import AHEAD, IDS, SHORT, constant_text
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.registry import BoundOp, Declined, Kernel, Pack, Prepared, register
+from noria.kernels.traced import known
 
 DIGIT = 11  # bits sorted in one pass: the counters of a thread stay in its first cache
 BINS = 1 << DIGIT
@@ -249,7 +250,7 @@ class Rows:
         self.at, self.threads, self.dtype = at, bound.threads, ids.dtype
         self.count, self.size = ids.size, size
         self.width = prod(rows.shape[len(rows.shape) - axes :])
-        self.per = ids.size * self.width // rows.size
+        self.per = known(ids.size * self.width // rows.size)
         self.room = _lines(4 * self.width)
         self.scratch = self.room * max(bound.threads, thread_count())
 

@@ -174,7 +174,7 @@ class _Rows(Kernel):
             return [row]
 
         scratch_bytes = team * nbytes if self.counts else 0
-        return Prepared(emit, scratch_bytes, [], self.in_place, float(work))
+        return Prepared(emit, scratch_bytes, [], self.in_place, work)
 
     def source(self, bound: BoundOp, splits: str) -> str:
         return _text(self.inputs, self.does, splits)

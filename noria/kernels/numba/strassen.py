@@ -119,7 +119,7 @@ class Strassen(Kernel):
             ]
 
         packs = [pack(w, bound.threads)]
-        return Prepared(emit, sums + space * team, packs, (), 2.0 * rows * ins * outs)
+        return Prepared(emit, sums + space * team, packs, (), 2 * rows * ins * outs)
 
 
 register(Strassen())

@@ -6,7 +6,6 @@ small tensors cost one fork, and the last large one is shared like the first.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping, Sequence
 
 from noria.ir.program import Operator, Value
@@ -24,6 +23,7 @@ from noria.kernels.registry import (
     Prepared,
     register,
 )
+from noria.kernels.traced import table_of
 
 _SWEEP = """
 def sweep(args):
@@ -102,10 +102,9 @@ def _together(name: str, bound: BoundOp, parts: Sequence[tuple[Operator, Prepare
             mine = [0 if v is None else ins[at[v]] for v in op.inputs]
             calls += prepared.emit(mine, [outs[made[v]] for v in op.outputs], [], 0)
         rows = [number for call in calls for number in (call.fn, call.args[0])]
-        table = array("q", [len(calls), *rows])
+        address, table = table_of([len(calls), *rows])
         function = jit.compile_source(_SWEEP, "sweep")
-        row = (table.buffer_info()[0], 0, 0, 0)
-        call = Call(name, function.address, row, (table, function, calls))
+        call = Call(name, function.address, (address, 0, 0, 0), (table, function, calls))
         return [call if bound.threads == 1 else parallel(call, bytes=moved, ops=int(work))]
 
     return Prepared(emit, in_place=in_place, work=work)

@@ -182,7 +182,7 @@ class WeightGrads(Kernel):
             work = {"threads": bound.threads, "ops": flops}
             return [launch(self.name, _SOURCE, "weight_grads", table, **work)]
 
-        return Prepared(emit, (room + -(-outs // 16) * 64) * team, work=float(flops))
+        return Prepared(emit, (room + -(-outs // 16) * 64) * team, work=flops)
 
 
 def _triples(xs: Sequence[int], widths: Sequence[int], outs: Sequence[int]) -> list[int]:

@@ -78,7 +78,7 @@ class WeightProduct(Kernel):
             work = {"threads": bound.threads, "ops": 2 * rows * ins * outs}
             return [launch(self.name, source("float32"), "weight_grad", table, **work)]
 
-        return Prepared(emit, room * team + parts * out.nbytes, work=2.0 * rows * ins * outs)
+        return Prepared(emit, room * team + parts * out.nbytes, work=2 * rows * ins * outs)
 
 
 register(WeightProduct())

@@ -75,7 +75,7 @@ class Gemm(Kernel):
             table = [library().sgemm, *letters, m, n, k, *operands, 0, outs[0], n]
             return [launch(self.name, _SOURCE, "product", table, threads=1)]
 
-        return Prepared(emit, work=2.0 * m * k * n)
+        return Prepared(emit, work=2 * m * k * n)
 
 
 register(Gemm())
