@@ -156,7 +156,7 @@ class Traced:
         return not _compared(other, self, LESS, NOT_LESS)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, int | Traced):
+        if other is None or isinstance(other, str | tuple | list):
             return False
         return _compared(self, other, EQUAL, UNLIKE)
 
@@ -169,6 +169,8 @@ class Traced:
         raise Untraceable("a size is wanted as it is")
 
     __hash__ = _refuse
+    __array__ = _refuse
+    __array_ufunc__ = None  # arrays and numbers of NumPy leave arithmetic to the methods above
     __index__ = __int__ = __float__ = __str__ = __repr__ = __format__ = _refuse
     __truediv__ = __rtruediv__ = __round__ = __trunc__ = __floor__ = __ceil__ = _refuse
 

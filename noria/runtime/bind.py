@@ -79,10 +79,13 @@ class Bound:
         self._blocks, self._give_back = blocks, give_back
         self._molds = self._space.molds.setdefault((plan, surroundings(threads)), [])
         recipe, block, missing = self._recast()
-        if block is None or flags.check_memory:
+        if recipe is None or block is None:
             self._bind()
             self._learn(recipe, missing)
-        if recipe is not None and block is not None:
+            return
+        if flags.check_memory:
+            self._bind()
+        if not flags.check_memory or self._mold is recipe.mold:
             self._follow(recipe, block)
 
     def _bind(self) -> None:

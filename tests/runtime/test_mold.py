@@ -8,6 +8,7 @@ from noria import nn, optim
 from noria.core.dims import symbol
 from noria.core.flags import flags
 from noria.ir.opdef import vocabulary as o
+from noria.runtime.bind import Bound
 from noria.runtime.executor import Executor
 from noria.runtime.mold import MOST, Mold
 from noria.runtime.scope import Scope
@@ -112,12 +113,26 @@ def casts(monkeypatch):
     return found
 
 
+@pytest.fixture
+def follows(monkeypatch):
+    """The Bounds that were made by a recipe."""
+    found = []
+    follow = Bound._follow
+
+    def noted(bound, *given):
+        found.append(bound)
+        follow(bound, *given)
+
+    monkeypatch.setattr(Bound, "_follow", noted)
+    return found
+
+
 @pytest.mark.parametrize("name", NETWORKS)
-def test_random_sizes_give_what_a_fresh_executor_gives(name, casts):
+def test_random_sizes_give_what_a_fresh_executor_gives(name, casts, follows):
     make, draw = NETWORKS[name]
     rng = np.random.default_rng(7)
     assert_as_fresh(make(), [draw(rng) for _ in range(14)])
-    assert sum(casts) > 3  # or it would show nothing
+    assert sum(casts) + len(follows) > 3  # or it would show nothing
 
 
 def test_random_sizes_in_mixed_precision(casts):

@@ -1,4 +1,4 @@
-"""Places counted row by row: `ragged_range` where its size is known."""
+"""Places counted: `arange`, and row by row `ragged_range` where its size is known."""
 
 from __future__ import annotations
 
@@ -77,4 +77,41 @@ class RaggedRange(Kernel):
         return Prepared(emit)
 
 
+_ARANGE = """
+def arange(args):
+    out = load_int64(args, 0)
+    size = load_int64(args, 1)
+    start = load_int64(args, 2)
+    step = load_int64(args, 3)
+    for i in range(size * thread_id() // team_size(), size * (thread_id() + 1) // team_size()):
+        independent()
+        store_int64(out, i, start + i * step)
+    return 0
+"""
+
+
+class Arange(Kernel):
+    """Whole numbers."""
+
+    name = "numba:arange"
+    ops = ("arange",)
+
+    def accepts(self, op: Operator) -> None:
+        if op.outputs[0].dtype != "int64" or isinstance(op.attrs["start"], float):
+            raise Declined("not int64")
+        if not isinstance(op.attrs["step"], int):
+            raise Declined("the step is no whole number")
+
+    def bind(self, bound: BoundOp) -> Prepared:
+        out, start, step = bound.outputs[0], bound.attrs["start"], bound.attrs["step"]
+
+        def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
+            table, moved = [*outs, out.size, start, step], out.nbytes
+            name, threads = self.name, bound.threads
+            return [launch(name, _ARANGE, "arange", table, threads=threads, bytes=moved)]
+
+        return Prepared(emit)
+
+
 register(RaggedRange())
+register(Arange())
