@@ -179,8 +179,10 @@ class Emission:
         without fast kernels; if it finds nothing, the kernel is at fault."""
         if failure.name == CHECK:
             self._examine(item)
-        if not item.reorders and item.pack is None:
-            inputs = _as_read(item, [self.reader(v)() for v in item.inputs])
+        values = item.inputs if item.pack is None else item.step.op.inputs
+        there = {None, *self.memory.of, *self.dynamic}  # not casts that packing has made needless
+        if not item.reorders and there.issuperset(values):
+            inputs = _as_read(item, values, [self.reader(v)() for v in values])
             try:
                 with np.errstate(all="ignore"):
                     run_operator(item.step.op, inputs, dict(self.sizes))
@@ -221,7 +223,7 @@ class Emission:
         outs = [self.view(v) for v in item.outputs]
 
         def step() -> None:
-            before = [None if a is None else a.copy() for a in _as_read(item, ins)]
+            before = [None if a is None else a.copy() for a in _as_read(item, item.inputs, ins)]
             run()
             check_step(op, name, before, outs, self.operands.sizes)
 
@@ -245,7 +247,7 @@ class Emission:
         return step
 
     def _examine(self, item: Item) -> None:
-        inputs = _as_read(item, [self.reader(v)() for v in item.inputs])
+        inputs = _as_read(item, item.inputs, [self.reader(v)() for v in item.inputs])
         examine(self.finite, item, inputs, [self.reader(v)() for v in item.outputs], self.sizes)
 
     def _is_done(self, item: Item) -> bool:
@@ -293,9 +295,12 @@ class Emission:
         return step
 
 
-def _as_read(item: Item, arrays: Sequence[Any]) -> list[Any]:
-    """The inputs of an item's operator: state that is rounded when it is packed as halves."""
-    pairs = zip(item.inputs, item.step.op.inputs, arrays, strict=True)
+def _as_read(item: Item, read: Sequence[Value | None], arrays: Sequence[Any]) -> list[Any]:
+    """The inputs of an item's operator: state that is rounded when it is packed as halves.
+
+    read: what lies in their place
+    """
+    pairs = zip(read, item.step.op.inputs, arrays, strict=True)
     with np.errstate(all="ignore"):
         return [a if v is w or w is None else a.astype(to_numpy(w.dtype)) for v, w, a in pairs]
 
