@@ -32,6 +32,50 @@ def _both(x: Any, kernel: Any, stride: Any, padding: Any, pool: Any) -> tuple[An
 
 
 @op
+def taken_input_grad(
+    grad,
+    places,
+    weight,
+    *,
+    sizes,
+    stride=1,
+    padding=0,
+    pool_kernel,
+    pool_stride=None,
+):
+    """conv2d_input_grad(max_pool2d_spread(grad, places), weight), for x [N, C, sizes...].
+
+    stride, padding: of the convolution; the others of the pooling, which has no padding.
+    """
+    to_spread, by_input = _by_input(sizes, weight, stride, padding, pool_kernel, pool_stride)
+    (spread,) = max_pool2d_spread.infer([grad, places], to_spread)
+    return lookup("conv2d_input_grad").infer([spread, weight], by_input)[0]
+
+
+@taken_input_grad.compute
+def _(xp, grad, places, weight, sizes, stride, padding, pool_kernel, pool_stride):
+    to_spread, by_input = _by_input(sizes, weight, stride, padding, pool_kernel, pool_stride)
+    (spread,) = max_pool2d_spread.run(xp, [grad, places], to_spread)
+    return lookup("conv2d_input_grad").run(xp, [spread, weight], by_input)[0]
+
+
+@taken_input_grad.work
+def _(grad, weight):
+    return 2.0 * grad.size * (weight.size // max(weight.shape[0], 1))
+
+
+def _by_input(
+    sizes: Any, weight: Any, stride: Any, padding: Any, pool_kernel: Any, pool_stride: Any
+) -> tuple[Any, Any]:
+    """Attributes of the operator that spreads the gradient, and of that by the input."""
+    spread = {"kernel": pool_kernel, "stride": pool_stride}
+    spread["sizes"] = slide(sizes, weight.shape[2:], stride, padding).out
+    by_input = {"sizes": sizes, "stride": stride, "padding": padding}
+    input_grad = lookup("conv2d_input_grad")
+    return max_pool2d_spread.bind_attrs(spread), input_grad.bind_attrs(by_input)
+
+
+@op
 def taken_weight_grad(
     x,
     grad,

@@ -64,6 +64,7 @@ ROW_BY_ROW: Mapping[str, Test] = {
     **{f"max_pool{n}d_{what}": _all for what in ("places", "spread") for n in (1, 2)},
     **{f"conv{n}_input_grad": _first for n in _EACH},
     "pooled_conv2d": _first,
+    "taken_input_grad": lambda op, rows: rows == [True, True, False],
     **dict.fromkeys(("softmax_cross_entropy", "softmax_cross_entropy_grad"), _all),
     **dict.fromkeys(("grid_sample_input_grad", "grid_sample_grid_grad"), _all),
     **dict.fromkeys(("self_attention", "self_attention_grad", "later"), _all),

@@ -1,14 +1,14 @@
-"""A first convolution's gradient, from what its max-pooling took."""
+"""Gradients of a convolution, from what its max-pooling took."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
 from noria.ir.index import Index
 from noria.ir.program import Block, Operator, Program, Value
-from noria.ops.taken import POOL, taken_weight_grad
+from noria.ops.taken import POOL, taken_input_grad, taken_weight_grad
 from noria.ops.window import per_axis
 from noria.passes.nested import map_blocks
 from noria.passes.report import Report, publish
@@ -16,12 +16,15 @@ from noria.passes.report import Report, publish
 NAME = "fuse_taken"
 SEEN = 96  # numbers an element of the convolution sees: with more, dense products are as fast
 APART = 4  # elements for each window: with fewer, most of what is pooled has a gradient
+PATCH, TAPS = 512, 16  # by the input: numbers an element sees at most, and taps at least
+_BY_INPUT = ("sizes", "stride", "padding")
 _BY_WEIGHT = ("kernel", "stride", "padding")
 
 
 def fuse_taken(program: Program) -> Program:
     """conv2d_weight_grad of a max_pool2d_spread that nothing else needs, as behind the first layer
     of a network, becomes `taken_weight_grad`: it multiplies what windows took and nothing else.
+    So does conv2d_input_grad where taps are many and channels few: `taken_input_grad`.
 
     Given:
         program p {
@@ -52,16 +55,20 @@ def _fused(block: Block, roots: Sequence[Value], report: Report) -> list[Operato
     operators = [map_blocks(op, lambda inner: _inner(inner, report)) for op in block.operators]
     index = Index(Block(block.inputs, operators), roots)
     new: dict[Operator, Operator | None] = {}
-    for op in operators:
-        spread = _spread(op, index)
-        if spread is None:
-            continue
-        reason = _refusal(op, spread, index)
-        if reason is None:
-            report.fired.append(op.where())
-            new |= {spread: None, op: _taken(op, spread)}
-        else:
-            report.declined.append((op.where(), reason))
+    spreads: list[Operator] = []
+    for kind, (refusal, taken) in _KINDS.items():
+        for op in operators:
+            spread = _spread(op, kind, index)
+            if spread is None:
+                continue
+            reason = refusal(op, spread, _left(spread, index, new))
+            if reason is None:
+                report.fired.append(op.where())
+                new[op] = taken(op, spread)
+                spreads.append(spread)
+            else:
+                report.declined.append((op.where(), reason))
+    new |= {spread: None for spread in spreads if _left(spread, index, new) == 0}
     replaced = [new.get(op, op) for op in operators]
     return [op for op in replaced if op is not None]
 
@@ -72,34 +79,69 @@ def _inner(block: Block, report: Report) -> Block:
     return block if same else Block(list(block.inputs), operators, list(block.outputs))
 
 
-def _spread(op: Operator, index: Index) -> Operator | None:
-    """What makes the gradient that a gradient by the weight takes, if that is pooled."""
-    if op.type != "conv2d_weight_grad":
+def _spread(op: Operator, kind: str, index: Index) -> Operator | None:
+    """What makes the gradient that an operator of this kind takes, if that is pooled."""
+    if op.type != kind:
         return None
-    maker = index.producer.get(op.operands[1])
+    maker = index.producer.get(op.operands[_GRADIENT[kind]])
     return maker if maker is not None and maker.type == "max_pool2d_spread" else None
 
 
-def _refusal(op: Operator, spread: Operator, index: Index) -> str | None:
-    x, grad = op.operands
-    if index.use_count(grad) > 1:
-        return "the spread gradient is used elsewhere"
-    if {v.dtype for v in (x, grad, op.outputs[0])} != {"float32"}:
+def _left(spread: Operator, index: Index, new: Mapping[Operator, Operator | None]) -> int:
+    """How often the spread gradient is used by what is not replaced."""
+    (out,) = spread.outputs
+    return index.use_count(out) - sum(user in new for user in index.users[out])
+
+
+def _refusal(op: Operator, spread: Operator) -> str | None:
+    if {v.dtype for v in (*op.operands, *op.outputs)} != {"float32"}:
         return "not all is float32"
     dilated = {*per_axis(op.attrs["dilation"], 2, ""), *per_axis(spread.attrs["dilation"], 2, "")}
     if dilated != {1} or op.attrs["groups"] != 1:
         return "dilated or grouped"
-    channels, kernel = x.shape[1], per_axis(op.attrs["kernel"], 2, "")
-    if not isinstance(channels, int) or channels * prod(kernel) > SEEN:
-        return f"its elements see more than {SEEN} numbers"
     stride = spread.attrs["stride"]
     step = per_axis(spread.attrs["kernel"] if stride is None else stride, 2, "")
     return None if prod(step) >= APART else "windows lie close together"
 
 
-def _taken(op: Operator, spread: Operator) -> Operator:
+def _refused_weight(op: Operator, spread: Operator, left: int) -> str | None:
+    if left > 1:
+        return "the spread gradient is used elsewhere"
+    channels, kernel = op.operands[0].shape[1], per_axis(op.attrs["kernel"], 2, "")
+    if not isinstance(channels, int) or channels * prod(kernel) > SEEN:
+        return f"its elements see more than {SEEN} numbers"
+    return _refusal(op, spread)
+
+
+def _taken_weight(op: Operator, spread: Operator) -> Operator:
     attrs = {name: op.attrs[name] for name in _BY_WEIGHT}
     attrs |= {name: spread.attrs[name.removeprefix("pool_")] for name in POOL}
     attrs = taken_weight_grad.bind_attrs(attrs)
     inputs = (op.operands[0], *spread.operands)
     return replace(op, type=taken_weight_grad.name, inputs=inputs, attrs=attrs, made_by=NAME)
+
+
+def _refused_input(op: Operator, spread: Operator, left: int) -> str | None:
+    numbers = op.operands[1].shape[1:]
+    if not all(isinstance(n, int) for n in numbers) or prod(map(int, numbers)) > PATCH:
+        return f"its elements see more than {PATCH} numbers"
+    if prod(map(int, numbers[1:])) < TAPS:
+        return f"fewer than {TAPS} taps"
+    if spread.attrs["padding"] not in (0, (0, 0), (0, 0, 0, 0), "valid"):
+        return "windows reach over the border"
+    return "windows reach over the border" if spread.attrs["ceil_mode"] else _refusal(op, spread)
+
+
+def _taken_input(op: Operator, spread: Operator) -> Operator:
+    attrs = {name: op.attrs[name] for name in _BY_INPUT}
+    attrs |= {f"pool_{name}": spread.attrs[name] for name in ("kernel", "stride")}
+    attrs = taken_input_grad.bind_attrs(attrs)
+    inputs = (*spread.operands, op.operands[1])
+    return replace(op, type=taken_input_grad.name, inputs=inputs, attrs=attrs, made_by=NAME)
+
+
+_GRADIENT = {"conv2d_input_grad": 0, "conv2d_weight_grad": 1}  # which operand it is
+_KINDS = {
+    "conv2d_input_grad": (_refused_input, _taken_input),
+    "conv2d_weight_grad": (_refused_weight, _taken_weight),
+}

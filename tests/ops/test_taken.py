@@ -54,3 +54,21 @@ def test_what_does_not_fit_is_told():
         taken_weight_grad(x, g[..., 1:], p[..., 1:], **HOW)
     with pytest.raises(ShapeError):
         taken_weight_grad(x, g, p[..., 1:], **HOW)
+
+
+def by_windows(grad, p, weight):
+    """Window by window, the weights of what it took, added to what that sees."""
+    around = np.zeros((X[0], X[1], X[2] + 2, X[3] + 2))
+    for n, o, i, j in np.ndindex(grad.shape):
+        down, right = divmod(int(p[n, o, i, j]), 2)
+        h, w = 2 * i + down, 2 * (2 * j + right)
+        around[n, :, h : h + 3, w : w + 2] += grad[n, o, i, j] * weight[o]
+    return around[:, :, 1:-1, 1:-1]
+
+
+def test_case_of_the_gradient_by_the_input():
+    p = places()
+    how = {"sizes": X[2:], "stride": (1, 2), "padding": 1, "pool_kernel": 2}
+    inputs = [arr(*p.shape), p, arr(4, 3, 3, 2)]
+    rows = {i: {0: "N"} for i in range(2)}
+    check_case(Case("taken_input_grad", inputs, how, expect=by_windows, symbolic=rows))

@@ -4,7 +4,7 @@ import pytest
 import noria
 from noria import nn, ops, optim
 from noria.ops.library import FAMILIES  # noqa: F401  (registers every op)
-from noria.passes.fuse_taken import SEEN, fuse_taken
+from noria.passes.fuse_taken import PATCH, SEEN, fuse_taken
 from noria.passes.pipeline import optimize
 from noria.testing.rule import check_rule
 from tests.passes.programs import apply, program, reasons, types
@@ -40,6 +40,51 @@ def test_the_pictures_are_true():
 def test_what_stays_is_told(changes, reason):
     after, report = apply(fuse_taken, back(**changes))
     assert types(after)[0] == "max_pool2d_spread"
+    assert reason in reasons(report)[0]
+
+
+def by_input(ins=4, kernel=4, how="kernel=2", small=2, tail=""):
+    size = 3 + kernel
+    return program(f"""
+      input w: float32[8, {ins}, {kernel}, {kernel}]
+      input g: float32[N, 8, {small}, {small}]
+      input places: uint8[N, 8, {small}, {small}]
+      s: float32[N, 8, 4, 4] = max_pool2d_spread(g, places, sizes=(4, 4), {how})
+      gx: float32[N, {ins}, {size}, {size}] = conv2d_input_grad(s, w, sizes=({size}, {size}))
+      {tail}
+      output gx = gx
+    """)
+
+
+def test_the_gradient_by_the_input_takes_places_too():
+    after, _ = apply(fuse_taken, by_input())
+    assert types(after) == ["taken_input_grad"]
+    after, _ = apply(fuse_taken, by_input(tail="output s = s"))
+    assert types(after) == ["max_pool2d_spread", "taken_input_grad"]
+
+
+def test_both_gradients_leave_nothing_spread():
+    both = by_input(
+        tail="""input x: float32[N, 4, 7, 7]
+      gw: float32[8, 4, 4, 4] = conv2d_weight_grad(x, s, kernel=(4, 4))
+      output gw = gw"""
+    )
+    after, _ = apply(fuse_taken, both)
+    assert sorted(types(after)) == ["taken_input_grad", "taken_weight_grad"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"ins": PATCH // 16 + 1}, "see more than"),
+        ({"kernel": 3}, "fewer than"),
+        ({"how": "kernel=2, padding=1", "small": 3}, "border"),
+        ({"how": "kernel=2, stride=1", "small": 3}, "close together"),
+    ],
+)
+def test_what_stays_of_gradients_by_the_input_is_told(changes, reason):
+    after, report = apply(fuse_taken, by_input(**changes))
+    assert types(after) == ["max_pool2d_spread", "conv2d_input_grad"]
     assert reason in reasons(report)[0]
 
 

@@ -39,6 +39,8 @@ _GENERATORS = (
     "math_float32",
     "pooled_sizes",
     "pooled_tiles",
+    "spread_sizes",
+    "spread_tiles",
     "taken_sizes",
     "taken_tiles",
     "tile_sizes",

@@ -30,6 +30,7 @@ from noria.kernels.numba import (
     loops,
     math,
     pooled_tiles,
+    spread_tiles,
     taken_tiles,
     tiles,
     winograd_tiles,
@@ -50,6 +51,7 @@ NAMESPACE: dict[str, Any] = {
     **depthwise_tiles.NAMESPACE,
     **conv_tiles.NAMESPACE,
     **pooled_tiles.NAMESPACE,
+    **spread_tiles.NAMESPACE,
     **taken_tiles.NAMESPACE,
     **{name: getattr(types, name) for name in (*_SCALARS, "float32", "float64")},
 }
