@@ -126,3 +126,15 @@ def test_no_images():
     program = made(3, 24, 17, (6, 12))
     executor = Executor(program, optimized=True)
     assert executor.run({"x": np.zeros((0, 3, 6, 12), np.float32)})["y"].shape == (0, 17, 6, 12)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_strips_of_threads_that_do_not_come_are_made_by_others(strips, monkeypatch, threads):
+    monkeypatch.setattr(conv_strips, "parallel", lambda call, **work: call)
+    for program in (made(3, 24, 17, (9, 12)), made(3, 32, 16, (13, 8), stem=True)):
+        assert "rows at a time" in agree(program, batch=1, threads=threads, special=True)
+
+
+def test_where_strips_are_many_each_thread_keeps_its_own(strips, monkeypatch):
+    monkeypatch.setattr(conv_strips, "LISTS", 0)
+    agree(made(3, 24, 17, (9, 12)), threads=2, special=True)
