@@ -115,13 +115,12 @@ class _Form:
 
     @property
     def long(self) -> bool:
-        """Whether lines are rounded first, then turned: as lines of halves, in one tap only."""
-        return self.rounds and self.taps == 1 and not self.across
+        """Whether lines become words first, which are then turned: of one tap only."""
+        return self.taps == 1 and not self.across
 
     @property
     def part(self) -> int:
-        """Words of a column that a thread takes at once: lines of four times as many bytes are read
-        half as fast again from memory."""
+        """Words of a column that a thread takes at once. Longer lines come faster from memory."""
         return 1 if self.across else 4 * WIDTH if self.long else WIDTH
 
     @property
@@ -166,24 +165,21 @@ WORK
                         fill_bytes(to + (tap * words + w) * panel * 4, 0, {4 * WIDTH})
     return 0
 """
-# Memory runs along the rows: a line is a column.
+# Memory runs along the rows: a line is a column. WIDTH of them are turned.
 _DOWN = f"""
 source_line = source + (first + j) * line_step + word * TAPS * 4
-if TAPS == 1 and count == {WIDTH}:
-    transpose_tile(source_line, line_step, to, panel * 4)
-else:
-    for lane in range({WIDTH}):
-        line = lines + lane * LINE
-        MAKE
-        source_line += line_step
+for lane in range({WIDTH}):
+    line = lines + lane * LINE
+    MAKE
+    source_line += line_step
+for tap in range(TAPS):
+    transpose_tile(
+        lines + tap * {4 * WIDTH}, LINE, turned + tap * {4 * WIDTH * WIDTH}, {4 * WIDTH}
+    )
+for w in range(count):
     for tap in range(TAPS):
-        transpose_tile(
-            lines + tap * {4 * WIDTH}, LINE, turned + tap * {4 * WIDTH * WIDTH}, {4 * WIDTH}
-        )
-    for w in range(count):
-        for tap in range(TAPS):
-            from_ = turned + (w * TAPS + tap) * {4 * WIDTH}
-            copy_bytes(to + (tap * words + w) * panel * 4, from_, {4 * WIDTH})
+        from_ = turned + (w * TAPS + tap) * {4 * WIDTH}
+        copy_bytes(to + (tap * words + w) * panel * 4, from_, {4 * WIDTH})
 """
 _DOWN_PAIRS = f"""
 copy_bytes(raw, source_line, count * TAPS * 4)
@@ -193,20 +189,18 @@ for w in range(count):
         low = load_uint16(raw, 2 * w * TAPS + tap)
         store_uint32(line, w * TAPS + tap, pair(low, load_uint16(raw, (2 * w + 1) * TAPS + tap)))
 """
-# The same of float32 and one tap: lines become words, which are turned. Lines that come next are
-# asked for, since they lie too far apart for the CPU to foresee.
+# The same of one tap. Lines that come next are asked for, since they lie too far apart for the CPU
+# to foresee.
 _DOWN_LONG = f"""
-source_line = source + (first + j) * line_step + word * 8
+source_line = source + (first + j) * line_step + word * ROWS * SIZE
 soon = source_line + {WIDTH} * line_step
 if j + {WIDTH} >= panel:
-    soon = source_line - j * line_step + PART * 8
+    soon = source_line - j * line_step + PART * ROWS * SIZE
 for lane in range({WIDTH}):
     line = lines + lane * LINE
-    for n in range(0, count * 8, 64):
+    for n in range(0, count * ROWS * SIZE, 64):
         prefetch(soon + n)
-    for i in range(2 * count):
-        independent()
-        store_bfloat16(line, i, load_float32(source_line, i))
+    MAKE
     source_line += line_step
     soon += line_step
 for w in range(0, count, {WIDTH}):
@@ -216,6 +210,11 @@ for w in range(0, count, {WIDTH}):
         transpose_tile(lines + 4 * w, LINE, turned, {4 * WIDTH})
         for k in range(count - w):
             copy_bytes(to + (w + k) * panel * 4, turned + k * {4 * WIDTH}, {4 * WIDTH})
+"""
+_ROUND_LINE = """
+for i in range(2 * count):
+    independent()
+    store_bfloat16(line, i, load_float32(source_line, i))
 """
 # The same of float32 and several taps: numbers are turned, and two vectors of them, a tap of two
 # rows, rounded to words.
@@ -245,6 +244,9 @@ for w in range(count):
 _ACROSS = f"""
 low = source + word * ROWS * line_step + (first + j) * TAPS * SIZE
 line = to if TAPS == 1 else lines
+if TAPS == 1:
+    for row in range(8 * ROWS, 9 * ROWS):
+        prefetch(low + row * line_step)
 MAKE
 if TAPS > 1:
     for part in range(0, TAPS, {WIDTH}):
@@ -257,9 +259,6 @@ for i in range({WIDTH} * TAPS):
     store_uint32(line, i, pair(load_uint16(low, i), load_uint16(low + line_step, i)))
 """
 _ACROSS_ROUNDED = f"""
-if TAPS == 1:
-    prefetch(low + 16 * line_step)
-    prefetch(low + 17 * line_step)
 for i in range({WIDTH} * TAPS):
     independent()
     store_uint32(line, i, rounded_pair(load_float32(low, i), load_float32(low + line_step, i)))
@@ -282,9 +281,12 @@ def _work(form: _Form) -> tuple[str, str]:
         if form.rounds:
             return work, _ACROSS_ROUNDED
         return work, _ACROSS_PAIRS if pairs else f"copy_bytes(line, low, {4 * WIDTH} * TAPS)"
+    copy = "copy_bytes(line, source_line, count * TAPS * 4)"
+    if form.long:
+        return _DOWN_LONG, _ROUND_LINE if form.rounds else copy
     if form.rounds:
-        return _DOWN_LONG if form.long else _DOWN_ROUNDED, ""
-    return _DOWN, _DOWN_PAIRS if pairs else "copy_bytes(line, source_line, count * TAPS * 4)"
+        return _DOWN_ROUNDED, ""
+    return _DOWN, _DOWN_PAIRS if pairs else copy
 
 
 @cache
