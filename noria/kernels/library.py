@@ -47,6 +47,7 @@ from noria.kernels.numba import strassen as _strassen
 from noria.kernels.numba import sweep as _sweep
 from noria.kernels.numba import taken as _taken
 from noria.kernels.numba import taken_input as _taken_input
+from noria.kernels.numba import taken_rows as _taken_rows
 from noria.kernels.numba import weight_grads as _weight_grads
 from noria.kernels.numba import weight_product as _weight_product
 from noria.kernels.numba import winograd as _winograd
@@ -57,7 +58,7 @@ from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
 _modules = (_copy, _elementwise, _reduce, _loss, _norm, _random, _resize, _sampling)
-_pools = (_pool, _pool3d, _pool_places, _pooled_conv, _taken, _taken_input)
+_pools = (_pool, _pool3d, _pool_places, _pooled_conv, _taken, _taken_input, _taken_rows)
 _products = (_halves, _linear, _few_rows, _gemm, _linalg, _product_loop, _strassen)
 _convolutions = (_tiled_conv, _conv_pairs, _conv_strips, _conv_weight_grad, _depthwise, _conv)
 _gradients = (_conv_input_grad, _few_channels_grad)

@@ -15,8 +15,8 @@ from noria.passes.report import Report, publish
 
 NAME = "fuse_taken"
 SEEN = 96  # numbers an element of the convolution sees: with more, dense products are as fast
+PATCH, TAPS = 512, 16  # unless it has so many taps: then so many numbers
 APART = 4  # elements for each window: with fewer, most of what is pooled has a gradient
-PATCH, TAPS = 512, 16  # by the input: numbers an element sees at most, and taps at least
 _BY_INPUT = ("sizes", "stride", "padding")
 _BY_WEIGHT = ("kernel", "stride", "padding")
 
@@ -107,9 +107,10 @@ def _refusal(op: Operator, spread: Operator) -> str | None:
 def _refused_weight(op: Operator, spread: Operator, left: int) -> str | None:
     if left > 1:
         return "the spread gradient is used elsewhere"
-    channels, kernel = op.operands[0].shape[1], per_axis(op.attrs["kernel"], 2, "")
-    if not isinstance(channels, int) or channels * prod(kernel) > SEEN:
-        return f"its elements see more than {SEEN} numbers"
+    channels, taps = op.operands[0].shape[1], prod(per_axis(op.attrs["kernel"], 2, ""))
+    most = SEEN if taps < TAPS else PATCH
+    if not isinstance(channels, int) or channels * taps > most:
+        return f"its elements see more than {most} numbers"
     return _refusal(op, spread)
 
 

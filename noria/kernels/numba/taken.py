@@ -9,6 +9,7 @@ registers while they go over those rows. Nothing of the size of what was pooled 
 from __future__ import annotations
 
 from functools import cache
+from math import prod
 from textwrap import indent
 
 from noria.core.machine import caches
@@ -18,10 +19,20 @@ from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.taken_sizes import Part, parts
 from noria.kernels.numba.tile_sizes import WIDTH
-from noria.kernels.registry import LAST, PLAIN, BoundOp, Kernel, Layouts, Prepared, register
+from noria.kernels.registry import (
+    LAST,
+    PLAIN,
+    BoundOp,
+    Declined,
+    Kernel,
+    Layouts,
+    Prepared,
+    register,
+)
 from noria.ops.pool import pool_windows
 from noria.ops.window import Windows, slide
 
+FEW = 96  # numbers of a patch: laying out larger ones takes longer than what is done with them
 SOME = caches().second // 32  # bytes of patches: they stay in the first cache
 
 # An image of x is `down` x `across` pixels once zeros are around it; the convolution gives
@@ -90,8 +101,8 @@ PARTS
 )
 
 
-def _part(p: Part) -> str:
-    """All channels of one part of the patches."""
+def calls(p: Part) -> str:
+    """Text of the calls of tiles for all channels of one part of the patches."""
     skip = 4 * WIDTH * p.first
     lines, begin = [], "0"
     for count in dict.fromkeys((p.channels, 1)):
@@ -107,7 +118,7 @@ def _part(p: Part) -> str:
 @cache
 def source(rows: int, numbers: int, padded: bool) -> str:
     """Text of the kernel for patches of so many rows of so many numbers."""
-    text = "\n".join(map(_part, parts(-(-rows * numbers // WIDTH))))
+    text = "\n".join(map(calls, parts(-(-rows * numbers // WIDTH))))
     text = _SOURCE.replace("PARTS", indent(text, " " * 12))
     text = text.replace("TAPS_HIGH", str(rows)).replace("NUMBERS", str(numbers))
     return text.replace("PADDED", "1 > 0" if padded else "1 < 0")
@@ -120,14 +131,21 @@ def around(size: tuple[int, ...], conv: Windows) -> list[int]:
     return [max(n + f, (out - 1) * step + taps) for n, f, out, step, taps in axes]
 
 
+def seen_by(op: Operator) -> int:
+    """Numbers of x that an element of the convolution sees, of a taken_weight_grad."""
+    return prod(int(n) for n in op.outputs[0].shape[1:])
+
+
 class TakenWeightGrad(Kernel):
-    """taken_weight_grad of float32."""
+    """taken_weight_grad of float32, for patches of at most FEW numbers."""
 
     name = "numba:taken_weight_grad"
     ops = ("taken_weight_grad",)
 
     def accepts(self, op: Operator) -> None:
         need(op, ("float32",), (0, 1))
+        if seen_by(op) > FEW:
+            raise Declined("patches are large")
 
     def layout(self, op: Operator, given: object) -> Layouts:
         return [LAST, LAST, LAST], [PLAIN]

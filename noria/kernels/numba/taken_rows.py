@@ -1,0 +1,132 @@
+"""Gradient by the weight behind a max-pooling, where an element of the convolution sees much.
+
+What `taken.py` does, but patches are not laid out: they would take longer than what is done with
+them. In channels-last memory a row of taps sees numbers that lie side by side, so each row is by
+itself a patch that is there already. Images are copied into the second cache with zeros around
+them, since vectors reach beyond what a row sees; what they add there is left out in the end.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from textwrap import indent
+
+from noria.ir.program import Operator
+from noria.kernels.call import Call
+from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.parallel import thread_count
+from noria.kernels.numba.taken import FEW, around, calls, seen_by
+from noria.kernels.numba.taken_sizes import parts
+from noria.kernels.numba.tile_sizes import WIDTH
+from noria.kernels.registry import (
+    LAST,
+    PLAIN,
+    BoundOp,
+    Declined,
+    Kernel,
+    Layouts,
+    Prepared,
+    register,
+)
+from noria.ops.pool import pool_windows
+from noria.ops.window import slide
+
+# An image of x is `across` pixels wide once zeros are around it; the first window begins `begin`
+# bytes before it. `line`: bytes of the sums of a row of taps; `patch`: of those of a channel;
+# `room`: of a thread's own image.
+_NAMES = [
+    *("x", "grad", "places", "out", "own", "sums", "room", "images", "high", "wide", "ins", "outs"),
+    *("taps_high", "taps_wide", "above", "left", "across", "begin", "each", "line", "patch"),
+]
+_SOURCE = (
+    "def weight_grad(args):\n"
+    + "".join(f"    {name} = load_int64(args, {i})\n" for i, name in enumerate(_NAMES))
+    + f"    table = args + {8 * len(_NAMES)}\n"
+    + """
+    team = team_size()
+    me = thread_id()
+    mine = sums + me * outs * patch
+    fill_bytes(mine, 0, outs * patch)
+    image = own + me * room
+    fill_bytes(image, 0, room)
+    for n in range(images * me // team, images * (me + 1) // team):
+        for row in range(high):
+            to = image + ((row + above) * across + left) * ins * 4
+            copy_bytes(to, x + (n * high + row) * wide * ins * 4, wide * ins * 4)
+        g = grad + n * each * 4
+        p = places + n * each
+        for h in range(taps_high):
+            seen = image + h * across * ins * 4 - begin
+            target = mine + h * line
+PARTS
+    barrier()
+    taps = taps_high * taps_wide
+    for o in range(outs * me // team, outs * (me + 1) // team):
+        for tap in range(taps):
+            to = o * patch + tap // taps_wide * line
+            for c in range(ins):
+                s = float32(0)
+                for part in range(team):
+                    s += load_float32(sums + part * outs * patch + to, tap % taps_wide * ins + c)
+                store_float32(out, (o * ins + c) * taps + tap, s)
+    return 0
+"""
+)
+
+
+@cache
+def source(numbers: int) -> str:
+    """Text of the kernel for rows of taps of so many numbers."""
+    text = "\n".join(map(calls, parts(-(-numbers // WIDTH))))
+    return _SOURCE.replace("PARTS", indent(text, " " * 12))
+
+
+class TakenRows(Kernel):
+    """taken_weight_grad of float32, for patches of more than FEW numbers."""
+
+    name = "numba:taken_rows"
+    ops = ("taken_weight_grad",)
+    priority = 10  # large patches only
+
+    def accepts(self, op: Operator) -> None:
+        need(op, ("float32",), (0, 1))
+        if seen_by(op) <= FEW:
+            raise Declined("patches are small")
+
+    def layout(self, op: Operator, given: object) -> Layouts:
+        return [LAST, LAST, LAST], [PLAIN]
+
+    def bind(self, bound: BoundOp) -> Prepared:
+        x, grad, _ = bound.inputs
+        out, attrs = bound.outputs[0], bound.attrs
+        assert x is not None and grad is not None
+        outs, ins, *taps = out.shape
+        conv = slide(x.shape[2:], taps, attrs["stride"], attrs["padding"])
+        how = {k: attrs[f"pool_{k}"] for k in ("kernel", "stride", "padding")}
+        pool = pool_windows(conv.out, **how, ceil_mode=attrs["ceil_mode"])
+        down, across = around(x.shape[2:], conv)
+        line = -(-taps[1] * ins // WIDTH) * WIDTH * 4
+        patch, room = taps[0] * line, -(-(down * across * ins * 4 + line) // 64) * 64
+        row, step = conv.stride[0] * across * ins * 4, conv.stride[1] * ins * 4
+        begin = int(pool.pads[0][0]) * row + int(pool.pads[1][0]) * step
+        numbers = [room, x.shape[0], *x.shape[2:], ins, outs, *taps]
+        numbers += [*(int(front) for front, _ in conv.pads), across, begin]
+        numbers += [grad.shape[2] * grad.shape[3] * outs, line, patch]
+        numbers += [pool.stride[1] * step, pool.stride[0] * row, grad.shape[3], grad.shape[2]]
+        numbers += [outs, patch]
+        numbers += [
+            i * row + j * step for i in range(pool.kernel[0]) for j in range(pool.kernel[1])
+        ]
+        text = source(taps[1] * ins)
+        team = max(bound.threads, thread_count())
+        flops = 2 * grad.size * ins * taps[0] * taps[1]
+
+        def emit(in_: list[int], out_: list[int], packs: list[int], scratch: int) -> list[Call]:
+            table = [*in_, *out_, scratch, scratch + room * team, *numbers]
+            work = {"threads": bound.threads, "ops": flops}
+            return [launch(self.name, text, "weight_grad", table, **work)]
+
+        return Prepared(emit, (room + outs * patch) * team, work=flops)
+
+
+register(TakenRows())
