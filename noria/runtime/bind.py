@@ -24,7 +24,7 @@ from noria.runtime.operands import Operands
 from noria.runtime.plan import Plan, Step
 from noria.runtime.prepare import Preparation, surroundings
 from noria.runtime.prologue import Prologue, Rare, read_by_steps
-from noria.runtime.recipe import SEEN, Followed, Recipe, may_be_traced, traced
+from noria.runtime.recipe import Followed, Recipe, learn
 from noria.runtime.tape import COLUMNS, RowFailed, Tape
 from noria.runtime.timing import Action, Span, told
 from noria.runtime.work import Work, work_of
@@ -81,7 +81,8 @@ class Bound:
         recipe, block, missing = self._recast()
         if recipe is None or block is None:
             self._bind()
-            self._learn(recipe, missing)
+            with parallel.team(threads):
+                learn(self, self._mold, recipe, missing)
             return
         if flags.check_memory:
             self._bind()
@@ -139,16 +140,6 @@ class Bound:
                     return recipe, block, missing
                 return recipe, None, missing
         return None, None, []
-
-    def _learn(self, recipe: Recipe | None, missing: Sequence[int]) -> None:
-        """Traces what was bound, for other sizes: all of it when that seems to pay."""
-        mold = self._mold
-        if recipe is not None and mold.recipe is recipe:
-            with parallel.team(self.threads):
-                recipe.learn(missing, self.sizes)
-        elif mold.recipe is None and mold.casts == SEEN and may_be_traced(self, mold):
-            with parallel.team(self.threads):
-                mold.recipe = traced(self, mold)
 
     def _follow(self, recipe: Recipe, block: array[int]) -> None:
         """Take what a recipe gave."""

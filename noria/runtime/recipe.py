@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from noria.runtime.mold import Mold
 
 
-SEEN = 2  # times that a mold served before it is worth a recipe
+SEEN = 1  # times that a mold served before it is worth a recipe
 PATIENCE = 16  # failures after which nothing more is traced
 LARGE = 1 << 16  # bytes that do not last for the sake of other sizes
 
@@ -219,6 +219,14 @@ def _together(*items: Sequence[Item]) -> list[list[Item]]:
             key = item if item.step.kernel is None else (which, item.step.alike)
             found.setdefault(key, []).append(item)
     return list(found.values())
+
+
+def learn(bound: Bound, mold: Mold, tried: Recipe | None, missing: Sequence[int]) -> None:
+    """Traces, for other sizes, what was bound by asking: what a recipe lacked, or all of it."""
+    if tried is not None and mold.recipe is tried:
+        tried.learn(missing, bound.sizes)
+    elif mold.recipe is None and mold.casts == SEEN and may_be_traced(bound, mold):
+        mold.recipe = traced(bound, mold)
 
 
 def may_be_traced(bound: Bound, mold: Mold) -> bool:
