@@ -24,7 +24,7 @@ from noria.kernels.numba import depthwise_sizes as sizes
 from noria.kernels.numba.lane_bounds import BOUNDS, bits
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.move import copy_kernel
-from noria.kernels.numba.parallel import thread_count
+from noria.kernels.numba.parallel import OPS, parallel, thread_count
 from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.registry import (
     LAST,
@@ -43,6 +43,9 @@ from noria.ops.window import Windows, slide
 PIECE = 5  # int64 of a piece of a row: which tile, first pixel and column, taps left out and seen
 ONE = 4  # the tile that is a single pixel; 0 to 3 leave out (0, 0), (0, 1), (1, 0), (1, 1)
 CACHE = caches().first // 2  # bytes of the first cache for what a tile and the one below it see
+# Nanoseconds, as `parallel` counts them, from which on a team is called. That is early, because the
+# steps around it have one: its threads would be about to fall asleep when they are wanted again.
+LEAST = 8_000
 EVEN = 16  # rows for each thread that may be dealt out however they fall
 _ZEROS = np.zeros(WIDTH, np.float32)
 
@@ -253,9 +256,12 @@ class Columns:
         table = [*at, out, scratch, *self.numbers[:7], self.walk.ctypes.data]
         table += [self.walk.size // PIECE, *self.numbers[7:], _ZEROS.ctypes.data, self.chunk]
         table += self.limits
-        call = launch(name, self.text, "depthwise", table, threads=self.threads, **self.work)
+        call = launch(name, self.text, "depthwise", table, threads=1)
         call.keep = (call.keep, self.walk)
-        return call
+        if self.threads == 1:
+            return call
+        large = self.work["ops"] >= LEAST * OPS
+        return parallel(call, threads=self.threads if large else None, **self.work)
 
 
 def _need_plain(windows: Windows) -> None:

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from noria.kernels.numba.depthwise import ONE, PIECE, by_channel, pieces
+from noria.kernels.numba.depthwise import ONE, PIECE, Columns, by_channel, pieces
 from noria.kernels.numba.depthwise_sizes import PIXELS, STRIDES, TAPS
+from noria.kernels.registry import LAST, Array, strides_of
+from noria.ops.window import slide
 from noria.testing.case import arr
 from noria.testing.kernel import check_kernel
 
@@ -91,3 +93,12 @@ def test_the_pieces_of_a_row_cover_it(wide, pad, stride):
 def test_threads_share_what_comes_out_more_even():
     assert by_channel(7, 60, 2)
     assert not by_channel(14, 24, 2) and not by_channel(1000, 2, 3)
+
+
+def test_a_team_is_called_for_less_than_elsewhere():
+    def call(side):
+        x = Array((1, 960, side, side), "float32", strides_of((1, 960, side, side), LAST))
+        windows = slide((side, side), (3, 3), 1, 1)
+        return Columns(x, x, windows, 2, None).call(NAME, (0, 0, 0), 0, 0)
+
+    assert call(7).alone == 0 and call(2).alone > 0
