@@ -55,6 +55,7 @@ class Bound:
     outputs: dict[str, Callable[[], Any]]
     prologue: Prologue | Followed
     _own: Piece
+    _recipe: Recipe
     _commits: list[tuple[np.ndarray, np.ndarray, bool]]
 
     @collector_paused()
@@ -143,6 +144,7 @@ class Bound:
 
     def _follow(self, recipe: Recipe, block: array[int]) -> None:
         """Take what a recipe gave."""
+        self._recipe = recipe
         like, arrays, program = recipe.bound, recipe.arrays(block), self.plan.program
         self.peak_bytes, self.arena_bytes = like.peak_bytes, like.arena_bytes
         self.size, self.prologue = like.size, like.prologue
@@ -162,12 +164,13 @@ class Bound:
             for (state, old, shared), v in zip(like._commits, recipe.commits, strict=True)
         ]
         tape = Tape(recipe.rows, self.threads, recipe.place, block)
+        sizes, own = self.sizes, self._own  # a Bound that knew itself would outlive its arena
 
         def run() -> None:
             try:
                 tape.run()
             except RowFailed as failure:
-                self._how.explain(recipe.makers[failure.row], failure)
+                recipe.explain(failure, sizes, own.address)
 
         self.actions = [run]
 
@@ -175,9 +178,16 @@ class Bound:
         """What only asking the kernels tells, when somebody wants to know it after all."""
         if name not in _ASKED or "actions" not in self.__dict__:
             raise AttributeError(name)
-        actions = self.actions
-        self._bind()
-        self.actions = actions
+        mold, molds = self._recipe.mold, self._molds
+        if mold in molds:  # most often it serves again, so that nothing moves
+            molds.remove(mold)
+            molds.insert(0, mold)
+        fed = [a.copy() for a in self.feeds]
+        self._bind()  # what runs from now on is what is told
+        for view, a in zip(self.feeds, fed, strict=True):
+            view[...] = a
+        if self.epoch >= 0:
+            self.run_prologue()
         return self.__dict__[name]
 
     # ---- the arrays ----------------------------------------------------------------------------
@@ -259,6 +269,8 @@ class Bound:
             groups,
         )
         molds.insert(0, mold)
+        for old in molds[MOST:]:
+            old.forget()
         del molds[MOST:]
         return mold
 

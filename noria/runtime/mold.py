@@ -89,6 +89,10 @@ class Mold:
             memory.of = dict(memory.of)
         return items, memory
 
+    def forget(self) -> None:
+        """Its recipe, whose rows keep the arena they lie in."""
+        self.recipe, self.casts = None, 0
+
     # ---- what does not depend on sizes ---------------------------------------------------------
 
     @cached_property

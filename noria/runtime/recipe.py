@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from noria.runtime.operands import Operands, view_at
 from noria.runtime.plan import Step
 from noria.runtime.prepare import Choice, choose, notes_of
 from noria.runtime.recast import MOST, Program, Segments
-from noria.runtime.tape import Tape
+from noria.runtime.tape import RowFailed, Tape
 from noria.runtime.workspace import Piece
 
 if TYPE_CHECKING:
@@ -98,6 +98,13 @@ class Recipe:
         own: where `own` has memory
         """
         return self._segments.run([*[sizes[s] for s in self.symbols], own])
+
+    def explain(self, failure: RowFailed, sizes: Mapping[str, int], own: int) -> NoReturn:
+        """Tells why a row failed that was made for these sizes. own: as in `run`."""
+        how, operands = self.how, Operands(sizes, self.how.plan.kinds)
+        memory = self.own.moved(how.memory, operands, own)
+        there = how.plan, operands, memory, how.arena, how.threads, how.blocks
+        Emission(*there).explain(self.makers[failure.row], failure)
 
     def learn(self, missing: Sequence[int], sizes: Mapping[str, int]) -> bool:
         """Traces these segments at these sizes; False if not all of them could be."""

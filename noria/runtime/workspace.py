@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
+from itertools import chain
 from operator import is_
 from typing import Any, Generic, TypeVar
 
@@ -44,6 +45,8 @@ class Workspace(Generic[Bound]):
             old = 0 if self._arena is None else self._arena.nbytes
             self.bounds.clear()
             self._steps.clear()
+            for mold in chain.from_iterable(self.molds.values()):
+                mold.forget()
             self._arena = None  # given back before the next is taken
             growth = SMALL_GROWTH if old < SMALL else GROWTH
             self._arena = Arena(max(nbytes, int(growth * old)))

@@ -1,5 +1,7 @@
 """Bounds made by a recipe: the same numbers, the same errors, and all that a Bound can tell."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,6 @@ from noria.core.flags import flags
 from noria.ir.opdef import vocabulary as o
 from noria.runtime.executor import Executor
 from noria.runtime.predictor import Predictor
-from noria.runtime.recipe import SEEN
 from noria.runtime.scope import Scope
 from noria.zoo.lstm_classifier import LSTMClassifier, classify_texts
 from tests.runtime.programs import N, build, floats
@@ -45,7 +46,7 @@ def feeds(n):
 def taught(program=None, sizes=(40, 30, 20, 10), make=feeds):
     """An Executor that has met enough sizes."""
     executor = Executor(program or build(chain), threads=2)
-    for n in sizes[: SEEN + 2]:
+    for n in sizes:
         executor.run(make(n))
     return executor
 
@@ -174,3 +175,39 @@ def test_steps_of_python_keep_a_plan_from_being_traced():
         executor = taught()
         for n in (40, 35, 25, 15):
             assert not followed(executor.bound(feeds(n)))
+
+
+@pytest.mark.parametrize("first", [(), (200,)])
+def test_a_bound_that_was_asked_goes_on_as_one_that_was_not(first):
+    executor = taught(classifier(), (*first, 30, 25, 20, 15), texts)
+    executor.run(texts(15))
+    executor.run(texts(60))  # in memory of its own, where smaller ones have room too
+    asked = 0
+    for n in (17, 18, 19, 21):
+        bound = executor.bound(texts(n))
+        asked += followed(bound)
+        for step in range(2):
+            before, fed = executor.scope.state(), texts(n)
+            if step:
+                assert bound.memory.naive_bytes
+            fresh = Executor(executor.program, Scope().initialize(executor.program, values=before))
+            got, want = executor.run(fed), fresh.run(fed)
+            assert executor.bound(fed) is bound
+            for name, array in (want | fresh.scope.state()).items():
+                found = got[name] if name in got else executor.scope.state()[name]
+                np.testing.assert_array_equal(found, array, name)
+    assert asked
+
+
+def test_a_larger_arena_is_taken_when_the_one_of_recipes_is_given_back():
+    executor = taught()
+    for n in (15, 12):
+        executor.run(feeds(n))
+    old = weakref.ref(executor._space._arena)
+    executor.run(feeds(50_000))
+    assert old() is None
+    for n in (13, 14, 9, 8, 7):
+        executor.run(feeds(n))
+    bound, arena = executor.bound(feeds(6)), executor._space._arena
+    at = bound.feeds[0].ctypes.data
+    assert followed(bound) and arena.address <= at < arena.address + arena.nbytes
