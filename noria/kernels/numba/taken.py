@@ -17,7 +17,7 @@ from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.parallel import thread_count
-from noria.kernels.numba.taken_sizes import Part, parts
+from noria.kernels.numba.taken_sizes import Part, offsets_of, parts
 from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.registry import (
     LAST,
@@ -172,8 +172,7 @@ class TakenWeightGrad(Kernel):
         team = max(bound.threads, thread_count())
         text = source(taps[0], taps[1] * ins, padded)
         tile = [pool.stride[1] * patch, pool.stride[0] * row, int(pool.out[1])]
-        end = [outs, patch]
-        end += [i * row + j * patch for i in range(pool.kernel[0]) for j in range(pool.kernel[1])]
+        end = [outs, patch, *offsets_of(pool.kernel, row, patch)]
         tiles = [[*tile, rows, *end] for rows in (some, int(pool.out[0]) % some)]
         numbers += [len(tiles[0]), *tiles[0], *tiles[1]]
         flops = 2 * grad.size * ins * taps[0] * taps[1]

@@ -48,7 +48,7 @@ IMAGES = caches().second // 8  # bytes of the images that go by
 _NAMES = [
     *("grad", "places", "weight", "out", "packs", "own", "room", "some", "images", "high", "wide"),
     *("ins", "outs", "taps_high", "taps_wide", "above", "left", "across", "windows_high"),
-    *("windows_wide", "pool_wide", "pitch", "line", "top", "front", "step", "next"),
+    *("windows_wide", "pool_high", "pool_wide", "pitch", "line", "top", "front", "step", "next"),
     *("down_step", "right_step", "blocks", "least", "fields"),
 ]
 _SOURCE = (
@@ -94,6 +94,8 @@ _SOURCE = (
             row = k // (windows_wide * outs) % windows_high
             column = k // outs % windows_wide
             place = int64(load_uint8(places, first * each + k))
+            if place >= pool_high * pool_wide:
+                continue
             g = load_float32(grad, first * each + k)
             to = mine + n * room + row * step + column * next
             to += place // pool_wide * down_step + place % pool_wide * right_step
@@ -202,7 +204,7 @@ class _Layer(NamedTuple):
         next_, step = self.pool.stride[1] * right, self.pool.stride[0] * below
         above, left = (int(front) for front, _ in self.conv.pads)
         sizes = [self.room, some, out.shape[0], *out.shape[2:], ins, outs, *taps, above, left]
-        sizes += [self.across, *grad.shape[2:], self.pool.kernel[1], self.pitch, self.line]
+        sizes += [self.across, *grad.shape[2:], *self.pool.kernel, self.pitch, self.line]
         sizes += [self.top, self.front, step, next_, below, right]
         places = list(product(range(self.pool.kernel[0]), range(self.pool.kernel[1])))
         offsets = [

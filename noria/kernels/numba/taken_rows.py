@@ -16,7 +16,7 @@ from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.taken import FEW, around, calls, seen_by
-from noria.kernels.numba.taken_sizes import parts
+from noria.kernels.numba.taken_sizes import offsets_of, parts
 from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.registry import (
     LAST,
@@ -113,10 +113,7 @@ class TakenRows(Kernel):
         numbers += [*(int(front) for front, _ in conv.pads), across, begin]
         numbers += [grad.shape[2] * grad.shape[3] * outs, line, patch]
         numbers += [pool.stride[1] * step, pool.stride[0] * row, grad.shape[3], grad.shape[2]]
-        numbers += [outs, patch]
-        numbers += [
-            i * row + j * step for i in range(pool.kernel[0]) for j in range(pool.kernel[1])
-        ]
+        numbers += [outs, patch, *offsets_of(pool.kernel, row, step)]
         text = source(taps[1] * ins)
         team = max(bound.threads, thread_count())
         flops = 2 * grad.size * ins * taps[0] * taps[1]

@@ -50,6 +50,16 @@ def test_what_is_not_finite_stays_in_its_patch(wrong):
     check_kernel("taken_input_grad", inputs, attrs, kernel="numba:taken_input_grad")
 
 
+def test_a_place_of_no_element_is_nothing_beside_what_is_not_finite():
+    places = places_of(1, 5, (8, 8), {"kernel": 2}).copy()
+    places[0, 1, 2, 2], places[0, 4, 3, 0] = 255, 4
+    grad = np.random.default_rng(0).standard_normal(places.shape).astype(np.float32)
+    grad[0, 2, 1, 3] = np.nan
+    attrs = {"sizes": (12, 12), "pool_kernel": 2}
+    inputs = [grad, places, arr(5, 3, 5, 5)]
+    check_kernel("taken_input_grad", inputs, attrs, kernel="numba:taken_input_grad")
+
+
 def test_windows_that_reach_many_rows_are_declined():
     with pytest.raises(AssertionError, match="many rows"):
         input_grad((1, 1, 40, 40), 2, (30, 3), {"pool_kernel": 2})
