@@ -99,14 +99,15 @@ class Bound:
         with parallel.team(threads):
             with jit.deferred() as missing:
                 preparation = Preparation(plan, threads, self.operands)
-                mold = self._cast(molds, preparation) or self._new(molds, preparation, blocks)
-                self._mold = mold
+                served = self._cast(molds, preparation)
+                self._mold = mold = served or self._new(molds, preparation, blocks)
                 self.peak_bytes, self.arena_bytes = mold.peak_bytes, mold.arena_bytes
                 if flags.check_memory:
                     check_plan(self.memory.all, self.arena_bytes)
                     self.memory.prove([r.item for r in self.rare], self.items)
                 self.arena = space.room(self.arena_bytes)
-                groups = branches.positioned(mold.groups, self.items)
+                # Found for the sizes a mold was made for: others run one after the other.
+                groups = {} if served else branches.positioned(mold.groups, self.items)
                 how = Emission(
                     plan, self.operands, self.memory, self.arena, threads, blocks, groups
                 )

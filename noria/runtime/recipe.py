@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from noria.runtime.mold import Mold
 
 
-SEEN = 1  # times that a mold served before it is worth a recipe
+SEEN = (1, 2, 4, 8)  # after so many times that a mold served it is worth a recipe
 PATIENCE = 16  # failures after which nothing more is traced
 LARGE = 1 << 16  # bytes that do not last for the sake of other sizes
 
@@ -232,14 +232,14 @@ def learn(bound: Bound, mold: Mold, tried: Recipe | None, missing: Sequence[int]
     """Traces, for other sizes, what was bound by asking: what a recipe lacked, or all of it."""
     if tried is not None and mold.recipe is tried:
         tried.learn(missing, bound.sizes)
-    elif mold.recipe is None and mold.casts == SEEN and may_be_traced(bound, mold):
+    elif mold.recipe is None and mold.casts in SEEN and may_be_traced(bound, mold):
         mold.recipe = traced(bound, mold)
 
 
 def may_be_traced(bound: Bound, mold: Mold) -> bool:
     """Does all that runs consist of rows of one tape, which sizes do not reorder?"""
     plan, of = bound.plan, bound.memory.of
-    if bound._plain or plan.learns or mold.groups or mold.sized_roots:
+    if bound._plain or plan.learns or bound.groups or mold.sized_roots:
         return False
     if not all(item in mold.calls for item in mold.items):
         return False
