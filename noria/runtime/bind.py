@@ -106,7 +106,7 @@ class Bound:
                     check_plan(self.memory.all, self.arena_bytes)
                     self.memory.prove([r.item for r in self.rare], self.items)
                 self.arena = space.room(self.arena_bytes)
-                # Found for the sizes a mold was made for: others run one after the other.
+                # Weighed for the sizes a mold was made for; at others a recipe is worth more.
                 groups = {} if served else branches.positioned(mold.groups, self.items)
                 how = Emission(
                     plan, self.operands, self.memory, self.arena, threads, blocks, groups

@@ -17,7 +17,7 @@ from typing import Any
 from noria.core.dims import symbols_of
 from noria.ir.program import Value
 from noria.kernels.call import Call
-from noria.kernels.registry import Pack, Prepared
+from noria.kernels.registry import Prepared
 from noria.runtime import branches
 from noria.runtime.arena import Arena
 from noria.runtime.buffers import Buffers, Item
@@ -185,27 +185,26 @@ class Mold:
         return [i for i, item in enumerate(self.items) if item.packs and item.pack is None]
 
     @cached_property
-    def _packers(self) -> dict[int, tuple[int, Pack]]:
+    def _packers(self) -> dict[int, int]:
         """Items that pack values whose size is always the same: which of their kernel's packs."""
         found = {}
         for i, item in enumerate(self.items):
             if item.pack is not None and not symbols_of(item.pack[1].shape):
                 assert item.prepared is not None
-                packs = item.prepared.packs
-                found[i] = next(n for n, p in enumerate(packs) if p is item.pack[0]), item.pack[0]
+                found[i] = next(n for n, p in enumerate(item.prepared.packs) if p is item.pack[0])
         return found
 
     def _packs_the_same(self, i: int, choices: Choices) -> bool:
         """Does an item make the copy that the kernel for other sizes asks for? A key stands for
         all of it, whoever asks."""
-        if i not in self._packers:
+        item = self.items[i]  # of the sizes served last, whose kernel may have asked for another
+        if i not in self._packers or item.pack is None:
             return False
-        number, pack = self._packers[i]
-        prepared = choices[self.items[i].step.alike].prepared
+        prepared = choices[item.step.alike].prepared
         if prepared is None:
             return False
-        new = prepared.packs[number]
-        return new.key == pack.key and new.nbytes == pack.nbytes
+        new, old = prepared.packs[self._packers[i]], item.pack[0]
+        return new.key == old.key and new.nbytes == old.nbytes
 
     # ---- does the memory serve? ----------------------------------------------------------------
 

@@ -264,3 +264,17 @@ def test_weights_of_the_same_size_are_packed_by_the_same_rows(fast_kernels):
     packing = [i for i in small.items if i.pack is not None]
     assert packing and all(i in large.items for i in packing)
     assert any(i not in large.items for i in small.items)
+
+
+def test_a_kernel_that_packs_in_another_way_and_back_reads_what_it_asked_for(fast_kernels, casts):
+    ragged = {"ids": ints("T"), "splits": ints("N + 1"), "label": ints("N")}
+    program = trained(classify_texts(LSTMClassifier(50, 128)), **ragged)
+    rng = np.random.default_rng(1)
+
+    def feeds(lengths):
+        ids, label = rng.integers(0, 50, sum(lengths)), rng.integers(0, 2, len(lengths))
+        return {"ids": ids, "splits": np.cumsum([0, *lengths]), "label": label}
+
+    many, some, one = rng.integers(20, 50, 20), rng.integers(20, 50, 7), [41]
+    assert_as_fresh(program, [feeds(lengths) for lengths in (many, some, one)])
+    assert all(casts)
