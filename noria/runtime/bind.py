@@ -106,8 +106,8 @@ class Bound:
                     check_plan(self.memory.all, self.arena_bytes)
                     self.memory.prove([r.item for r in self.rare], self.items)
                 self.arena = space.room(self.arena_bytes)
-                # Weighed for the sizes a mold was made for; at others a recipe is worth more.
-                groups = {} if served else branches.positioned(mold.groups, self.items)
+                beside = mold.groups if mold.beside or not served else []
+                groups = branches.positioned(beside, self.items)
                 how = Emission(
                     plan, self.operands, self.memory, self.arena, threads, blocks, groups
                 )
@@ -268,6 +268,7 @@ class Bound:
             self.rare,
             self._scratch,
             groups,
+            branches.pay(groups, self.items, self.memory, self.array, threads),
         )
         molds.insert(0, mold)
         for old in molds[MOST:]:

@@ -30,6 +30,7 @@ from noria.runtime.memory import Buffer
 
 OVERHEAD = 1_500  # nanoseconds of a fork: twice what it costs when nothing disturbs
 LEAST = SERIAL_BELOW  # nanoseconds of a group: no less is worth a team, here as elsewhere
+PART = 20  # of a step's time at least is saved where groups are worth more than a recipe
 WINDOW = 48  # items that are weighed together at most
 Lists = list[list[Item]]  # what each thread does
 Groups = list[list[list[int]]]  # the same of each group, by the positions of items
@@ -157,6 +158,21 @@ def find(
     return found
 
 
+def pay(
+    groups: Groups,
+    items: Sequence[Item],
+    memory: Buffers,
+    sized: Callable[[Value], Array],
+    threads: int,
+) -> bool:
+    """Do groups save enough of a step to be worth more than quick binding to other sizes?"""
+    costs = [0.0 if item.step.view else _cost(item, memory, sized) for item in items]
+    every = sum(cost if cost < SERIAL_BELOW else cost / threads for cost in costs)
+    times = [[sum(costs[t] for t in one) for one in group] for group in groups]
+    saved = sum(sum(each) - max(each) - OVERHEAD for each in times)
+    return saved * PART > every
+
+
 def positioned(groups: Groups, items: Sequence[Item]) -> dict[Item, Lists]:
     """First item of a group -> its lists of items."""
     return {
@@ -196,13 +212,22 @@ def _alone(item: Item, memory: Buffers, sized: Callable[[Value], Array]) -> floa
         return 0.0
     if item.kernel is not None and item.kernel.engine != "numba":
         return 0.0
-    values = {*(v for v in item.inputs if v is not None), *item.outputs}
-    if not all(v in memory.of for v in values):
+    if not all(v in memory.of for v in _values(item)):
         return 0.0
-    nbytes = sum(sized(v).nbytes for v in values) + sum(b.nbytes for b in item.packs)
-    work = 0.0 if item.prepared is None or item.pack is not None else item.prepared.work
-    cost = max(nbytes / BYTES, work / OPS, 1.0)
+    cost = _cost(item, memory, sized)
     return cost if cost < SERIAL_BELOW else 0.0
+
+
+def _cost(item: Item, memory: Buffers, sized: Callable[[Value], Array]) -> float:
+    """Nanoseconds on one thread, at least."""
+    nbytes = sum(sized(v).nbytes for v in _values(item) if v in memory.of)
+    nbytes += sum(b.nbytes for b in item.packs)
+    work = 0.0 if item.prepared is None or item.pack is not None else item.prepared.work
+    return max(nbytes / BYTES, work / OPS, 1.0)
+
+
+def _values(item: Item) -> set[Value]:
+    return {*(v for v in item.inputs if v is not None), *item.outputs}
 
 
 def _used(item: Item, memory: Buffers) -> Used:

@@ -45,7 +45,7 @@ class Mold:
     memory:    the buffers, and operands: the sizes, of the first one
     choices:   the kernels, by `Step.alike`
     items:     of each step; rare: those that run once, and scratch: their memory
-    groups:    what may run side by side, as the first sizes had it
+    groups:    what may run side by side, as the first sizes had it; beside: at other sizes too
     lasting:   addresses of the pinned memory that the first one's steps read
     calls:     of items, in an arena at the address `arena`
     casts:     how often it served; recipe: how it does so without asking the kernels
@@ -62,6 +62,7 @@ class Mold:
     rare: list[Rare]
     scratch: list[Arena]
     groups: branches.Groups
+    beside: bool
     lasting: dict[bool, set[int | None]] = field(default_factory=dict)
     calls: dict[Item, list[Call]] = field(default_factory=dict)
     arena: int = 0

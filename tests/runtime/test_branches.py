@@ -11,6 +11,7 @@ from noria.core.flags import flags
 from noria.ir.opdef import vocabulary as o
 from noria.kernels.numba import parallel
 from noria.runtime import branches
+from noria.runtime.executor import Executor
 from noria.runtime.tape import Tape
 from tests.runtime.binding import bind, step
 from tests.runtime.fuzz import Fuzz
@@ -84,6 +85,32 @@ def test_what_pays_runs_side_by_side_without_being_asked(fast_kernels):
     (bound, got), (_, expected) = both(towers(6, 3), {"N": 600}, floats(600, 8))
     assert bound.groups
     assert np.array_equal(got["y"], expected["y"])
+
+
+def of_sizes(program, *sizes):
+    """Bounds of one Executor, and results as without groups."""
+    executor, found = Executor(program, threads=2), []
+    with flags.set(branches=False):
+        plain = Executor(program, threads=2)
+    for n in sizes:
+        feeds = {"x": floats(n, 8)}
+        got = executor.run(feeds)["y"]
+        with flags.set(branches=False):
+            assert np.array_equal(got, plain.run(feeds)["y"])
+        found.append(executor.bound(feeds))
+    return found
+
+
+def test_where_they_pay_other_sizes_have_them_too(fast_kernels):
+    bounds = of_sizes(towers(6, 3), 600, 500, 550, 450)
+    assert len({b._mold for b in bounds}) == 1 and all(b.groups for b in bounds)
+
+
+def test_where_they_save_little_other_sizes_follow_a_recipe(fast_kernels, monkeypatch):
+    monkeypatch.setattr(branches, "PART", 1)
+    first, *others, last = of_sizes(towers(6, 3), 600, 500, 550, 450)
+    assert first.groups and not any(b.groups for b in others)
+    assert "_recipe" in vars(last)
 
 
 def test_one_thread_has_nobody_beside_it(eager, fast_kernels):
