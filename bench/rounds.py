@@ -20,6 +20,7 @@ from bench.settings import child_environment, command
 LIMIT_S = 600  # an engine that says nothing for so long is given up
 LEAST_ROUNDS = 3  # of every engine
 BEHIND = 1.5  # an engine whose best round took so many times the fastest rival's is not the best
+LEAST_STEPS, LONG_S = 3, 2.0  # of a slice, where a step does not take so long: see `_fitting`
 SETTLE_S = 0.1  # threads of the engine before stop spinning
 
 
@@ -189,7 +190,10 @@ def _calibrate(side: Side, slice_s: float, turns: int) -> None:
 
 
 def _fitting(seconds: float, slice_s: float, turns: int) -> int:
-    return max(1, round(slice_s / seconds / turns)) * turns
+    """Steps of a slice. The first one after seconds of waiting takes a tenth longer than those that
+    follow, whatever the engine; training does not wait, so that step is not taken alone."""
+    least = LEAST_STEPS if seconds < LONG_S else 1
+    return max(-(-least // turns), round(slice_s / seconds / turns)) * turns
 
 
 def _slice(side: Side) -> None:

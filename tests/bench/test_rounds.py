@@ -50,6 +50,14 @@ def test_engines_fill_their_slices_with_steps():
     assert len(sides["slow"].seconds_per_step) == 3
 
 
+@pytest.mark.parametrize(
+    ("seconds", "turns", "steps"),
+    [(0.5, 1, 3), (0.1, 1, 6), (1.9, 1, 3), (2.1, 1, 1), (0.5, 2, 4), (0.5, 8, 8), (3.0, 8, 8)],
+)
+def test_a_step_after_waiting_is_not_taken_alone_unless_it_is_long(seconds, turns, steps):
+    assert rounds._fitting(seconds, 0.6, turns) == steps
+
+
 def test_rivals_far_behind_end_after_the_least_rounds():
     sides = rounds.measure("any", ["slow", "good", "slower"], rounds=5, slice_s=0.01)
     assert len(sides["slow"].seconds_per_step) == 5  # the first is compared with the others
