@@ -125,7 +125,6 @@ FAMILIES = (
     "linalg",
     "lookup",
     "loop_ops",
-    "lookup",
     "loss",
     "masked_grad",
     "matrix",
