@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bench import results, table
 from bench.rounds import measure
 from bench.settings import SHARED
 from bench.sizes import CHAIN
@@ -42,8 +43,37 @@ def overhead() -> Rows:
 
 def arena() -> Rows:
     """ResNet-50 training, batch 16: arena over the sum of all values of the Program as built."""
-    share = json.loads(python("-m", "bench.arena"))
-    yield "resnet50_train arena / all values", row(share["share"], "", 0.4)
+    shares = json.loads(python("-m", "bench.arena"))
+    yield "resnet50_train arena / all values", row(shares["kept"], "", 0.4)
+    yield "the same with recompute", row(shares["recompute"], "", 0.3)
+
+
+def memory() -> Rows:
+    """Peak resident memory of training, over that of the leanest rival in the last results."""
+    found = {r.workload.name: r for r in table.rows(results.load())}
+    for name, goal in (
+        ("resnet50_train_fp32", 0.7),
+        ("resnet50_train_bf16", 0.7),
+        ("lstm_lm_train", 1.0),
+        ("transformer_train", 1.0),
+    ):
+        measured = found.get(name)
+        if measured is None or measured.noria is None or measured.leanest is None:
+            raise PartError(f"{name} was not measured beside a rival")
+        lean = measured.rivals[measured.leanest]["peak_rss_mb"]
+        yield f"{name}, peak memory / leanest", row(measured.noria["peak_rss_mb"] / lean, "", goal)
+        if name == "resnet50_train_fp32":
+            side = measure("resnet50_train_recompute", [NORIA], rounds=3, slice_s=0.6)[NORIA]
+            if not side.works:
+                raise PartError(side.failed)
+            yield "the same with recompute", row(side.peak_rss_mb / lean, "", 0.45)
+
+
+def share() -> Rows:
+    """Convolutions and products of ResNet-50's training over the whole step."""
+    for name in ("resnet50_train_fp32", "resnet50_train_bf16"):
+        found = json.loads(python("-m", "bench.share", name))
+        yield f"{name}, products / step", row(found["share"], "", 0.85, lower=False)
 
 
 def growth() -> Rows:
@@ -131,6 +161,8 @@ def python(*args: str, **env: str) -> str:
 PARTS: dict[str, Callable[[], Rows]] = {
     "overhead": overhead,
     "arena": arena,
+    "memory": memory,
+    "share": share,
     "growth": growth,
     "planning": planning,
     "demo": demo,

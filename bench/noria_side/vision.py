@@ -14,8 +14,10 @@ from noria.zoo.lenet import LeNet
 from noria.zoo.mobilenet import MobileNetV2
 from noria.zoo.resnet import ResNet
 
+RESNET = "resnet50_train_fp32"
 
-def training_program(workload: str) -> Any:
+
+def training_program(workload: str, recompute: optim.Budget | None = None) -> Any:
     """Training Program of an image classifier."""
     lenet = workload == "lenet_train"
     model = LeNet() if lenet else ResNet()
@@ -23,12 +25,18 @@ def training_program(workload: str) -> Any:
     forward = noria.trace(classify(model), name=workload, image=image, label=int_spec("N"))
     rate = sizes.RATE[workload]
     method = optim.Adam(rate) if lenet else optim.Momentum(rate, 0.9)
-    return method.minimize(forward)
+    return method.minimize(forward, recompute=recompute)
 
 
-def train(workload: str, **how: Any) -> Run:
+def budget() -> optim.Budget:
+    """What ResNet-50's training may keep where memory is short: what does not fit is computed
+    again."""
+    return optim.Budget(sizes.KEPT_BYTES, N=sizes.BATCH[RESNET])
+
+
+def train(workload: str, recompute: optim.Budget | None = None, **how: Any) -> Run:
     x, y = data.classified(workload)
-    return training(training_program(workload), [{"image": x, "label": y}], **how)
+    return training(training_program(workload, recompute), [{"image": x, "label": y}], **how)
 
 
 def infer(workload: str, **how: Any) -> Run:
