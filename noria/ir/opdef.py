@@ -299,13 +299,13 @@ def op(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 
 def _unset(definition: OpDef, args: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
-    raise ProgramError("ops are called through ir/emit.py, which was not imported")
+    raise ProgramError("ops are called through ir/call.py, which was not imported")
 
 
 _dispatch: Callable[[OpDef, tuple[Any, ...], dict[str, Any]], Any] = _unset
 
 
 def set_dispatch(fn: Callable[[OpDef, tuple[Any, ...], dict[str, Any]], Any]) -> None:
-    """Installed once by `ir/emit.py`: what calling an op does."""
+    """Installed once by `ir/call.py`: what calling an op does."""
     global _dispatch
     _dispatch = fn

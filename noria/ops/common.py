@@ -12,7 +12,7 @@ from noria.core.dims import prove_equal
 from noria.core.dtypes import FLOATS, is_float, is_integer
 from noria.core.errors import ArgumentError, DTypeError, ShapeError
 from noria.core.shapes import Check
-from noria.ir import emit as _emit  # gives op calls their meaning
+from noria.ir import call as _call  # gives op calls their meaning
 from noria.ir.opdef import note_checks
 from noria.ir.program import Shape, Spec
 
@@ -22,7 +22,7 @@ def shaped(x: Any) -> Any:
     return x if hasattr(x, "shape") and hasattr(x, "dtype") else np.asarray(x)
 
 
-_dispatch = _emit  # kept: importing an op family is enough to call its ops
+_dispatch = _call  # kept: importing an op family is enough to call its ops
 
 
 def broadcast(*specs: Spec) -> Shape:

@@ -33,7 +33,8 @@ from noria.convert.onnx.types import checked_constant, program_dtype, spec_of, s
 from noria.core.dtypes import is_float
 from noria.core.errors import FormatError, MissingError, NoriaError, nearest
 from noria.core.trace import Source
-from noria.ir.emit import Builder, bounded_arrays, building
+from noria.ir.call import bounded_arrays
+from noria.ir.emit import Builder, building
 from noria.ir.program import Program, Value
 from noria.runtime.scope import Scope
 
