@@ -18,7 +18,8 @@ from noria.runtime.arena import Arena
 from noria.runtime.buffers import Buffers, Item
 from noria.runtime.emission import BlockFunctions, Emission
 from noria.runtime.items import again, make_items
-from noria.runtime.memory import Buffer, check_plan, peak_bytes, place, ready
+from noria.runtime.keeping import Keeping
+from noria.runtime.memory import check_plan, peak_bytes, place, ready
 from noria.runtime.mold import MOST, Mold
 from noria.runtime.operands import Operands
 from noria.runtime.plan import Plan, Step
@@ -225,10 +226,9 @@ class Bound:
                 continue
             self.items, self.memory = cast
             sized = [again(mold.rare[i].item, choices) for i in mold.sized_rare]
-            self._scratch: list[Arena] = [*mold.scratch]
             self.rare = list(mold.rare)
-            for i, item, pieces in zip(mold.sized_rare, sized, self._keep(sized), strict=True):
-                self.rare[i] = Rare(item, pieces)
+            for i, rare in zip(mold.sized_rare, self._keep(sized, mold.scratch), strict=True):
+                self.rare[i] = rare
             mold.choices, mold.items = choices, self.items
             mold.casts += 1
             molds.remove(mold)
@@ -244,9 +244,7 @@ class Bound:
             program, self.array, self.operands.known, self._addresses, apart=apart
         )
         prologue, self.items = make_items(self.plan, preparation)
-        self._scratch = []
-        pieces = self._keep(prologue)
-        self.rare = [Rare(*both) for both in zip(prologue, pieces, strict=True)]
+        self.rare = self._keep(prologue)
         key = apart, *self.sizes
         known[key] = self.memory.assign(self.items, known.get(key))
         threads = self.threads if flags.branches and not apart else 1
@@ -300,42 +298,11 @@ class Bound:
         mold.arena = self.arena.address
         return actions
 
-    # ---- what is kept from step to step --------------------------------------------------------
-
-    def _keep(self, prologue: Sequence[Item]) -> list[list[Piece]]:
-        """What runs rarely has memory of its own, shared with Bounds of other sizes.
-
-        Returns for each item the pieces it writes.
-        """
-        scratch = max((i.prepared.scratch for i in prologue if i.prepared), default=0)
-        if scratch:
-            self._scratch.append(Arena(scratch))
-        found = []
-        for item in prologue:
-            found.append([self._pin(buffer, key) for buffer, key in self._kept_by(item)])
-            if item.step.view:
-                self.memory.share(item)
-            elif item.pack is None and scratch:
-                address = self._scratch[-1].address
-                item.scratch = Buffer("scratch", scratch, -1, -1, address=address)
-        return found
-
-    def _kept_by(self, item: Item) -> list[tuple[Buffer, Any]]:
-        """The buffers that an item of the prologue fills, and keys that tell what they hold.
-
-        None for what depends on the sizes, which is nobody else's.
-        """
-        if item.pack is not None:
-            pack, source = item.pack
-            return [(item.packs[0], None if source in self.plan.sized else (source, pack.key))]
-        if item.step.view:
-            return []
-        found = []
-        for v in item.outputs:
-            array = self.array(v)
-            buffer = self.memory.of[v] = Buffer(v.name, array.nbytes, -1, -1)
-            found.append((buffer, None if v in self.plan.sized else (v, array.strides)))
-        return found
+    def _keep(self, prologue: Sequence[Item], scratch: Sequence[Arena] = ()) -> list[Rare]:
+        """What runs rarely has memory of its own."""
+        keeping = Keeping(self.plan, self.memory, self._space, self.kept, scratch)
+        rare, self._scratch = keeping.keep(prologue), keeping.scratch
+        return rare
 
     def _lasting(self, mold: Mold) -> set[int | None]:
         """Addresses of the pinned memory that the steps read, or whoever runs them."""
@@ -347,12 +314,6 @@ class Bound:
             mold.lasting[plain] = read_by_steps(self.items, roots, of, plain=plain)
         sized = [self.items[i] for i in mold.sized]
         return mold.lasting[plain] | read_by_steps(sized, mold.sized_roots, of, plain=plain)
-
-    def _pin(self, buffer: Buffer, key: Any) -> Piece:
-        nbytes = buffer.nbytes
-        piece = self._space.own(nbytes) if key is None else self.kept.piece(key, nbytes)
-        buffer.address = piece.address
-        return piece
 
     # ---- running -------------------------------------------------------------------------------
 

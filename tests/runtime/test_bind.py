@@ -8,12 +8,11 @@ from noria.core.errors import EngineError, ShapeError
 from noria.ir.opdef import vocabulary as o
 from noria.kernels.numba import jit, parallel
 from noria.kernels.onednn import primitive
-from noria.ops.create import size_of
 from noria.runtime.bind import Bound
 from noria.runtime.nested import block_functions
 from noria.runtime.plan import make_plan
 from noria.runtime.tape import Tape
-from noria.runtime.workspace import Kept, Workspace
+from noria.runtime.workspace import Workspace
 from tests.runtime.binding import NONE, Negate, bind, relu, step
 from tests.runtime.programs import N, build, floats, mlp, value
 
@@ -116,20 +115,6 @@ def test_primitives_and_tapes_are_made_for_the_threads_asked_for(monkeypatch):
 # ---- what is kept ------------------------------------------------------------------------------
 
 
-def test_packed_weights_are_shared_by_all_sizes():
-    program = mlp(64, 64, 64)
-    kept, state = Kept(), {}
-    state.update({n: np.array(s.init[1]["value"]) for n, s in program.state.items()})
-    plan = make_plan(program, DNN)
-    bounds = [Bound(plan, {"N": n}, state, 1, block_functions, kept=kept) for n in (256, 128, 200)]
-    packs = [{b.address for i in bound.items for b in i.packs} for bound in bounds]
-    assert packs[0] and packs[0] == packs[1] == packs[2]
-    for bound in bounds:
-        x = floats(bound.sizes["N"], 64)
-        want = np.maximum(x @ state["w0"].T + state["b0"], 0) @ state["w1"].T + state["b1"]
-        np.testing.assert_allclose(step(bound, x)["y"], want, rtol=1e-4, atol=1e-5)
-
-
 def test_kernels_the_cache_lacks_are_compiled_together(monkeypatch, tmp_path):
     """Those of the tape and of packing the weights too."""
     monkeypatch.setenv("NORIA_CACHE", str(tmp_path))
@@ -146,18 +131,6 @@ def test_kernels_the_cache_lacks_are_compiled_together(monkeypatch, tmp_path):
     np.testing.assert_allclose(step(bound, x)["y"], want, rtol=1e-4, atol=1e-5)
     Bound(make_plan(program, both), {"N": 256}, state, 2, block_functions)
     assert len(batches) == 1
-
-
-def test_what_depends_on_a_size_is_not_shared():
-    def fn(b):
-        n = o.cast(size_of(b.input("x", (N,)), axis=0), dtype="float32")
-        return {"y": o.add(b.program.inputs["x"], o.exp(n))}
-
-    program, kept = build(fn), Kept()
-    plan = make_plan(program, NONE)
-    bounds = {n: Bound(plan, {"N": n}, {}, 1, block_functions, kept=kept) for n in (2, 3)}
-    for n in (2, 3, 2, 3):
-        np.testing.assert_allclose(step(bounds[n], np.zeros(n))["y"], np.exp(n), rtol=1e-6)
 
 
 def test_the_prologue_runs_again_only_when_state_was_written():
