@@ -16,6 +16,7 @@ from textwrap import indent
 
 from noria.kernels.numba import gemm
 from noria.kernels.numba.gemm import PANEL, packed_bytes
+from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import WIDTH
 
 QUERIES, KEYS = 48, 128  # of a block: its scores fit the first cache
@@ -106,7 +107,7 @@ _OPERANDS = [*_view("q"), *_view("k"), *_view("v"), *_view("out"), "log_sum"]
 def _loads(form: _Form, names: list[str]) -> str:
     """The table, which ends, for pairs, with what packs words of two rows."""
     names = [*names, *(["row_packer"] if form.pairs else [])]
-    lines = [f"    {name} = load_int64(args, {i})" for i, name in enumerate(names)]
+    lines = reading(*names).splitlines()
     at = names.index("scale_bits")
     lines[at] = f"    scale = float32(load_float64(args, {at}))"
     return "\n".join(lines)

@@ -9,14 +9,13 @@ from textwrap import indent
 
 from noria.kernels.numba import conv_pixels, conv_sizes
 from noria.kernels.numba.conv_sizes import FIELDS, tile_name
+from noria.kernels.numba.texts import reading
 
-_NAMES = (
-    *("x", "w", "bias", "residual", "out", "space", "blocks", "pairs", "shares", "lists"),
-    *("channels", "panel_bytes", "chunk", "all_runs", "some_runs", "some", "run_x", "run_w"),
-    *("planes", "plane_x", "plane_w", "line", "most", "walks"),
-    *("low_bound", "high_bound", "bounded"),
-)
-_ARGS = "\n".join(f"    {name} = load_int64(args, {i})" for i, name in enumerate(_NAMES))
+_ARGS = reading("""
+    x w bias residual out space blocks pairs shares lists
+    channels panel_bytes chunk all_runs some_runs some run_x run_w
+    planes plane_x plane_w line most walks low_bound high_bound bounded
+""")
 _COLUMNS = ("in_at", "out_at", "first_pair", "pixels", "tap", "lead", "count", "runs")
 _BLOCK = "\n".join(f"{name} = load_int64(block, {i})" for i, name in enumerate(_COLUMNS))
 _BLOCK_BYTES = 8 * conv_pixels.COLUMNS

@@ -6,20 +6,18 @@ from functools import cache
 from textwrap import indent
 
 from noria.kernels.numba.tap_lines import TURN_TAPS, space_bytes
+from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
 
 GROUP = 4 * ROWS  # bytes of a step in a group
 MOVE = 32  # bytes moved at a time: the least vector that holds a group, as few cross a line
 BY_PIXELS, BY_OUTPUTS, BY_PANELS = range(3)  # how threads share the work
 
-_NAMES = (
-    ("x", "gradient", "sums", "out", "scratch", "room", "how", "depth", "multiply"),
-    ("pixels", "ins", "outs", "taps", "high", "wide", "out_high", "out_wide", "taps_wide"),
-    ("stride_high", "stride_wide", "pad_high", "pad_wide", "step_high", "step_wide"),
-)
-_READ = "\n".join(
-    f"    {name} = load_int64(args, {i})" for i, name in enumerate(n for row in _NAMES for n in row)
-)
+_READ = reading("""
+    x gradient sums out scratch room how depth multiply
+    pixels ins outs taps high wide out_high out_wide taps_wide
+    stride_high stride_wide pad_high pad_wide step_high step_wide
+""")
 
 # Groups of the gradient of the block: [group][step][ROWS]. More is moved than a group has; what
 # is too much of it is written over by the next step, at last into a gap between groups.

@@ -28,6 +28,7 @@ from noria.kernels.numba import jit
 from noria.kernels.numba.jit import NativeFunction
 from noria.kernels.numba.launch import launch, need_one, need_vectors
 from noria.kernels.numba.parallel import thread_count
+from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import PAIRS, PANEL, ROWS, VECTORS, WIDTH
 from noria.kernels.registry import (
     LAST,
@@ -74,13 +75,12 @@ TILES
         to += take * c_row
     return 0
 """
-_NAMES = (
-    *("x", "gradient", "sums", "out", "scratch", "room", "multiply"),
-    *("images", "high", "wide", "ins", "out_high", "out_wide", "outs"),
-    *("taps_high", "taps_wide", "stride_high", "stride_wide", "pad_high", "pad_wide"),
-    *("some", "words"),
-)
-_READ = "\n".join(f"    {name} = load_int64(args, {i})" for i, name in enumerate(_NAMES))
+_READ = reading("""
+    x gradient sums out scratch room multiply
+    images high wide ins out_high out_wide outs
+    taps_high taps_wide stride_high stride_wide pad_high pad_wide
+    some words
+""")
 
 # A line of the image as the taps see it, `words` of 4 bytes; behind the last one there is room.
 _ONE_PIXEL = """

@@ -10,15 +10,15 @@ from __future__ import annotations
 from functools import cache
 from itertools import chain, product
 from math import inf, prod
-from typing import NamedTuple
 
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.lane_bounds import bits
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.parallel import thread_count
+from noria.kernels.numba.pooled_layer import Layer
 from noria.kernels.numba.pooled_sizes import MOST_ELEMENTS, shape
-from noria.kernels.numba.taken import around
+from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.registry import (
     LAST,
@@ -31,22 +31,22 @@ from noria.kernels.registry import (
     Prepared,
     register,
 )
-from noria.ops.window import Windows, slide
 
 # An image of x is `down` x `across` pixels once zeros are around it, in `room` bytes of a thread's
 # own. `step` and `next`: bytes there from a row of windows, and from a window, to the next one.
 # `panel`: bytes of the packed weights of some outputs, one of `panels`; `fields`: of the tiles'
 # table, which comes once for each.
-_NAMES = [
-    *("x", "weight", "bias", "out", "places", "packs", "own", "room", "images", "high", "wide"),
-    *("ins", "outs", "taps_high", "taps_wide", "above", "left", "down", "across"),
-    *("windows_high", "windows_wide", "step", "next", "panels", "panel", "fields"),
-]
-_SOURCE = (
-    "def pooled_conv(args):\n"
-    + "".join(f"    {name} = load_int64(args, {i})\n" for i, name in enumerate(_NAMES))
-    + f"    tables = args + {8 * len(_NAMES)}\n"
-    + """
+_READ = reading(
+    """
+    x weight bias out places packs own room images high wide
+    ins outs taps_high taps_wide above left down across
+    windows_high windows_wide step next panels panel fields
+    """,
+    behind="tables",
+)
+_SOURCE = f"""
+def pooled_conv(args):
+{_READ}
     team = team_size()
     me = thread_id()
     taps = taps_high * taps_wide
@@ -97,7 +97,6 @@ _SOURCE = (
                 TILE_1(seen + column * next, w, out + 4 * to, places + to, table)
     return 0
 """
-)
 
 
 @cache
@@ -127,20 +126,16 @@ class PooledConv(Kernel):
         x, weight, *_ = bound.inputs
         attrs, out = bound.attrs, bound.outputs[0]
         assert x is not None and weight is not None
-        conv = slide(x.shape[2:], weight.shape[2:], attrs["stride"], attrs["padding"])
-        stride = attrs["pool_stride"]
-        kernel = attrs["pool_kernel"]
-        pool = slide(conv.out, kernel, kernel if stride is None else stride)
-        elements = prod(pool.kernel)
+        layer = Layer.of(attrs, x.shape[2:], weight.shape)
+        elements = prod(layer.pool.kernel)
         if elements > MOST_ELEMENTS:
             raise Declined("the window is large")
         vectors, group = shape(out.shape[1], elements)
-        layer = _Layer.of(x, weight, conv, pool)
-        low = bits(0.0 if attrs["activation"] else -inf)
-        numbers = layer.numbers(x, weight, out, WIDTH * vectors, low)
-        padded = layer.room > 0
-        text = source(elements, vectors, group, padded)
-        packed = -(-out.shape[1] // (WIDTH * vectors)) * layer.panel(weight, WIDTH * vectors)
+        width, low = WIDTH * vectors, bits(0.0 if attrs["activation"] else -inf)
+        room = -(-layer.nbytes // 64) * 64 if layer.padded else 0
+        numbers = _numbers(layer, x, weight, out, room, width, low)
+        text = source(elements, vectors, group, room > 0)
+        packed = -(-out.shape[1] // width) * _panel(weight, width)
         flops = 2 * elements * out.size * prod(weight.shape[1:])
         has_bias = len(bound.inputs) > 2 and bound.inputs[2] is not None
 
@@ -151,49 +146,31 @@ class PooledConv(Kernel):
             return [launch(self.name, text, "pooled_conv", table, **work)]
 
         team = max(bound.threads, thread_count())
-        return Prepared(emit, packed + layer.room * team, work=flops)
+        return Prepared(emit, packed + room * team, work=flops)
 
 
-class _Layer(NamedTuple):
-    """How a layer's image lies once zeros are around it.
+def _panel(weight: Array, width: int) -> int:
+    """Bytes of the packed weights of `width` outputs, and their biases."""
+    return (prod(weight.shape[1:]) + 1) * width * 4
 
-    down, across: its pixels; room: its bytes, 0 if there is nothing around it; step, next: bytes
-    from pixel to pixel of the convolution
+
+def _numbers(
+    layer: Layer, x: Array, weight: Array, out: Array, room: int, width: int, low: int
+) -> list[int]:
+    """What the kernel's table has behind its addresses.
+
+    room: bytes of a thread's image; width: outputs of a panel; low: the bits of the bound below
     """
-
-    conv: Windows
-    pool: Windows
-    down: int
-    across: int
-    room: int
-    step: int
-    next: int
-
-    @staticmethod
-    def of(x: Array, weight: Array, conv: Windows, pool: Windows) -> _Layer:
-        down, across = around(x.shape[2:], conv)
-        pixel = weight.shape[1] * 4
-        padded = (down, across) != x.shape[2:]
-        room = -(-down * across * pixel // 64) * 64 if padded else 0
-        steps = conv.stride[0] * across * pixel, conv.stride[1] * pixel
-        return _Layer(conv, pool, down, across, room, *steps)
-
-    def panel(self, weight: Array, width: int) -> int:
-        """Bytes of the packed weights of `width` outputs, and their biases."""
-        return (prod(weight.shape[1:]) + 1) * width * 4
-
-    def numbers(self, x: Array, weight: Array, out: Array, width: int, low: int) -> list[int]:
-        """What the kernel's table has behind its addresses. low: the bits of the bound below."""
-        outs, ins, high, wide = weight.shape
-        (down, across), (above, left) = self.pool.stride, (int(p) for p, _ in self.conv.pads)
-        taps = [high, wide * ins, self.across * ins * 4, across * self.next, outs]
-        places = product(range(self.pool.kernel[0]), range(self.pool.kernel[1]))
-        offsets = [i * self.step + j * self.next for i, j in places]
-        tables = [[*taps, outs - o, low, *offsets] for o in range(0, outs, width)]
-        sizes = [self.room, x.shape[0], *x.shape[2:], ins, outs, high, wide, above, left]
-        sizes += [self.down, self.across, *out.shape[2:], down * self.step, across * self.next]
-        sizes += [len(tables), self.panel(weight, width), len(taps) + 2 + len(offsets)]
-        return [*sizes, *chain.from_iterable(tables)]
+    outs, ins, high, wide = weight.shape
+    down, across = layer.pool.stride
+    taps = [high, wide * ins, layer.line, across * layer.step, outs]
+    places = product(range(layer.pool.kernel[0]), range(layer.pool.kernel[1]))
+    offsets = [i * layer.row + j * layer.step for i, j in places]
+    tables = [[*taps, outs - o, low, *offsets] for o in range(0, outs, width)]
+    sizes = [room, x.shape[0], *x.shape[2:], ins, outs, high, wide, *layer.fronts]
+    sizes += [layer.down, layer.across, *out.shape[2:], down * layer.row, across * layer.step]
+    sizes += [len(tables), _panel(weight, width), len(taps) + 2 + len(offsets)]
+    return [*sizes, *chain.from_iterable(tables)]
 
 
 register(PooledConv())

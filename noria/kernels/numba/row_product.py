@@ -25,6 +25,7 @@ from noria.kernels.numba.even_panels import NARROW, next_panel, pack, packed_byt
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.linear import ACTIVATIONS
 from noria.kernels.numba.parallel import thread_count
+from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import PANEL, ROWS
 from noria.kernels.registry import Array, BoundOp, Declined, Kernel, Pack, Prepared, register
 
@@ -60,7 +61,7 @@ def source(
     before: lines at the start; after: lines at the end, when all threads are done
     """
     names = (*_TABLE, *extra)
-    read = "\n".join(f"    {name} = load_int64(args, {i})" for i, name in enumerate(names))
+    read = reading(*names)
     asked = "\n".join(
         f"    store_int64(table, {gemm.NEAR + i}, {name} - out)" for i, name in enumerate(near)
     )

@@ -14,6 +14,7 @@ from noria.core.dtypes import itemsize
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.texts import reading
 from noria.kernels.registry import BoundOp, Kernel, Prepared, register
 
 SPLITS = ("int64", "int32")
@@ -182,9 +183,7 @@ class _Rows(Kernel):
 
 @cache
 def _text(inputs: tuple[str, ...], does: str, splits: str) -> str:
-    names = (*inputs, *NUMBERS)
-    known = [f"    {name} = load_int64(args, {i})" for i, name in enumerate(names)]
-    text = _ROWS.replace("KNOWN", "\n".join(known)).replace("DO", does.strip("\n"))
+    text = _ROWS.replace("KNOWN", reading(*inputs, *NUMBERS)).replace("DO", does.strip("\n"))
     text = text.replace("ONE", "float32(1)").replace("ZERO", "float32(0)")
     return text.replace("SPLITS", splits)
 

@@ -19,6 +19,7 @@ from textwrap import indent
 
 from noria.core.machine import caches
 from noria.kernels.numba.linear import ACTIVATIONS
+from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import PANEL, ROWS, WIDTH
 
 LINE = 4 * PANEL  # bytes of a row of a panel
@@ -162,7 +163,7 @@ for other in range(team):
 @cache
 def part(bias: bool, residual: bool, activation: str | None) -> str:
     """A panel times so many rows, on the calling thread; see `_FIELDS`."""
-    read = "\n".join(f"    {name} = load_int64(args, {i})" for i, name in enumerate(_FIELDS))
+    read = reading(*_FIELDS)
     tiles = "\n".join(
         f"if take == {m}:\n    onto_{m}(at, b, to, shape, {PANEL})" for m in range(ROWS, 0, -1)
     )

@@ -17,7 +17,9 @@ from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.parallel import thread_count
+from noria.kernels.numba.pooled_layer import Layer
 from noria.kernels.numba.taken_sizes import Part, offsets_of, parts
+from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.registry import (
     LAST,
@@ -29,8 +31,6 @@ from noria.kernels.registry import (
     Prepared,
     register,
 )
-from noria.ops.pool import pool_windows
-from noria.ops.window import Windows, slide
 
 FEW = 96  # numbers of a patch: laying out larger ones takes longer than what is done with them
 SOME = caches().second // 32  # bytes of patches: they stay in the first cache
@@ -40,17 +40,18 @@ SOME = caches().second // 32  # bytes of patches: they stay in the first cache
 # the first `pool_above` rows above; `some` rows of windows are done at a time. `patch`: bytes of a
 # patch, and of the sums of a channel; `room`: of a thread's own image and patches; `fields`: of the
 # tiles' table, which comes twice, for `some` rows and for what is left of them.
-_NAMES = [
-    *("x", "grad", "places", "out", "own", "sums", "room", "images", "high", "wide", "ins", "outs"),
-    *("taps_high", "taps_wide", "stride_high", "stride_wide", "above", "left", "down", "across"),
-    *("conv_high", "conv_wide", "pool_high", "pool_step", "pool_above", "pool_left"),
-    *("windows_high", "windows_wide", "some", "patch", "fields"),
-]
-_SOURCE = (
-    "def weight_grad(args):\n"
-    + "".join(f"    {name} = load_int64(args, {i})\n" for i, name in enumerate(_NAMES))
-    + f"    tables = args + {8 * len(_NAMES)}\n"
-    + """
+_READ = reading(
+    """
+    x grad places out own sums room images high wide ins outs
+    taps_high taps_wide stride_high stride_wide above left down across
+    conv_high conv_wide pool_high pool_step pool_above pool_left
+    windows_high windows_wide some patch fields
+    """,
+    behind="tables",
+)
+_SOURCE = f"""
+def weight_grad(args):
+{_READ}
     team = team_size()
     me = thread_id()
     target = sums + me * outs * patch
@@ -98,7 +99,6 @@ PARTS
                 store_float32(out, (o * ins + c) * taps + tap, s)
     return 0
 """
-)
 
 
 def calls(p: Part) -> str:
@@ -124,65 +124,71 @@ def source(rows: int, numbers: int, padded: bool) -> str:
     return text.replace("PADDED", "1 > 0" if padded else "1 < 0")
 
 
-def around(size: tuple[int, ...], conv: Windows) -> list[int]:
-    """Sizes of an image with as many zeros around it as the convolution sees."""
-    fronts = (int(front) for front, _ in conv.pads)
-    axes = zip(size, fronts, conv.out, conv.stride, conv.kernel, strict=True)
-    return [max(n + f, (out - 1) * step + taps) for n, f, out, step, taps in axes]
-
-
 def seen_by(op: Operator) -> int:
     """Numbers of x that an element of the convolution sees, of a taken_weight_grad."""
     return prod(int(n) for n in op.outputs[0].shape[1:])
 
 
-class TakenWeightGrad(Kernel):
-    """taken_weight_grad of float32, for patches of at most FEW numbers."""
+class ByWeight(Kernel):
+    """What the kernels of taken_weight_grad share."""
 
-    name = "numba:taken_weight_grad"
     ops = ("taken_weight_grad",)
 
     def accepts(self, op: Operator) -> None:
         need(op, ("float32",), (0, 1))
-        if seen_by(op) > FEW:
-            raise Declined("patches are large")
 
     def layout(self, op: Operator, given: object) -> Layouts:
         return [LAST, LAST, LAST], [PLAIN]
 
-    def bind(self, bound: BoundOp) -> Prepared:
-        x, grad, _ = bound.inputs
-        out, attrs = bound.outputs[0], bound.attrs
-        assert x is not None and grad is not None
-        outs, ins, *taps = out.shape
-        conv = slide(x.shape[2:], taps, attrs["stride"], attrs["padding"])
-        how = {k: attrs[f"pool_{k}"] for k in ("kernel", "stride", "padding")}
-        pool = pool_windows(conv.out, **how, ceil_mode=attrs["ceil_mode"])
-        down, across = around(x.shape[2:], conv)
-        padded = (down, across) != x.shape[2:]
-        patch = -(-taps[0] * taps[1] * ins // WIDTH) * WIDTH * 4
-        row = int(conv.out[1]) * patch
-        some = max(1, min(int(pool.out[0]), SOME // (row * pool.stride[0])))
-        room = row * ((some - 1) * pool.stride[0] + pool.kernel[0])
-        room += -(-down * across * ins * 4 // 64) * 64 if padded else 0
-        numbers = [room, x.shape[0], *x.shape[2:], ins, outs, *taps, *conv.stride]
-        numbers += [*(int(front) for front, _ in conv.pads), down, across, *map(int, conv.out)]
-        numbers += [pool.kernel[0], pool.stride[0], *(int(front) for front, _ in pool.pads)]
-        numbers += [*map(int, pool.out), some, patch]
+    def prepared(
+        self, bound: BoundOp, text: str, room: int, patch: int, numbers: list[int]
+    ) -> Prepared:
+        """room: bytes of a thread's own images; patch: of its sums of a channel; numbers: of the
+        table, behind its addresses and `room`."""
+        grad, (outs, *seen) = bound.inputs[1], bound.outputs[0].shape
+        assert grad is not None
         team = max(bound.threads, thread_count())
-        text = source(taps[0], taps[1] * ins, padded)
-        tile = [pool.stride[1] * patch, pool.stride[0] * row, int(pool.out[1])]
-        end = [outs, patch, *offsets_of(pool.kernel, row, patch)]
-        tiles = [[*tile, rows, *end] for rows in (some, int(pool.out[0]) % some)]
-        numbers += [len(tiles[0]), *tiles[0], *tiles[1]]
-        flops = 2 * grad.size * ins * taps[0] * taps[1]
+        flops = 2 * grad.size * prod(seen)
 
         def emit(in_: list[int], out_: list[int], packs: list[int], scratch: int) -> list[Call]:
-            table = [*in_, *out_, scratch, scratch + room * team, *numbers]
+            table = [*in_, *out_, scratch, scratch + room * team, room, *numbers]
             work = {"threads": bound.threads, "ops": flops}
             return [launch(self.name, text, "weight_grad", table, **work)]
 
         return Prepared(emit, (room + outs * patch) * team, work=flops)
+
+
+class TakenWeightGrad(ByWeight):
+    """taken_weight_grad of float32, for patches of at most FEW numbers."""
+
+    name = "numba:taken_weight_grad"
+
+    def accepts(self, op: Operator) -> None:
+        super().accepts(op)
+        if seen_by(op) > FEW:
+            raise Declined("patches are large")
+
+    def bind(self, bound: BoundOp) -> Prepared:
+        x, out = bound.inputs[0], bound.outputs[0]
+        assert x is not None
+        outs, ins, *taps = out.shape
+        layer = Layer.of(bound.attrs, x.shape[2:], out.shape)
+        conv, pool = layer.conv, layer.pool
+        patch = -(-taps[0] * taps[1] * ins // WIDTH) * WIDTH * 4
+        row = int(conv.out[1]) * patch
+        some = max(1, min(int(pool.out[0]), SOME // (row * pool.stride[0])))
+        room = row * ((some - 1) * pool.stride[0] + pool.kernel[0])
+        room += -(-layer.nbytes // 64) * 64 if layer.padded else 0
+        numbers = [x.shape[0], *x.shape[2:], ins, outs, *taps, *conv.stride]
+        numbers += [*layer.fronts, layer.down, layer.across, *map(int, conv.out)]
+        numbers += [pool.kernel[0], pool.stride[0], *layer.pool_fronts]
+        numbers += [*map(int, pool.out), some, patch]
+        tile = [pool.stride[1] * patch, pool.stride[0] * row, int(pool.out[1])]
+        end = [outs, patch, *offsets_of(pool.kernel, row, patch)]
+        tiles = [[*tile, rows, *end] for rows in (some, int(pool.out[0]) % some)]
+        numbers += [len(tiles[0]), *tiles[0], *tiles[1]]
+        text = source(taps[0], taps[1] * ins, layer.padded)
+        return self.prepared(bound, text, room, patch, numbers)
 
 
 register(TakenWeightGrad())

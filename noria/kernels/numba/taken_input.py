@@ -20,8 +20,9 @@ from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.parallel import thread_count
+from noria.kernels.numba.pooled_layer import Layer
 from noria.kernels.numba.spread_sizes import MOST_ROWS, vectors_of
-from noria.kernels.numba.taken import around
+from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.registry import (
     LAST,
@@ -34,7 +35,6 @@ from noria.kernels.registry import (
     Prepared,
     register,
 )
-from noria.ops.window import Windows, slide
 
 BLOCK = caches().second // 32  # bytes of the weights of some channels: they stay in the first cache
 IMAGES = caches().second // 8  # bytes of the images that go by
@@ -45,17 +45,18 @@ IMAGES = caches().second // 8  # bytes of the images that go by
 # of the image from a row of windows, and from a window, to the next one; `down_step` and
 # `right_step`: from element to element of the convolution. The channels fall into `blocks`; of the
 # tiles' two tables, of `fields` each, one is for `least` channels and one for one more.
-_NAMES = [
-    *("grad", "places", "weight", "out", "packs", "own", "room", "some", "images", "high", "wide"),
-    *("ins", "outs", "taps_high", "taps_wide", "above", "left", "across", "windows_high"),
-    *("windows_wide", "pool_high", "pool_wide", "pitch", "line", "top", "front", "step", "next"),
-    *("down_step", "right_step", "blocks", "least", "fields"),
-]
-_SOURCE = (
-    "def input_grad(args):\n"
-    + "".join(f"    {name} = load_int64(args, {i})\n" for i, name in enumerate(_NAMES))
-    + f"    tables = args + {8 * len(_NAMES)}\n"
-    + """
+_READ = reading(
+    """
+    grad places weight out packs own room some images high wide
+    ins outs taps_high taps_wide above left across windows_high
+    windows_wide pool_high pool_wide pitch line top front step next
+    down_step right_step blocks least fields
+    """,
+    behind="tables",
+)
+_SOURCE = f"""
+def input_grad(args):
+{_READ}
     team = team_size()
     me = thread_id()
     taps = taps_high * taps_wide
@@ -111,7 +112,6 @@ _SOURCE = (
             copy_bytes(to, mine + row // high * room + begin, wide * ins * 4)
     return 0
 """
-)
 
 
 @cache
@@ -136,44 +136,38 @@ class TakenInputGrad(Kernel):
 
     def bind(self, bound: BoundOp) -> Prepared:
         grad, _, weight = bound.inputs
-        out, attrs = bound.outputs[0], bound.attrs
+        out = bound.outputs[0]
         assert grad is not None and weight is not None
-        conv = slide(out.shape[2:], weight.shape[2:], attrs["stride"], attrs["padding"])
-        kernel, stride = attrs["pool_kernel"], attrs["pool_stride"]
-        pool = slide(conv.out, kernel, kernel if stride is None else stride)
-        layer = _Layer.of(conv, pool, weight, out)
-        if layer.rows > MOST_ROWS:
+        region = _Region.of(Layer.of(bound.attrs, out.shape[2:], weight.shape), weight)
+        if region.rows > MOST_ROWS:
             raise Declined("a window reaches many rows")
-        part = 4 * WIDTH * vectors_of(layer.rows)
+        part = 4 * WIDTH * vectors_of(region.rows)
         outs = weight.shape[0]
-        blocks = -(-outs // max(1, BLOCK // layer.pitch))
-        some = max(1, min(out.shape[0], IMAGES // layer.room))
-        numbers = layer.numbers(grad, out, weight, some, blocks)
-        text = source(layer.rows, layer.parts)
+        blocks = -(-outs // max(1, BLOCK // region.pitch))
+        some = max(1, min(out.shape[0], IMAGES // region.room))
+        numbers = region.numbers(grad, out, weight, some, blocks)
+        text = source(region.rows, region.parts)
         flops = 2 * grad.size * (weight.size // max(outs, 1))
 
         def emit(in_: list[int], out_: list[int], packs: list[int], scratch: int) -> list[Call]:
-            table = [*in_, *out_, scratch, scratch + outs * layer.pitch, *numbers]
+            table = [*in_, *out_, scratch, scratch + outs * region.pitch, *numbers]
             work = {"threads": bound.threads, "ops": flops}
             return [launch(self.name, text, "input_grad", table, **work)]
 
         team = max(bound.threads, thread_count())
-        room = outs * layer.pitch + (some * layer.room + part) * team
+        room = outs * region.pitch + (some * region.room + part) * team
         return Prepared(emit, room, work=flops)
 
 
-class _Layer(NamedTuple):
-    """Where things lie: an image with what is around it, and weights with zeros around them.
+class _Region(NamedTuple):
+    """What a window reaches of an image, and where weights lie with zeros around them.
 
-    steps: elements of x between elements of the convolution, down and right
     rows, parts: of the image that a window reaches, a part being as wide as a tile
-    top, front: rows and numbers of zeros before the weights; line, pitch, room: bytes
+    top, front: rows and numbers of zeros before the weights
+    line, pitch, room: bytes of a row of the weights, of a channel's, and of an image
     """
 
-    conv: Windows
-    pool: Windows
-    down: int
-    across: int
+    layer: Layer
     rows: int
     parts: int
     top: int
@@ -183,38 +177,36 @@ class _Layer(NamedTuple):
     room: int
 
     @staticmethod
-    def of(conv: Windows, pool: Windows, weight: Array, out: Array) -> _Layer:
+    def of(layer: Layer, weight: Array) -> _Region:
         ins, *taps = weight.shape[1:]
-        down, across = around(out.shape[2:], conv)
-        top, aside = (s * (k - 1) for s, k in zip(conv.stride, pool.kernel, strict=True))
+        axes = zip(layer.conv.stride, layer.pool.kernel, strict=True)
+        top, aside = (s * (k - 1) for s, k in axes)
         rows = taps[0] + top
         width = WIDTH * vectors_of(min(rows, MOST_ROWS))
         parts = -(-(taps[1] + aside) * ins // width)
         front = -(-aside * ins // WIDTH) * WIDTH
         line = 4 * (front + parts * width)
-        room = -(-down * across * ins * 4 // 64) * 64
-        pitch = (rows + top) * line
-        return _Layer(conv, pool, down, across, rows, parts, top, front, line, pitch, room)
+        room = -(-layer.nbytes // 64) * 64
+        return _Region(layer, rows, parts, top, front, line, (rows + top) * line, room)
 
     def numbers(self, grad: Array, out: Array, weight: Array, some: int, blocks: int) -> list[int]:
         """What the kernel's table has behind its addresses."""
         outs, ins, *taps = weight.shape
-        pixel, row = ins * 4, self.across * ins * 4
-        right, below = self.conv.stride[1] * pixel, self.conv.stride[0] * row
-        next_, step = self.pool.stride[1] * right, self.pool.stride[0] * below
-        above, left = (int(front) for front, _ in self.conv.pads)
-        sizes = [self.room, some, out.shape[0], *out.shape[2:], ins, outs, *taps, above, left]
-        sizes += [self.across, *grad.shape[2:], *self.pool.kernel, self.pitch, self.line]
+        layer, kernel = self.layer, self.layer.pool.kernel
+        right, below = layer.step, layer.row
+        next_, step = layer.pool.stride[1] * right, layer.pool.stride[0] * below
+        sizes = [self.room, some, out.shape[0], *out.shape[2:], ins, outs, *taps, *layer.fronts]
+        sizes += [layer.across, *grad.shape[2:], *kernel, self.pitch, self.line]
         sizes += [self.top, self.front, step, next_, below, right]
-        places = list(product(range(self.pool.kernel[0]), range(self.pool.kernel[1])))
+        places = list(product(range(kernel[0]), range(kernel[1])))
         offsets = [
-            (self.top - i * self.conv.stride[0]) * self.line + 4 * self.front - j * right
+            (self.top - i * layer.conv.stride[0]) * self.line + 4 * self.front - j * right
             for i, j in places
         ]
         cuts = [outs * k // blocks for k in range(blocks + 1)]
         least = min(b - a for a, b in pairwise(cuts))
         tables = [
-            [grad.shape[3], next_, outs, count, self.pitch, self.line, row, len(places) - 1]
+            [grad.shape[3], next_, outs, count, self.pitch, self.line, layer.line, len(places) - 1]
             for count in (least, least + 1)
         ]
         sizes += [blocks, least, len(tables[0]) + len(offsets)]

@@ -12,37 +12,26 @@ from functools import cache
 from textwrap import indent
 
 from noria.ir.program import Operator
-from noria.kernels.call import Call
-from noria.kernels.numba.launch import launch, need
-from noria.kernels.numba.parallel import thread_count
-from noria.kernels.numba.taken import FEW, around, calls, seen_by
+from noria.kernels.numba.pooled_layer import Layer
+from noria.kernels.numba.taken import FEW, ByWeight, calls, seen_by
 from noria.kernels.numba.taken_sizes import offsets_of, parts
+from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import WIDTH
-from noria.kernels.registry import (
-    LAST,
-    PLAIN,
-    BoundOp,
-    Declined,
-    Kernel,
-    Layouts,
-    Prepared,
-    register,
-)
-from noria.ops.pool import pool_windows
-from noria.ops.window import slide
+from noria.kernels.registry import BoundOp, Declined, Prepared, register
 
 # An image of x is `across` pixels wide once zeros are around it; the first window begins `begin`
 # bytes before it. `line`: bytes of the sums of a row of taps; `patch`: of those of a channel;
 # `room`: of a thread's own image.
-_NAMES = [
-    *("x", "grad", "places", "out", "own", "sums", "room", "images", "high", "wide", "ins", "outs"),
-    *("taps_high", "taps_wide", "above", "left", "across", "begin", "each", "line", "patch"),
-]
-_SOURCE = (
-    "def weight_grad(args):\n"
-    + "".join(f"    {name} = load_int64(args, {i})\n" for i, name in enumerate(_NAMES))
-    + f"    table = args + {8 * len(_NAMES)}\n"
-    + """
+_READ = reading(
+    """
+    x grad places out own sums room images high wide ins outs
+    taps_high taps_wide above left across begin each line patch
+    """,
+    behind="table",
+)
+_SOURCE = f"""
+def weight_grad(args):
+{_READ}
     team = team_size()
     me = thread_id()
     mine = sums + me * outs * patch
@@ -71,7 +60,6 @@ PARTS
                 store_float32(out, (o * ins + c) * taps + tap, s)
     return 0
 """
-)
 
 
 @cache
@@ -81,49 +69,33 @@ def source(numbers: int) -> str:
     return _SOURCE.replace("PARTS", indent(text, " " * 12))
 
 
-class TakenRows(Kernel):
+class TakenRows(ByWeight):
     """taken_weight_grad of float32, for patches of more than FEW numbers."""
 
     name = "numba:taken_rows"
-    ops = ("taken_weight_grad",)
     priority = 10  # large patches only
 
     def accepts(self, op: Operator) -> None:
-        need(op, ("float32",), (0, 1))
+        super().accepts(op)
         if seen_by(op) <= FEW:
             raise Declined("patches are small")
 
-    def layout(self, op: Operator, given: object) -> Layouts:
-        return [LAST, LAST, LAST], [PLAIN]
-
     def bind(self, bound: BoundOp) -> Prepared:
         x, grad, _ = bound.inputs
-        out, attrs = bound.outputs[0], bound.attrs
+        out = bound.outputs[0]
         assert x is not None and grad is not None
         outs, ins, *taps = out.shape
-        conv = slide(x.shape[2:], taps, attrs["stride"], attrs["padding"])
-        how = {k: attrs[f"pool_{k}"] for k in ("kernel", "stride", "padding")}
-        pool = pool_windows(conv.out, **how, ceil_mode=attrs["ceil_mode"])
-        down, across = around(x.shape[2:], conv)
+        layer = Layer.of(bound.attrs, x.shape[2:], out.shape)
+        pool, row, step = layer.pool, layer.row, layer.step
         line = -(-taps[1] * ins // WIDTH) * WIDTH * 4
-        patch, room = taps[0] * line, -(-(down * across * ins * 4 + line) // 64) * 64
-        row, step = conv.stride[0] * across * ins * 4, conv.stride[1] * ins * 4
-        begin = int(pool.pads[0][0]) * row + int(pool.pads[1][0]) * step
-        numbers = [room, x.shape[0], *x.shape[2:], ins, outs, *taps]
-        numbers += [*(int(front) for front, _ in conv.pads), across, begin]
+        patch, room = taps[0] * line, -(-(layer.nbytes + line) // 64) * 64
+        above, left = layer.pool_fronts
+        numbers = [x.shape[0], *x.shape[2:], ins, outs, *taps]
+        numbers += [*layer.fronts, layer.across, above * row + left * step]
         numbers += [grad.shape[2] * grad.shape[3] * outs, line, patch]
         numbers += [pool.stride[1] * step, pool.stride[0] * row, grad.shape[3], grad.shape[2]]
         numbers += [outs, patch, *offsets_of(pool.kernel, row, step)]
-        text = source(taps[1] * ins)
-        team = max(bound.threads, thread_count())
-        flops = 2 * grad.size * ins * taps[0] * taps[1]
-
-        def emit(in_: list[int], out_: list[int], packs: list[int], scratch: int) -> list[Call]:
-            table = [*in_, *out_, scratch, scratch + room * team, *numbers]
-            work = {"threads": bound.threads, "ops": flops}
-            return [launch(self.name, text, "weight_grad", table, **work)]
-
-        return Prepared(emit, (room + outs * patch) * team, work=flops)
+        return self.prepared(bound, source(taps[1] * ins), room, patch, numbers)
 
 
 register(TakenRows())

@@ -26,6 +26,7 @@ from noria.kernels.numba.conv_weight_grad_source import (
 )
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.parallel import thread_count
+from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS
 from noria.kernels.registry import BoundOp, Kernel, Prepared, register
 
@@ -38,7 +39,7 @@ _NAMES = (
     *("gradient", "scratch", "room", "how", "multiply", "rows", "outs"),
     *("sums", "products", "panels"),
 )
-_READ = "\n".join(f"    {name} = load_int64(args, {i})" for i, name in enumerate(_NAMES))
+_READ = reading(*_NAMES)
 _BLOCK = " + ".join(f"load_float32(line{r}, o)" for r in range(UNROLL))
 _LINES = "\n".join(f"            line{r} = line{r - 1} + outs * 4" for r in range(1, UNROLL))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from noria.core.dtypes import itemsize
 from noria.kernels.numba import gemm
 from noria.kernels.numba.tap_lines import TURN_TAPS, square_bytes
+from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import PANEL, WIDTH
 from noria.kernels.numba.winograd_matrix import POSITIONS, SIDE, TAPS
-from noria.kernels.numba.winograd_source import DATA, GRAD, filled, nested, reading
+from noria.kernels.numba.winograd_source import DATA, GRAD, filled, nested
 
 # The numbers of a table. Strides in bytes; `space` is for what threads keep apart.
 _READ = reading("""

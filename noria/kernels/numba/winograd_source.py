@@ -7,15 +7,9 @@ from textwrap import indent
 from noria.core.dtypes import itemsize
 from noria.kernels.numba import gemm
 from noria.kernels.numba.linear import ACTIVATIONS
+from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import PANEL, WIDTH
 from noria.kernels.numba.winograd_matrix import OUTPUTS, POSITIONS, SIDE, TAPS
-
-
-def reading(names: str) -> str:
-    """Lines that read the numbers of a table, in this order."""
-    lines = (f"    {name} = load_int64(args, {i})" for i, name in enumerate(names.split()))
-    return "\n".join(lines)
-
 
 # The numbers of a table. Strides of positions in bytes; `space` is for what threads keep apart.
 _READ = reading("""
