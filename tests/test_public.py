@@ -46,6 +46,7 @@ SUPPORT = {
     "masked_grad",
     "max_places",
     "methods",
+    "norm_pair",
     "numeric",
     "packed",
     "philox",

@@ -26,6 +26,7 @@ from noria.kernels.numba import loss as _loss
 from noria.kernels.numba import masked_grad as _masked_grad
 from noria.kernels.numba import metric as _metric
 from noria.kernels.numba import norm as _norm
+from noria.kernels.numba import norm_pair as _norm_pair
 from noria.kernels.numba import packed_linear as _packed_linear
 from noria.kernels.numba import pool as _pool
 from noria.kernels.numba import pool3d as _pool3d
@@ -66,6 +67,6 @@ _updates = (_sweep,)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
 _sequences = (_crf, _crf_loss, _ctc, _ragged, _recurrent, _recurrent_stack, _sequence)
 _winograds = (_winograd, _winograd_grad)
-_masked = (_masked_grad,)
+_masked = (_masked_grad, _norm_pair)
 _transformers = (_attention, _layer_norm, _packed_linear)
 _trained = (_row_product, _weight_grads, _weight_product)

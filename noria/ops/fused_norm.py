@@ -89,41 +89,62 @@ def batch_norm_relu_grad(x, scale, mean, inv_std, out, grad, more=None, *, axis=
     residual: also give the gradient of the residual, as a fourth output.
     """
     need_flag("residual", residual)
-    for name, value in (("out", out), ("grad", grad), ("more", more)):
-        if name == "out" and value.dtype == "uint8":
-            (bits,) = pack_bits.infer([Spec(x.shape, "bool")], {"axis": axis})
-            require_same_shape(bits, value, "the mask")
-        elif value is not None:
-            require_same_shape(x, value, name)
-            need_float(value)
+    check_masked(x, out, grad, more, axis)
     outs = batch_norm_grad.infer([x, scale, mean, inv_std, grad], {"axis": axis})
     return (*outs, grad) if residual else outs
 
 
 @batch_norm_relu_grad.compute
 def _(xp, x, scale, mean, inv_std, out, grad, more, axis, residual):
-    total = widen(grad) if more is None else widen(grad) + widen(more)
-    if out.dtype == "uint8":
-        (positive,) = unpack_bits.run(xp, [out], {"axis": axis, "size": x.shape[axis]})
-    else:
-        positive = out > 0
-    masked = xp.where(positive, total, xp.zeros((), total.dtype))
-    outs = batch_norm_grad.run(xp, [x, scale, mean, inv_std, masked], {"axis": axis})
-    return (*outs, masked.astype(grad.dtype)) if residual else outs
+    total = masked(xp, out, grad, more, axis)
+    outs = batch_norm_grad.run(xp, [x, scale, mean, inv_std, total], {"axis": axis})
+    return (*outs, total.astype(grad.dtype)) if residual else outs
 
 
 @batch_norm_relu_grad.decompose
 def _(x, scale, mean, inv_std, out, grad, more=None, *, axis=1, residual=False):
-    total = grad if more is None else o.add(grad, more)
-    if out.dtype == "uint8":
-        positive = unpack_bits(out, size=x.shape[axis], axis=axis)
-    else:
-        positive = o.greater(out, 0.0)
-    masked = o.where(positive, total, 0.0)
-    outs = batch_norm_grad(x, scale, mean, inv_std, masked, axis=axis)
-    return (*outs, masked) if residual else outs
+    total = masked_apart(out, grad, more, axis)
+    outs = batch_norm_grad(x, scale, mean, inv_std, total, axis=axis)
+    return (*outs, total) if residual else outs
 
 
 @batch_norm_relu_grad.grad
 def _(op, gs, vjp):
     return by_decomposition(op, gs, vjp)
+
+
+def check_masked(x: Spec, out: Spec | None, grad: Spec, more: Spec | None, axis: int) -> None:
+    """Raises ShapeError or DTypeError unless gradients are like x, and out like x or its mask."""
+    for name, value in (("out", out), ("grad", grad), ("more", more)):
+        if value is None:
+            continue
+        if name == "out" and value.dtype == "uint8":
+            (bits,) = pack_bits.infer([Spec(x.shape, "bool")], {"axis": axis})
+            require_same_shape(bits, value, "the mask")
+        else:
+            require_same_shape(x, value, name)
+            need_float(value)
+
+
+def masked(xp: Any, out: Any, grad: Any, more: Any, axis: int) -> Any:
+    """grad + more where out, if there is one, is positive or has a bit; wide, computed."""
+    total = widen(grad) if more is None else widen(grad) + widen(more)
+    if out is None:
+        return total
+    if out.dtype == "uint8":
+        (positive,) = unpack_bits.run(xp, [out], {"axis": axis, "size": grad.shape[axis]})
+    else:
+        positive = out > 0
+    return xp.where(positive, total, xp.zeros((), total.dtype))
+
+
+def masked_apart(out: Any, grad: Any, more: Any, axis: int) -> Any:
+    """The same in operators."""
+    total = grad if more is None else o.add(grad, more)
+    if out is None:
+        return total
+    if out.dtype == "uint8":
+        positive = unpack_bits(out, size=grad.shape[axis], axis=axis)
+    else:
+        positive = o.greater(out, 0.0)
+    return o.where(positive, total, 0.0)

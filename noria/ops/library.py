@@ -53,6 +53,7 @@ import noria.ops.matrix
 import noria.ops.max_places
 import noria.ops.metric
 import noria.ops.norm
+import noria.ops.norm_pair
 import noria.ops.order
 import noria.ops.patches
 import noria.ops.pool
@@ -131,6 +132,7 @@ FAMILIES = (
     "max_places",
     "metric",
     "norm",
+    "norm_pair",
     "order",
     "patches",
     "pool",

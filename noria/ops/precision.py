@@ -67,6 +67,7 @@ FOLLOWS: Mapping[str, Positions] = {
     "batch_norm_grad": (0, 4),
     "batch_norm_relu": (0, 5),
     "batch_norm_relu_grad": (0, 4, 5, 6),
+    "batch_norm_pair_grad": (0, 4, 8, 9, 10),
 }
 """op -> the inputs that are halves if the first of them comes from a product; so are then the
 outputs of that size, while scale, bias and statistics stay float32."""

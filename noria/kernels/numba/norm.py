@@ -41,11 +41,16 @@ class BatchNorm(Kernel):
     """Training form and its gradient, with a ReLU or without; the test form is elementwise."""
 
     name = "numba:batch_norm"
-    ops = ("batch_norm", "batch_norm_grad", "batch_norm_relu", "batch_norm_relu_grad")
+    ops: tuple[str, ...] = (
+        "batch_norm",
+        "batch_norm_grad",
+        "batch_norm_relu",
+        "batch_norm_relu_grad",
+    )
 
     def accepts(self, op: Operator) -> None:
         large = [i for i, v in enumerate(op.inputs) if v is not None and v.ndim > 1]
-        given = [i for i in large if not _is_mask(op.inputs[i])]
+        given = [i for i in large if not is_mask(op.inputs[i])]
         need(op, ("float32",), [i for i in range(len(op.inputs)) if i not in large])
         need(op, ("float32", "bfloat16"), given)
         if len({v.dtype for i, v in enumerate(op.inputs) if v is not None and i in given}) > 1:
@@ -55,7 +60,7 @@ class BatchNorm(Kernel):
         x = op.operands[0]
         if axis_of(op.attrs["axis"], x.ndim) != 1:
             raise Declined("channels are not axis 1")
-        masks = [v for v in (*op.inputs, *op.outputs) if _is_mask(v)]
+        masks = [v for v in (*op.inputs, *op.outputs) if is_mask(v)]
         if masks and not (isinstance(x.shape[1], int) and x.shape[1] % VECTOR == 0):
             raise Declined(f"channels of a mask are not a multiple of {VECTOR}")
 
@@ -107,7 +112,7 @@ _PLACES: dict[str, tuple[tuple[int | None, ...], int]] = {
 }
 
 
-def _is_mask(v: Value | Array | None) -> bool:
+def is_mask(v: Value | Array | None) -> bool:
     return v is not None and v.dtype == "uint8"
 
 
@@ -116,7 +121,7 @@ def _takes_bits(bound: BoundOp) -> bool:
     x, *_ = bound.inputs
     assert x is not None
     if bound.op.type == "batch_norm_relu_grad":
-        return _is_mask(bound.inputs[4])
+        return is_mask(bound.inputs[4])
     return x.shape[1] % VECTOR == 0
 
 

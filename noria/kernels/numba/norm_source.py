@@ -47,14 +47,14 @@ def room_of(width: int) -> int:
     return -(-width // VECTOR) * VECTOR
 
 
-def scratch_of(width: int, team: int) -> int:
+def scratch_of(width: int, team: int, each: int = EACH, shared: int = SHARED) -> int:
     """Bytes that a team needs."""
-    return room_of(width) * (EACH * team + SHARED) + 3 * STRIP * team
+    return room_of(width) * (each * team + shared) + 3 * STRIP * team
 
 
 # `size` numbers lie as lines of `width`, which is some rows at once where rows are short. Scratch,
-# per thread `room` numbers' space of 2 float64 totals, 2 float32 partial sums, the float32 that is
-# subtracted from x, and four lines; then 3 float32 that the team shares.
+# per thread space for `room` float64 totals and float32 parts of each of SUMS, the float32 that is
+# subtracted from x, and from what goes beside it, and three lines; then what the team shares.
 _ACCUMULATE = """
     team = team_size()
     me = thread_id()
@@ -63,23 +63,23 @@ _ACCUMULATE = """
     first = lines * me // team
     last = lines * (me + 1) // team
     total = scratch + me * (room * EACH + 3 * STRIP)
-    part = total + room * 16
-    center = part + room * 8
-    zeros = center + room * 4
+    part = total + room * SUMS * 8
+    center = part + room * SUMS * 4
+    zeros = total + room * EACH
     ones = zeros + STRIP
     spare = ones + STRIP
     shared = scratch + team * (room * EACH + 3 * STRIP)
-    fill_bytes(total, 0, room * 16)
+    fill_bytes(total, 0, room * SUMS * 8)
     fill_bytes(zeros, 0, STRIP)
     LINES
     for at in range(0, width, channels):
         for c in range(channels):
             independent()
-            store_float32(center, at + c, CENTER)
+            CENTERS
     end = last
     while end > first:
         start = max(first, end - 64)
-        fill_bytes(part, 0, room * 8)
+        fill_bytes(part, 0, room * SUMS * 4)
         line = start
         while width >= WIDE and line + 4 <= end:
             TURN4
@@ -87,18 +87,17 @@ _ACCUMULATE = """
         while line < end:
             TURN1
             line += 1
-        for c in range(2 * room):
+        for c in range(SUMS * room):
             independent()
             store_float64(total, c, load_float64(total, c) + float64(load_float32(part, c)))
         end = start
     barrier()
     for c in range(channels * me // team, channels * (me + 1) // team):
-        t1 = float64(0)
-        t2 = float64(0)
+        CLEAR
         for t in range(team):
+            found = scratch + t * (room * EACH + 3 * STRIP)
             for at in range(0, width, channels):
-                t1 += load_float64(scratch + t * (room * EACH + 3 * STRIP), at + c)
-                t2 += load_float64(scratch + t * (room * EACH + 3 * STRIP), room + at + c)
+                GATHER
 """
 
 _WRITE = """
@@ -140,7 +139,7 @@ class _Walk:
 
     def into(self, template: str) -> str:
         """The pass, in which either four lines are taken at a turn or one."""
-        return _filled(_filled(template, "TURN1", self.turn(1)), "TURN4", self.turn(4))
+        return filled(filled(template, "TURN1", self.turn(1)), "TURN4", self.turn(4))
 
     def turn(self, rows: int) -> list[str]:
         """Lines side by side, in strips; one line alone is asked for some time before."""
@@ -204,7 +203,7 @@ class _Walk:
         return lines
 
 
-def _filled(template: str, name: str, lines: Sequence[str]) -> str:
+def filled(template: str, name: str, lines: Sequence[str]) -> str:
     """The template with lines of text in the place of the line `name`, as far to the right."""
     place = re.search(rf"^( *){name}$", template, re.MULTILINE)
     assert place is not None
@@ -212,24 +211,39 @@ def _filled(template: str, name: str, lines: Sequence[str]) -> str:
     return template[: place.start()] + text + template[place.end() :]
 
 
-_CENTRED = "d = fma(x[c], float32(1), -load_float32(center, c))"
+CENTRED = "d = fma(x[c], float32(1), -load_float32(center, c))"
 
 
-def _accumulate(dtype: str, vectors: bool, center: str, terms: Sequence[str]) -> str:
-    """The first pass: terms add to s1 and s2, from d = x - center, which is given per channel c."""
-    sums = ("part, c", "part, room + c")
-    load = [f"s{k} = load_float32({place})" for k, place in enumerate(sums, 1)]
-    store = [f"store_float32({place}, s{k})" for k, place in enumerate(sums, 1)]
-    walk = _Walk(dtype, vectors, [_CENTRED, *terms], load, store)
-    return walk.into(_ACCUMULATE).replace("CENTER", center)
+def accumulate(
+    dtype: str, vectors: bool, centers: Sequence[str], terms: Sequence[str], sums: int = 2
+) -> str:
+    """The first pass: terms add to s1, s2 and so on, which become t1, t2 per channel c.
+
+    centers: per channel c what is subtracted from x, then what from other operands
+    """
+    places = {f"s{k + 1}": f"part, {k} * room + c" for k in range(sums)}
+    load = [f"{s} = load_float32({place})" for s, place in places.items()]
+    store = [f"store_float32({place}, {s})" for s, place in places.items()]
+    template = _Walk(dtype, vectors, terms, load, store).into(_ACCUMULATE)
+    found = [f"load_float64(found, {k} * room + at + c)" for k in range(sums)]
+    blocks = {
+        "CENTERS": [
+            f"store_float32(center, {k} * room + at + c, {v})" for k, v in enumerate(centers)
+        ],
+        "CLEAR": [f"t{k + 1} = float64(0)" for k in range(sums)],
+        "GATHER": [f"t{k + 1} += {v}" for k, v in enumerate(found)],
+    }
+    for name, lines in blocks.items():
+        template = filled(template, name, lines)
+    return template.replace("SUMS", str(sums))
 
 
-def _write(dtype: str, vectors: bool, terms: Sequence[str], signs: bool = False) -> str:
+def write(dtype: str, vectors: bool, terms: Sequence[str], signs: bool = False) -> str:
     """The second pass."""
-    return _Walk(dtype, vectors, [_CENTRED, *terms], signs=signs).into(_WRITE)
+    return _Walk(dtype, vectors, terms, signs=signs).into(_WRITE)
 
 
-def _absent(**places: str) -> list[str]:
+def absent(**places: str) -> list[str]:
     """Lines that put those operands that are not there (whose address is 0) at a line."""
     lines = []
     for name, place in places.items():
@@ -292,19 +306,20 @@ def forward(dtype: str, bits: bool) -> str:
     bits:  channels are whole vectors, and the mask can be written
     """
     terms = [
+        CENTRED,
         "y = d * load_float32(shared, c) + load_float32(shared, room + c) + residual[c]",
         "out[c] = where(low > y, low, y)",  # NaN is not below 0
     ]
-    return _typed(
+    return typed(
         dtype,
         _FORWARD,
-        _filled(
-            _accumulate(dtype, bits, "load_DTYPE(x, c)", ["s1 += d", "s2 += d * d"]),
+        filled(
+            accumulate(dtype, bits, ["load_DTYPE(x, c)"], [CENTRED, "s1 += d", "s2 += d * d"]),
             "LINES",
-            _absent(residual="zeros", **({"mask": "spare"} if bits else {})),
+            absent(residual="zeros", **({"mask": "spare"} if bits else {})),
         ),
         _STATISTICS,
-        _write(dtype, bits, terms, signs=bits),
+        write(dtype, bits, terms, signs=bits),
     )
 
 
@@ -359,26 +374,20 @@ def backward(dtype: str, bits: bool) -> str:
     dtype: of the gradients, x and out
     bits:  channels are whole vectors, and the mask is one of bits
     """
-    where = "BIT" if bits else "positive[c] > float32(0)"
-    total = f"g = where({where}, grad[c] + more[c], float32(0))"
-    ones = ["fill_bytes(ones, 255, STRIP)"]
-    if not bits:
-        ones = [
-            f"for c in range({STRIP // itemsize(dtype)}):",
-            "    store_DTYPE(ones, c, float32(1))",
-        ]
+    total = gradient(bits)
     positive = "mask" if bits else "positive"
-    absent = _absent(more="zeros", masked="spare", **{positive: "ones"})
-    sums = [total, "s1 += g", "s2 += g * d", "masked[c] = g"]
-    source = _typed(
+    lines = [*ones(dtype, bits), *absent(more="zeros", masked="spare", **{positive: "ones"})]
+    sums = [CENTRED, total, "s1 += g", "s2 += g * d", "masked[c] = g"]
+    source = typed(
         dtype,
         _BACKWARD,
-        _filled(_accumulate(dtype, bits, "load_float32(mean, c)", sums), "LINES", [*ones, *absent]),
+        filled(accumulate(dtype, bits, ["load_float32(mean, c)"], sums), "LINES", lines),
         _MEANS,
-        _write(
+        write(
             dtype,
             bits,
             [
+                CENTRED,
                 total,
                 "rest = load_float32(shared, c) + d * load_float32(shared, room + c)",
                 "gx[c] = (g - rest) * load_float32(shared, 2 * room + c)",
@@ -388,10 +397,27 @@ def backward(dtype: str, bits: bool) -> str:
     return source.replace("POSITIVE", positive)
 
 
-def _typed(dtype: str, *parts: str) -> str:
-    """The parts of a kernel for memory of that dtype."""
+def gradient(bits: bool) -> str:
+    """The term that gives the gradient g: of the sum, where the ReLU let numbers through."""
+    where = "BIT" if bits else "positive[c] > float32(0)"
+    return f"g = where({where}, grad[c] + more[c], float32(0))"
+
+
+def ones(dtype: str, bits: bool) -> list[str]:
+    """Lines that fill the line which a ReLU that is not there reads."""
+    if bits:
+        return ["fill_bytes(ones, 255, STRIP)"]
+    numbers = STRIP // itemsize(dtype)
+    return [f"for c in range({numbers}):", "    store_DTYPE(ones, c, float32(1))"]
+
+
+def typed(dtype: str, *parts: str, each: int = EACH) -> str:
+    """The parts of a kernel for memory of that dtype.
+
+    each: bytes of scratch for each number of a line, of a thread
+    """
     source = "".join(parts).replace("DTYPE", dtype)
-    numbers = {"WIDE": WIDE, "ITEMSIZE": itemsize(dtype), "EACH": EACH, "STRIP": STRIP}
+    numbers = {"WIDE": WIDE, "ITEMSIZE": itemsize(dtype), "EACH": each, "STRIP": STRIP}
     for name, number in numbers.items():
         source = source.replace(name, str(number))
     return source
