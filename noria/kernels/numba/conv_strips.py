@@ -193,8 +193,10 @@ class _Stage:
     def rows(
         self, low: int, high: int, cut: tuple[int, bool], threads: int = 1, batch: int = 1
     ) -> Walk | Columns:
-        """What makes these rows of the result."""
+        """What makes these rows of the result. batch: of so many images; then all of their rows"""
         first, last = self.link.seen(low, high)
+        if batch > 1:  # whole images lie behind each other, with rows that no window sees
+            last = self.x.shape[2]
         above = max(self.link.pad - low * self.link.stride, 0)
         key = (last - first, high - low, above, *cut, threads, batch)
         if key not in self._made:

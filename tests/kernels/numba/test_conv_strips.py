@@ -14,7 +14,7 @@ from noria.runtime.executor import Executor
 pytestmark = pytest.mark.usefixtures("fast_kernels")
 
 
-def made(ins, mid, outs, image, stride=1, first=True, residual=False, stem=False):
+def made(ins, mid, outs, image, stride=1, first=True, residual=False, stem=False, padding=1):
     """x -> [mid] -> depthwise -> outs, with biases and activations."""
     high, wide = image
     start = (
@@ -29,7 +29,7 @@ def made(ins, mid, outs, image, stride=1, first=True, residual=False, stem=False
         high, wide = (high - 1) // 2 + 1, (wide - 1) // 2 + 1
     if not first:
         start, ins = "", mid
-    rows, columns = (high - 1) // stride + 1, (wide - 1) // stride + 1
+    rows, columns = ((n + 2 * padding - 3) // stride + 1 for n in (high, wide))
     down, taps = f"float32[N, {outs}, {rows}, {columns}]", 3 if stem else 1
     inputs = {"x": f"float32[N, {ins}, {image[0]}, {image[1]}]"}
     if first:
@@ -45,7 +45,7 @@ def made(ins, mid, outs, image, stride=1, first=True, residual=False, stem=False
         body({", ".join(f"{n}: {t}" for n, t in inputs.items())}) {{
           {start}
           e: float32[N, {mid}, {rows}, {columns}] = fused_conv2d({"u" if first else "x"}, d, db,
-            stride={stride}, padding=1, groups={mid}, activation="relu6")
+            stride={stride}, padding={padding}, groups={mid}, activation="relu6")
           y: {down} = fused_conv2d(e, w{more})
           return y
         }}
@@ -115,6 +115,14 @@ def test_in_turn_where_strips_would_do_too_much_twice(monkeypatch, threads, stem
     program = made(3, 24, 17, (9, 12), stride=2, stem=stem)
     assert agree(program, threads=threads, special=True) == "in turn"
     assert agree(made(17, 24, 17, (9, 12), residual=True), threads=threads) == "in turn"
+
+
+@pytest.mark.parametrize("most, how", [(0.0, "in turn"), (1e9, "rows at a time")])
+def test_images_whose_last_row_no_window_sees(monkeypatch, most, how):
+    monkeypatch.setattr(conv_strips, "MOST", most)
+    for first in (True, False):
+        program = made(16, 24, 17, (10, 12), stride=2, first=first, padding=0)
+        assert how in agree(program, batch=3)
 
 
 def test_few_rows_for_many_threads_are_taken_in_turn():
