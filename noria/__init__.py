@@ -2,7 +2,13 @@
 
 import noria
 from noria import nn, ops, optim
+
+What plans and runs Programs is imported when it is first asked for, so that the import is quick.
 """
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from noria import data, nn, ops, optim
 from noria.core.dims import symbol
@@ -17,15 +23,17 @@ from noria.ir.save import load, save
 from noria.ir.text import parse_program as parse
 from noria.ir.trace import spec, trace
 from noria.ir.verify import verify
-from noria.kernels import library as _library
+from noria.ops import library as _library  # a Program that is read may hold any op
 from noria.passes.for_test import for_test
 from noria.passes.recompute import recomputed
-from noria.runtime.executor import Executor
-from noria.runtime.find_nan import find_nan
-from noria.runtime.predictor import Predictor
-from noria.runtime.profiling.profile import Profile, profile
-from noria.runtime.scope import Scope
-from noria.train.trainer import Trainer
+
+if _TYPE_CHECKING:
+    from noria.runtime.executor import Executor
+    from noria.runtime.find_nan import find_nan
+    from noria.runtime.predictor import Predictor
+    from noria.runtime.profiling.profile import Profile, profile
+    from noria.runtime.scope import Scope
+    from noria.train.trainer import Trainer
 
 __version__ = "0.1.0"
 
@@ -66,4 +74,24 @@ __all__ = [
     "verify",
 ]
 
-_kernels = _library.__all__
+_vocabulary = _library.FAMILIES
+_later = {
+    "Executor": "noria.runtime.executor",
+    "Predictor": "noria.runtime.predictor",
+    "Profile": "noria.runtime.profiling.profile",
+    "Scope": "noria.runtime.scope",
+    "Trainer": "noria.train.trainer",
+    "find_nan": "noria.runtime.find_nan",
+    "profile": "noria.runtime.profiling.profile",
+}
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _later:
+        raise AttributeError(f"module 'noria' has no attribute '{name}'")
+    found = globals()[name] = getattr(_import_module(_later[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

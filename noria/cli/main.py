@@ -1,6 +1,6 @@
 """The command line: `noria train | run | show | convert | bench | profile | passes | flags`.
 
-Commands are loaded when they are called, so `noria --help` is quick.
+Commands, and what colours the terminal, are loaded when they are called: `noria --help` is quick.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import traceback
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from noria.cli.console import print_error
 from noria.core.errors import NoriaError, nearest
 from noria.core.flags import flags
 
@@ -38,6 +38,10 @@ class _Lazy(click.Group):
         if name not in COMMANDS:
             return None
         return importlib.import_module(f"noria.cli.{name}").command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        known = [CompletionItem(n, help=h) for n, h in COMMANDS.items() if n.startswith(incomplete)]
+        return [*known, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -78,23 +82,19 @@ def main(args: list[str] | None = None) -> Any:
     """
     try:
         return cli.main(args, prog_name="noria")
-    except NoriaError as error:
-        _show_stack()
-        print_error(error)
-    except OSError as error:
-        _show_stack()
-        print_error(error)
+    except (NoriaError, OSError) as error:
+        _report(error)
     except Exception as error:
-        _show_stack()
-        print_error(error, "internal error")
+        _report(error, "internal error")
         click.echo("  try      NORIA_DEBUG=1 shows where; please report it", err=True)
     sys.exit(1)
 
 
-def _show_stack() -> None:
+def _report(error: BaseException, *kind: str) -> None:
     try:
         wanted = flags.debug >= 1
     except NoriaError:  # the flag itself is what is wrong
         wanted = False
     if wanted:
         traceback.print_exc()
+    importlib.import_module("noria.cli.console").print_error(error, *kind)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
-
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from noria.core.errors import ArgumentError, EngineError, FormatError
 from noria.core.files import atomic_write
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
+    from rich.progress import Progress
 
 _CHUNK = 1 << 16
 
@@ -39,11 +38,13 @@ def fetch(
     Raises ArgumentError for another kind of URL, EngineError if the network or the disk fails,
     FormatError if the transfer is cut short or longer than `max_bytes`.
     """
+    from urllib.request import Request, urlopen  # imports what talks to the network
+
     if urlsplit(url).scheme not in ("http", "https"):
         raise ArgumentError("cannot download this kind of address", expected="http(s)", got=url)
-    request = urllib.request.Request(url, headers={"User-Agent": "noria"})
+    request = Request(url, headers={"User-Agent": "noria"})
     with _network_errors(url):
-        response = urllib.request.urlopen(request, timeout=timeout)
+        response = urlopen(request, timeout=timeout)
 
     def receive(file: BinaryIO) -> None:
         _copy(response, file, url, max_bytes)
@@ -55,7 +56,7 @@ def fetch(
         atomic_write(path, receive)
 
 
-def _copy(response: http.client.HTTPResponse, file: BinaryIO, url: str, max_bytes: int) -> None:
+def _copy(response: HTTPResponse, file: BinaryIO, url: str, max_bytes: int) -> None:
     announced = response.headers.get("Content-Length", "")
     total = int(announced) if announced.isdecimal() else None
     done = 0
@@ -74,7 +75,7 @@ def _copy(response: http.client.HTTPResponse, file: BinaryIO, url: str, max_byte
         )
 
 
-def _receive(response: http.client.HTTPResponse, url: str) -> bytes:
+def _receive(response: HTTPResponse, url: str) -> bytes:
     with _network_errors(url):
         return response.read(_CHUNK)
 
@@ -82,11 +83,14 @@ def _receive(response: http.client.HTTPResponse, url: str) -> bytes:
 @contextmanager
 def _network_errors(url: str) -> Iterator[None]:
     """Kept apart from the errors of the disk, which share OSError with those of the network."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+
     try:
         yield
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None)
-        if isinstance(error, urllib.error.HTTPError):
+        if isinstance(error, HTTPError):
             reason = f"HTTP status {error.code} {error.reason}"
             error.close()
         raise EngineError(
@@ -98,6 +102,9 @@ def _network_errors(url: str) -> Iterator[None]:
 
 
 def _bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

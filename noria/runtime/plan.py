@@ -17,6 +17,7 @@ from noria.core.shapes import Check
 from noria.ir.nested import has_effect
 from noria.ir.opdef import collect_checks, lookup
 from noria.ir.program import Operator, Program, Value, needed, symbols_told, symbols_used
+from noria.kernels import library as _library  # noqa: F401 (registers the kernels)
 from noria.kernels.registry import (
     LAST,
     PLAIN,

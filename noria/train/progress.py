@@ -9,9 +9,6 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TextIO, TypeVar
 
-from rich import progress as rich_progress
-from rich.console import Console
-
 from noria.core.errors import ArgumentError
 
 T = TypeVar("T")
@@ -190,6 +187,9 @@ class _Bar:
             self._make_live()
 
     def _make_live(self) -> None:
+        from rich import progress as rich_progress
+        from rich.console import Console
+
         text = rich_progress.TextColumn
         self._rich = rich_progress.Progress(
             text("{task.description}", markup=False),
