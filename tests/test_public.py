@@ -47,6 +47,7 @@ SUPPORT = {
     "max_places",
     "methods",
     "norm_pair",
+    "normed_conv",
     "numeric",
     "packed",
     "philox",

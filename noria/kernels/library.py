@@ -27,6 +27,7 @@ from noria.kernels.numba import masked_grad as _masked_grad
 from noria.kernels.numba import metric as _metric
 from noria.kernels.numba import norm as _norm
 from noria.kernels.numba import norm_pair as _norm_pair
+from noria.kernels.numba import normed_conv as _normed_conv
 from noria.kernels.numba import packed_linear as _packed_linear
 from noria.kernels.numba import pool as _pool
 from noria.kernels.numba import pool3d as _pool3d
@@ -62,7 +63,7 @@ _modules = (_copy, _elementwise, _reduce, _loss, _norm, _random, _resize, _sampl
 _pools = (_pool, _pool3d, _pool_places, _pooled_conv, _taken, _taken_input, _taken_rows)
 _products = (_halves, _linear, _few_rows, _gemm, _linalg, _product_loop, _strassen)
 _convolutions = (_tiled_conv, _conv_pairs, _conv_strips, _conv_weight_grad, _depthwise, _conv)
-_gradients = (_conv_input_grad, _few_channels_grad)
+_gradients = (_conv_input_grad, _few_channels_grad, _normed_conv)
 _updates = (_sweep,)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
 _sequences = (_crf, _crf_loss, _ctc, _ragged, _recurrent, _recurrent_stack, _sequence)

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from noria.core.errors import ArgumentError
 from noria.ir.opdef import op
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Spec
 from noria.ops.batch_norm import BATCH_NORM, batch_norm, batch_norm_grad
 from noria.ops.bitwise import pack_bits, unpack_bits
-from noria.ops.common import need_float, require_same_shape
+from noria.ops.common import axis_of, need_float, require_same_shape
 from noria.ops.numeric import single, widen
 from noria.ops.rules import by_decomposition
 
@@ -85,17 +87,47 @@ def batch_norm_relu_grad(x, scale, mean, inv_std, out, grad, more=None, *, axis=
     out is used twice `grad + more`.
 
     mean, inv_std: those of the batch, [C]; x, grad, more: of one shape.
-    out: of that shape too, or in its place the mask, uint8 [N, ceil(C / 8), ...].
+    out: of that shape too, or in its place the mask, uint8 [N, ceil(C / 8), ...]; or, where x has
+    more than two axes, the `factors` of `batch_norm_factors`, [2, C]: there was no residual then.
     residual: also give the gradient of the residual, as a fourth output.
     """
     need_flag("residual", residual)
-    check_masked(x, out, grad, more, axis)
+    if _are_factors(x, out):
+        require_same_shape(Spec((2, x.shape[axis_of(axis, x.ndim)]), x.dtype), out, "factors")
+        need_float(out)
+    check_masked(x, None if _are_factors(x, out) else out, grad, more, axis)
     outs = batch_norm_grad.infer([x, scale, mean, inv_std, grad], {"axis": axis})
     return (*outs, grad) if residual else outs
 
 
+def _are_factors(x: Any, out: Any) -> bool:
+    return x.ndim > 2 == out.ndim
+
+
+def affine(xp: Any, x: Any, mean: Any, factors: Any, axis: int) -> Any:
+    """(x - mean) * factors[0] + factors[1] of channels along `axis`, rounded once where NumPy
+    computes: kernels multiply and add at once, and what decides by the sign must decide alike."""
+    others = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
+    wide = [widen(v) for v in (x, mean, *factors)]
+    centred = wide[0] - xp.expand_dims(wide[1], others)
+    factor, offset = (xp.expand_dims(v, others) for v in wide[2:])
+    exact = centred.astype("float64") if xp is np else centred
+    return (exact * factor + offset).astype(centred.dtype)
+
+
+def emit_affine(x: Any, mean: Any, factors: Any, axis: int) -> Any:
+    """The same as operators, in float32 for halves."""
+    others = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
+    rows = (o.squeeze(row, axis=0) for row in o.split(factors, num=2, axis=0))
+    factor, offset = (o.unsqueeze(row, axis=others) for row in rows)
+    centred = o.sub(single(x), o.unsqueeze(single(mean), axis=others))
+    return o.add(o.mul(centred, factor), offset)
+
+
 @batch_norm_relu_grad.compute
 def _(xp, x, scale, mean, inv_std, out, grad, more, axis, residual):
+    if _are_factors(x, out):
+        out = affine(xp, x, mean, out, axis)
     total = masked(xp, out, grad, more, axis)
     outs = batch_norm_grad.run(xp, [x, scale, mean, inv_std, total], {"axis": axis})
     return (*outs, total.astype(grad.dtype)) if residual else outs
@@ -103,6 +135,8 @@ def _(xp, x, scale, mean, inv_std, out, grad, more, axis, residual):
 
 @batch_norm_relu_grad.decompose
 def _(x, scale, mean, inv_std, out, grad, more=None, *, axis=1, residual=False):
+    if _are_factors(x, out):
+        out = emit_affine(x, mean, out, axis)
     total = masked_apart(out, grad, more, axis)
     outs = batch_norm_grad(x, scale, mean, inv_std, total, axis=axis)
     return (*outs, total) if residual else outs

@@ -54,6 +54,7 @@ import noria.ops.max_places
 import noria.ops.metric
 import noria.ops.norm
 import noria.ops.norm_pair
+import noria.ops.normed_conv
 import noria.ops.order
 import noria.ops.patches
 import noria.ops.pool
@@ -133,6 +134,7 @@ FAMILIES = (
     "metric",
     "norm",
     "norm_pair",
+    "normed_conv",
     "order",
     "patches",
     "pool",

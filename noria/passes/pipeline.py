@@ -26,6 +26,7 @@ from noria.passes.fuse_embedding import fuse_embedding
 from noria.passes.fuse_linear import fuse_linear
 from noria.passes.fuse_masked_grads import fuse_masked_grads
 from noria.passes.fuse_norm_pairs import fuse_norm_pairs
+from noria.passes.fuse_normed_conv import fuse_normed_conv
 from noria.passes.fuse_pooled_conv import fuse_pooled_conv
 from noria.passes.fuse_product import fuse_product
 from noria.passes.fuse_recurrent import fuse_recurrent
@@ -72,6 +73,7 @@ OPTIMIZE: list[Line] = [
     Line(fuse_pooled_conv, "likewise, and the convolution has its bias and ReLU by then"),
     Line(fuse_masked_grads, "after fuse_batch_norm, and lower_precision: it asks for bfloat16"),
     Line(fuse_norm_pairs, "after fuse_masked_grads, whose sum is often the gradient of both"),
+    Line(fuse_normed_conv, "after fuse_batch_norm, and lower_precision: it asks for the dtype"),
     Line(fuse_recurrent, "after lower_precision: layers of halves stay apart"),
     Line(fuse_elementwise, "what no product took becomes loops, which no rule looks into"),
     Line(fuse_product, "after fuse_elementwise: a product takes a whole loop along"),

@@ -10,20 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from noria.core.flags import flags
 from noria.ir.program import Operator
 from noria.kernels.call import Call
+from noria.kernels.numba.inner import takers
 from noria.kernels.numba.launch import launch, need, need_one
 from noria.kernels.numba.norm_source import VECTOR
 from noria.kernels.registry import (
     LAST,
+    PLAIN,
     Array,
     BoundOp,
     Declined,
     Kernel,
     Layouts,
     Prepared,
-    kernels,
     register,
 )
 
@@ -93,18 +93,8 @@ def _unmasked(op: Operator) -> Operator:
 
 
 def _makers(op: Operator) -> list[Kernel]:
-    """Kernels that take it, and want the same layouts as the first of them, channels-last."""
-    inner, found = _unmasked(op), []
-    for kernel in kernels():
-        if inner.type in kernel.ops and flags.allows(kernel.engine):
-            try:
-                kernel.accepts(inner)
-            except Declined:
-                continue
-            if kernel.layout(inner, [LAST, None])[1] == [LAST]:
-                found.append(kernel)
-    first = found[0].layout(inner, [LAST, None]) if found else None
-    return [k for k in found if k.layout(inner, [LAST, None]) == first]
+    """Kernels that take it, channels-last."""
+    return takers(_unmasked(op), [LAST, None], ([LAST, PLAIN], [LAST]))
 
 
 register(MaskedInputGrad())

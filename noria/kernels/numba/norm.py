@@ -15,8 +15,11 @@ from noria.ir.program import Operator, Value
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import float_bits, launch, need
 from noria.kernels.numba.norm_source import (
+    EACH,
+    LIFTED,
     VECTOR,
     backward,
+    factors,
     forward,
     room_of,
     scratch_of,
@@ -46,10 +49,12 @@ class BatchNorm(Kernel):
         "batch_norm_grad",
         "batch_norm_relu",
         "batch_norm_relu_grad",
+        "batch_norm_factors",
     )
 
     def accepts(self, op: Operator) -> None:
-        large = [i for i, v in enumerate(op.inputs) if v is not None and v.ndim > 1]
+        rank = op.operands[0].ndim
+        large = [i for i, v in enumerate(op.inputs) if v is not None and v.ndim == rank]
         given = [i for i in large if not is_mask(op.inputs[i])]
         need(op, ("float32",), [i for i in range(len(op.inputs)) if i not in large])
         need(op, ("float32", "bfloat16"), given)
@@ -65,11 +70,12 @@ class BatchNorm(Kernel):
             raise Declined(f"channels of a mask are not a multiple of {VECTOR}")
 
     def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
-        full = LAST if op.operands[0].ndim > 2 else PLAIN
+        rank = op.operands[0].ndim
+        full = LAST if rank > 2 else PLAIN
         wanted: list[str | None] = [
-            None if v is None else full if v.ndim > 1 else PLAIN for v in op.inputs
+            None if v is None else full if v.ndim == rank else PLAIN for v in op.inputs
         ]
-        return wanted, [full if v.ndim > 1 else PLAIN for v in op.outputs]
+        return wanted, [full if v.ndim == rank else PLAIN for v in op.outputs]
 
     def bind(self, bound: BoundOp) -> Prepared:
         x, kind = bound.inputs[0], bound.op.type
@@ -78,10 +84,12 @@ class BatchNorm(Kernel):
         width = width_of(channels)
         end = [rows, channels, width, room_of(width)]
         given, made = _PLACES[kind]
+        vectors, mask = channels % VECTOR == 0, _mask_of(bound)
         if kind.endswith("grad"):
-            entry, source = "batch_norm_grad", backward(x.dtype, _takes_bits(bound))
+            entry, source = "batch_norm_grad", backward(x.dtype, vectors, mask)
         else:
-            entry, source = "batch_norm", forward(x.dtype, channels % VECTOR == 0)
+            text = factors if kind == "batch_norm_factors" else forward
+            entry, source = "batch_norm", text(x.dtype, vectors)
             low = 0.0 if kind.endswith("relu") else -math.inf
             end += [float_bits(k) for k in (bound.attrs["momentum"], bound.attrs["epsilon"], low)]
         team = max(bound.threads, thread_count())
@@ -94,7 +102,8 @@ class BatchNorm(Kernel):
             more = {"threads": bound.threads, "bytes": moved, "ops": 8 * x.size}
             return [launch(self.name, source, entry, table, **more)]
 
-        return Prepared(emit, scratch_of(width, team), in_place=_IN_PLACE[kind])
+        scratch = scratch_of(width, team, LIFTED if mask == "factors" else EACH)
+        return Prepared(emit, scratch, in_place=_IN_PLACE[kind])
 
 
 _IN_PLACE = {
@@ -102,6 +111,7 @@ _IN_PLACE = {
     "batch_norm_relu": ((0, 0), (0, 5), (3, 3), (4, 4)),
     "batch_norm_grad": ((0, 0), (0, 4)),
     "batch_norm_relu_grad": ((0, 0), (0, 5), (3, 5), (3, 6)),
+    "batch_norm_factors": ((3, 3), (4, 4)),
 }
 # op -> where the table takes its inputs from, how many outputs it has room for
 _PLACES: dict[str, tuple[tuple[int | None, ...], int]] = {
@@ -109,6 +119,7 @@ _PLACES: dict[str, tuple[tuple[int | None, ...], int]] = {
     "batch_norm_relu": (tuple(range(6)), 6),
     "batch_norm_grad": ((0, 1, 2, 3, None, 4, None), 4),
     "batch_norm_relu_grad": (tuple(range(7)), 4),
+    "batch_norm_factors": (tuple(range(6)), 6),
 }
 
 
@@ -116,22 +127,30 @@ def is_mask(v: Value | Array | None) -> bool:
     return v is not None and v.dtype == "uint8"
 
 
-def _takes_bits(bound: BoundOp) -> bool:
-    """Does the mask come as bits, or, with channels for which it could, not at all?"""
+def _mask_of(bound: BoundOp) -> str:
+    """How the mask of a gradient comes, as `backward` wants to know; where there is none, as what
+    costs least."""
     x, *_ = bound.inputs
     assert x is not None
-    if bound.op.type == "batch_norm_relu_grad":
-        return is_mask(bound.inputs[4])
-    return x.shape[1] % VECTOR == 0
+    if bound.op.type != "batch_norm_relu_grad":
+        return "mask" if x.shape[1] % VECTOR == 0 else "positive"
+    mask = bound.inputs[4]
+    assert mask is not None
+    if is_mask(mask):
+        return "mask"
+    return "positive" if len(mask.shape) == len(x.shape) else "factors"
 
 
 def _bytes_moved(bound: BoundOp) -> int:
     """Both passes read what is as large as x; where the masked gradient is an output, the second
-    one reads that instead of all but x."""
-    size = sum(a.nbytes for a in bound.inputs if a is not None and len(a.shape) > 1)
-    out = sum(a.nbytes for a in bound.outputs if len(a.shape) > 1)
+    one reads that instead of all but x. Factors are made in one pass."""
     x = bound.inputs[0]
     assert x is not None
+    rank = len(x.shape)
+    size = sum(a.nbytes for a in bound.inputs if a is not None and len(a.shape) == rank)
+    out = sum(a.nbytes for a in bound.outputs if len(a.shape) == rank)
+    if bound.op.type == "batch_norm_factors":
+        return x.nbytes
     if not bound.op.type.endswith("grad"):
         return x.nbytes + size + out
     return size + out + (2 * x.nbytes if len(bound.outputs) > 3 else size)

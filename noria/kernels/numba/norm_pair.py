@@ -89,7 +89,7 @@ def source(dtype: str, bits: bool) -> str:
     bits:  channels are whole vectors, and the mask is one of bits
     """
     positive = "mask" if bits else "positive"
-    given = [CENTRED, _BESIDE, gradient(bits)]
+    given = [CENTRED, _BESIDE, gradient(positive)]
     means = ["load_float32(mean, c)", "load_float32(other_mean, c)"]
     sums = [*given, "s1 += g", "s2 += g * d", "s3 += g * e"]
     results = [

@@ -33,6 +33,7 @@ LINE, VECTOR = 512, 16  # numbers a line has at least, and those of a vector
 WIDE = 2048  # numbers of a line from which four go side by side: their sums fill the first cache
 STRIP, AHEAD = 512, 2048  # bytes asked for at once, and how much later they are wanted
 EACH, SHARED = 28, 12  # bytes of scratch for each number of a line: of a thread, of all
+LIFTED = EACH + 8  # where factors come with the gradient
 
 
 def width_of(channels: int) -> int:
@@ -288,11 +289,20 @@ _STATISTICS = """
         store_float32(new_mean, c, float32(old_mean + momentum * (m - old_mean)))
         store_float32(new_var, c, float32(old_var + momentum * (unbiased - old_var)))
         factor = load_float32(scale, c) * float32(inv)
+"""
+_SHARED = """
         offset = float32(float64(load_float32(bias, c)) - shift * float64(factor))
         for at in range(0, width, channels):
             store_float32(shared, at + c, factor)
             store_float32(shared, room + at + c, offset)
 """
+_FACTORS = """
+        left = (float64(float32(m)) - m) * float64(factor)
+        store_float32(out, c, factor)
+        store_float32(out, channels + c, float32(float64(load_float32(bias, c)) + left))
+    return 0
+"""
+_SQUARES = [CENTRED, "s1 += d", "s2 += d * d"]
 
 
 @cache
@@ -314,13 +324,25 @@ def forward(dtype: str, bits: bool) -> str:
         dtype,
         _FORWARD,
         filled(
-            accumulate(dtype, bits, ["load_DTYPE(x, c)"], [CENTRED, "s1 += d", "s2 += d * d"]),
+            accumulate(dtype, bits, ["load_DTYPE(x, c)"], _SQUARES),
             "LINES",
             absent(residual="zeros", **({"mask": "spare"} if bits else {})),
         ),
         _STATISTICS,
+        _SHARED,
         write(dtype, bits, terms, signs=bits),
     )
+
+
+@cache
+def factors(dtype: str, vectors: bool) -> str:
+    """Source of batch_norm_factors: the first pass of `forward` alone, with the same table, in
+    which `out` is where factors and offsets go.
+
+    vectors: channels are whole vectors
+    """
+    first = accumulate(dtype, vectors, ["load_DTYPE(x, c)"], _SQUARES)
+    return typed(dtype, _FORWARD, filled(first, "LINES", []), _STATISTICS, _FACTORS)
 
 
 _BACKWARD = """
@@ -357,35 +379,42 @@ _MEANS = """
         grad = masked
         more = zeros
         more_move = 0
+"""
+_UNMASKED = """
         POSITIVE = ones
         POSITIVE_move = 0
 """
 
 
 @cache
-def backward(dtype: str, bits: bool) -> str:
+def backward(dtype: str, vectors: bool, mask: str) -> str:
     """Source of batch_norm_grad, and of batch_norm_relu_grad, whose gradient is that where the
     ReLU's output is positive. Where the masked gradient is wanted, the first pass writes it, and
     the second one reads it.
 
-    The table: addresses of x, scale, mean, inv_std, of what is positive or the mask, of gradients,
+    The table: addresses of x, scale, mean, inv_std, of what tells what is positive, of gradients,
     outputs and scratch, 0 for what is not there; rows, channels, width, room.
 
-    dtype: of the gradients, x and out
-    bits:  channels are whole vectors, and the mask is one of bits
+    dtype:   of the gradients, x and out
+    vectors: channels are whole vectors
+    mask:    what tells what is positive: "mask", bits, for whole vectors; "positive", the ReLU's
+             output; both may be missing. Or "factors": what the ReLU took is computed again.
     """
-    total = gradient(bits)
-    positive = "mask" if bits else "positive"
-    lines = [*ones(dtype, bits), *absent(more="zeros", masked="spare", **{positive: "ones"})]
+    total, again = gradient(mask), mask == "factors"
+    lines = absent(more="zeros", masked="spare", **({} if again else {mask: "ones"}))
+    lines = lines if again else [*ones(dtype, mask == "mask"), *lines]
+    centers = ["load_float32(mean, c)"]
+    if again:
+        centers += [f"load_float32(factors, {k} * channels + c)" for k in range(2)]
     sums = [CENTRED, total, "s1 += g", "s2 += g * d", "masked[c] = g"]
     source = typed(
         dtype,
         _BACKWARD,
-        filled(accumulate(dtype, bits, ["load_float32(mean, c)"], sums), "LINES", lines),
-        _MEANS,
+        filled(accumulate(dtype, vectors, centers, sums), "LINES", lines),
+        _MEANS if again else _MEANS.rstrip() + _UNMASKED,  # masked twice it is the same
         write(
             dtype,
-            bits,
+            vectors,
             [
                 CENTRED,
                 total,
@@ -393,14 +422,21 @@ def backward(dtype: str, bits: bool) -> str:
                 "gx[c] = (g - rest) * load_float32(shared, 2 * room + c)",
             ],
         ),
+        each=LIFTED if again else EACH,
     )
-    return source.replace("POSITIVE", positive)
+    return source.replace("POSITIVE", mask)
 
 
-def gradient(bits: bool) -> str:
-    """The term that gives the gradient g: of the sum, where the ReLU let numbers through."""
-    where = "BIT" if bits else "positive[c] > float32(0)"
-    return f"g = where({where}, grad[c] + more[c], float32(0))"
+def gradient(mask: str) -> str:
+    """The term that gives the gradient g: of the sum, where the ReLU let numbers through. mask: as
+    in `backward`; factors lie behind what is subtracted from x."""
+    lifted = ", ".join(f"load_float32(center, {k} * room + c)" for k in (1, 2))
+    where = {
+        "mask": "BIT",
+        "positive": "positive[c] > float32(0)",
+        "factors": f"fma(d, {lifted}) > float32(0)",
+    }
+    return f"g = where({where[mask]}, grad[c] + more[c], float32(0))"
 
 
 def ones(dtype: str, bits: bool) -> list[str]:

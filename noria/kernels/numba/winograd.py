@@ -129,21 +129,24 @@ def pack(shape: Shape, flipped: bool, dtype: str, threads: int) -> Pack:
 
 
 class _Winograd(Kernel):
-    """What both directions share."""
+    """What all share."""
 
     priority = 20  # 3x3, vectors full of channels and a stride of 1 only
     flipped = False
+    normed = False  # inputs 2 and 3 are then mean and factors
 
     def accepts(self, op: Operator) -> None:
         weight = op.operands[1]
         need_shape(op, weight.shape[:2], weight.shape[2:])
+        if self.normed:
+            need(op, ("float32",), (2, 3))
         if op.attrs.get("activation") not in ACTIVATIONS:
             raise Declined(f"no activation '{op.attrs['activation']}' here")
 
     def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
         wanted: list[str | None] = [None if v is None else PLAIN for v in op.inputs]
         wanted[0] = LAST
-        if len(op.inputs) > 3 and op.inputs[3] is not None:
+        if not self.normed and len(op.inputs) > 3 and op.inputs[3] is not None:
             wanted[3] = LAST
         return wanted, [LAST]
 
@@ -158,10 +161,13 @@ class _Winograd(Kernel):
             raise Declined("few tiles for such large weights")
         if shape.shared and PAIRS and bound.outputs[0].dtype == HALF and not bound.fixed[1]:
             raise Declined("halves are multiplied directly before such weights are transformed")
-        bias, residual = [*bound.inputs[2:], None, None][:2]
+        first = 4 if self.normed else 2
+        bias, residual = [*bound.inputs[first:], None, None][:2]
         dtype, activation = bound.outputs[0].dtype, bound.attrs.get("activation")
         added = bias.dtype if bias is not None else None
-        text = convolution(added, residual is not None, activation, self.flipped, dtype)
+        text = convolution(
+            added, residual is not None, activation, self.flipped, dtype, self.normed
+        )
         block = max(shape.tiles, 1) if shape.shared else BLOCK
         # A line more than whole ones, so that the 36 places of a transform are not in one set.
         steps = [rounded(4 * block * n) + LINE for n in (shape.ins, shape.outs)]
@@ -177,10 +183,11 @@ class _Winograd(Kernel):
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             data = scratch + team * space
             weight = packs[0] + shape.matrices if dtype == HALF else ins[1]
-            table = [ins[0], packs[0], *[*ins[2:], 0, 0][:2], outs[0], weight, *numbers]
+            table = [ins[0], packs[0], *[*ins[first:], 0, 0][:2], outs[0], weight, *numbers]
             table += [data, shape.ins * 4, steps[0], data + copies * steps[0], steps[1]]
             product = gemm.product(ahead=shape.shared)
             table += [shape.factor_step, scratch, space, product.address]
+            table += ins[2:4] if self.normed else [0, 0]
             return [launch(self.name, text, "winograd", table, threads=bound.threads, ops=flops)]
 
         packed = pack(shape, self.flipped, dtype, bound.threads)
@@ -221,7 +228,7 @@ class Forward(_Winograd):
     """Convolution with bias; `fused_conv2d` adds a residual and an activation."""
 
     name = "numba:winograd"
-    ops = ("conv2d", "fused_conv2d")
+    ops: tuple[str, ...] = ("conv2d", "fused_conv2d")
 
     def shape(self, bound: BoundOp) -> Shape:
         x, out = bound.inputs[0], bound.outputs[0]
@@ -229,6 +236,14 @@ class Forward(_Winograd):
         top, left = window(bound, x.shape[2:], out.shape[2:])
         n, c, high, wide = x.shape
         return Shape(n, high, wide, c, out.shape[2], out.shape[3], out.shape[1], top, left)
+
+
+class Normed(Forward):
+    """normed_conv2d: tiles are normalised before they are transformed."""
+
+    name = "numba:winograd_normed"
+    ops = ("normed_conv2d",)
+    normed = True
 
 
 class InputGrad(_Winograd):
@@ -248,4 +263,5 @@ class InputGrad(_Winograd):
 
 
 register(Forward())
+register(Normed())
 register(InputGrad())

@@ -17,7 +17,7 @@ from noria.core.machine import caches
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import gemm
-from noria.kernels.numba.launch import launch
+from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tap_lines import space_bytes
 from noria.kernels.numba.tile_sizes import ROWS, WIDTH
@@ -44,19 +44,23 @@ LARGE_SUMS = caches().last // 2
 class WeightGrad(Kernel):
     """conv2d_weight_grad, brought back to [O, I, 3, 3]."""
 
+    normed = False  # inputs 2 and 3 are then mean and factors
+
     name = "numba:winograd_weight_grad"
     ops = ("conv2d_weight_grad",)
     priority = 20  # 3x3 of stride 1 and vectors full of channels only
 
     def accepts(self, op: Operator) -> None:
-        x, grad = op.operands
+        x, grad = op.operands[:2]
         need_shape(op, (grad.shape[1], x.shape[1]), op.attrs["kernel"])
+        if self.normed:
+            need(op, ("float32",), (2, 3))
 
     def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
-        return [LAST, LAST], [PLAIN]
+        return [LAST, LAST, *[PLAIN] * (len(op.inputs) - 2)], [PLAIN]
 
     def bind(self, bound: BoundOp) -> Prepared:
-        x, g = bound.inputs
+        x, g = bound.inputs[:2]
         assert x is not None and g is not None
         images, ins, high, wide = x.shape
         outs, out_high, out_wide = g.shape[1:]
@@ -74,7 +78,7 @@ class WeightGrad(Kernel):
         team = max(bound.threads, thread_count())
         numbers = [high, wide, ins, out_high, out_wide, outs, top, left]
         numbers += [shape.down, shape.across, shape.tiles, images, block]
-        text = weight_grad(x.dtype, bound.outputs[0].dtype)
+        text = weight_grad(x.dtype, bound.outputs[0].dtype, self.normed)
         flops = 2 * POSITIONS * shape.tiles * ins * outs
 
         def emit(ins_: list[int], outs_: list[int], packs: list[int], scratch: int) -> list[Call]:
@@ -84,6 +88,7 @@ class WeightGrad(Kernel):
             table += [data, rows[0], steps[0], grads, rows[1], steps[1]]
             table += [grads + POSITIONS * steps[1], scratch, space]
             table += [gemm.product(near=1).address, ROWS * 4 * ins]
+            table += ins_[2:] if self.normed else [0, 0]
             work = {"threads": bound.threads, "ops": flops}
             return [launch(self.name, text, "weight_grad", table, **work)]
 
@@ -91,4 +96,13 @@ class WeightGrad(Kernel):
         return Prepared(emit, room, [], (), flops, f"{blocks} blocks")
 
 
+class NormedWeightGrad(WeightGrad):
+    """normed_conv2d_weight_grad: tiles are normalised before they are transformed."""
+
+    name = "numba:winograd_normed_weight_grad"
+    ops = ("normed_conv2d_weight_grad",)
+    normed = True
+
+
 register(WeightGrad())
+register(NormedWeightGrad())

@@ -8,13 +8,13 @@ from noria.kernels.numba.tap_lines import TURN_TAPS, square_bytes
 from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import PANEL, WIDTH
 from noria.kernels.numba.winograd_matrix import POSITIONS, SIDE, TAPS
-from noria.kernels.numba.winograd_source import DATA, GRAD, filled, nested
+from noria.kernels.numba.winograd_source import copied, data, filled, grad, nested
 
 # The numbers of a table. Strides in bytes; `space` is for what threads keep apart.
 _READ = reading("""
     x grad weight high wide ins out_high out_wide outs top left tiles_down tiles_across tiles
     images block data data_row data_step grads grads_row grads_step sums space space_step product
-    near
+    near mean scales
 """)
 TABLE = 64 + -(-8 * (gemm.FIELDS + 1) // 64) * 64  # bytes: whether results are finite, and a table
 
@@ -27,25 +27,23 @@ for tap in range({TAPS * TAPS} * me // team, {TAPS * TAPS} * (me + 1) // team):
     sum_ = sums + tap * sums_step
     fill_bytes(sum_, 0, sums_step)
     begin = max(0, -right)
-    count = min(out_wide, wide - right) - begin
+    pixels = min(out_wide, wide - right) - begin
     store_int64(table, {gemm.A}, patch)
-    store_int64(table, {gemm.B}, patch + max(count, 0) * outs * 4)
+    store_int64(table, {gemm.B}, patch + max(pixels, 0) * outs * 4)
     store_int64(table, {gemm.A_STEP}, outs * 4)
     store_int64(table, {gemm.B_ROW}, ins * 4)
-    store_int64(table, {gemm.K}, count)
+    store_int64(table, {gemm.K}, pixels)
     store_int64(table, {gemm.C}, sum_)
     store_int64(table, {gemm.ACCUMULATE}, 1)
-    if count > 0:
+    if pixels > 0:
         for number in range(images):
             for i in range(max(0, -down), min(out_high, high - down)):
-                at = grad + ((number * out_high + i) * out_wide + begin) * outs * SIZE
-                for c in range(count * outs):
-                    independent()
-                    store_float32(patch, c, load_DTYPE(at, c))
-                at = x + ((number * high + i + down) * wide + begin + right) * ins * SIZE
-                for c in range(count * ins):
-                    independent()
-                    store_float32(patch + count * outs * 4, c, load_DTYPE(at, c))
+                to = patch
+                from_ = grad + ((number * out_high + i) * out_wide + begin) * outs * SIZE
+                COPY_GRAD
+                to = patch + pixels * outs * 4
+                from_ = x + ((number * high + i + down) * wide + begin + right) * ins * SIZE
+                COPY
                 call1(product, table)
     for o in range(outs):
         for c in range(ins):
@@ -118,16 +116,18 @@ DIRECT
 """
 
 
-def weight_grad(dtype: str, result: str) -> str:
-    """Source of `weight_grad`, for images and a result of these dtypes."""
+def weight_grad(dtype: str, result: str, normed: bool = False) -> str:
+    """Source of `weight_grad`, for images and a result of these dtypes; normed: as of
+    `winograd_source.convolution`."""
     text = nested(_KERNEL, 0)
+    inner = {"COPY": copied("ins", normed), "COPY_GRAD": copied("outs")}
     parts = (
-        ("GRAD", GRAD, 12),
-        ("DATA", DATA, 12),
+        ("GRAD", grad(), 12),
+        ("DATA", data(normed), 12),
         ("TURN", TURN_TAPS, 12),
         ("DIRECT", _DIRECT, 8),
     )
     for name, part, spaces in parts:
-        text = text.replace(f"\n{name}\n", f"\n{nested(part, spaces)}\n")
+        text = text.replace(f"\n{name}\n", f"\n{nested(part, spaces, **inner)}\n")
     text = text.replace("RESULT_SIZE", str(itemsize(result))).replace("RESULT", result)
     return filled(text, dtype)

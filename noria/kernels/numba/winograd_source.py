@@ -15,7 +15,7 @@ from noria.kernels.numba.winograd_matrix import OUTPUTS, POSITIONS, SIDE, TAPS
 _READ = reading("""
     x factors bias residual out weight high wide ins out_high out_wide outs top left tiles_down
     tiles_across tiles block shared data data_row data_step sums sums_step factors_step space
-    space_step product
+    space_step product mean scales
 """)
 TABLE = -(-8 * gemm.AHEAD_FIELDS // 64) * 64  # bytes of the table of a product, in whole lines
 CHUNK = 16  # tiles that are repaired at once
@@ -28,47 +28,81 @@ y = rest // tiles_across * {OUTPUTS}
 across = (rest - rest // tiles_across * tiles_across) * {OUTPUTS}
 """
 
+# Copies pixels that lie side by side, of memory of any dtype, to float32.
+_COPY = """
+for c in range(pixels * CHANNELS):
+    independent()
+    store_float32(to, c, load_DTYPE(from_, c))
+"""
+# The same of what a ReLU gives behind a batch norm. The fma that subtracts is never reordered.
+_NORMED_COPY = """
+for p in range(0, pixels * ins, ins):
+    for c in range(ins):
+        independent()
+        d = fma(load_DTYPE(from_, p + c), float32(1), -load_float32(mean, c))
+        v = fma(d, load_float32(scales, c), load_float32(scales, ins + c))
+        store_float32(to, p + c, where(float32(0) > v, float32(0), v))
+"""
+
+
+def copied(channels: str, normed: bool = False) -> str:
+    """Text that copies `pixels` pixels of so many channels from `from_` to `to`."""
+    return _NORMED_COPY if normed else _COPY.replace("CHANNELS", channels)
+
+
 # The transform of a tile of {side}x{side} pixels of {image} to {target}. A tile over a border is
-# first copied to a place of its own, with zeros around, and one of halves is made float32 there.
+# first copied to a place of its own, with zeros around, and one of halves is made float32 there, or
+# normalised.
 _FACTORS = """
 source = {image} + ((number * {high} + y) * {wide} + across) * {channels} * SIZE
 row = {wide} * {channels} * SIZE
 within = y >= 0 and across >= 0 and y + {side} <= {high} and across + {side} <= {wide}
-if SIZE != 4 or not within:
+if {moved} or not within:
     if not within:
         fill_bytes(patch, 0, {side} * {side} * {channels} * 4)
     begin = max(across, 0)
-    count = (min(across + {side}, {wide}) - begin) * {channels}
+    pixels = min(across + {side}, {wide}) - begin
     for i in range(max(-y, 0), min({high} - y, {side})):
         to = patch + (i * {side} + begin - across) * {channels} * 4
         from_ = source + i * row + (begin - across) * {channels} * SIZE
-        for c in range(count):
-            independent()
-            store_float32(to, c, load_DTYPE(from_, c))
+        COPY
     source = patch
     row = {side} * {channels} * 4
 to = {target} + t * {target}_row
 for c in range(0, {channels} * 4, LANES):
     {transform}(source + c, row, {channels} * 4, to + c, {target}_step)
 """.replace("LANES", str(4 * WIDTH))
-DATA = "y -= top\nacross -= left" + _FACTORS.format(
-    image="x",
-    high="high",
-    wide="wide",
-    channels="ins",
-    side=SIDE,
-    target="data",
-    transform="winograd_data",
-)
-GRAD = _FACTORS.format(
-    image="grad",
-    high="out_high",
-    wide="out_wide",
-    channels="outs",
-    side=OUTPUTS,
-    target="grads",
-    transform="winograd_grad",
-)
+
+
+def data(normed: bool = False) -> str:
+    """Text that transforms a tile of x."""
+    text = _FACTORS.format(
+        image="x",
+        high="high",
+        wide="wide",
+        channels="ins",
+        side=SIDE,
+        moved="1 > 0" if normed else "SIZE != 4",
+        target="data",
+        transform="winograd_data",
+    )
+    return nested("y -= top\nacross -= left" + text, 0, COPY=copied("ins", normed))
+
+
+def grad() -> str:
+    """Text that transforms a tile of the output's gradient."""
+    text = _FACTORS.format(
+        image="grad",
+        high="out_high",
+        wide="out_wide",
+        channels="outs",
+        side=OUTPUTS,
+        moved="SIZE != 4",
+        target="grads",
+        transform="winograd_grad",
+    )
+    return nested(text, 0, COPY=copied("outs"))
+
 
 _PRODUCTS = f"""
 for position in range(from_position, to_position):
@@ -130,16 +164,15 @@ for begin_list in range(0, spoiled, {CHUNK}):
             tile = load_int64(list_, s)
             PLACE
             begin = max(across, -right)
-            count = min(min(across + {OUTPUTS}, out_wide), wide - right) - begin
-            store_int64(table, {gemm.M}, count)
+            pixels = min(min(across + {OUTPUTS}, out_wide), wide - right) - begin
+            store_int64(table, {gemm.M}, pixels)
             for i in range(max(y, -down), min(min(y + {OUTPUTS}, out_high), high - down)):
-                at = ((number * high + i + down) * wide + begin + right) * ins * SIZE
-                for c in range(count * ins):
-                    independent()
-                    store_float32(patch, c, load_DTYPE(x + at, c))
+                to = patch
+                from_ = x + ((number * high + i + down) * wide + begin + right) * ins * SIZE
+                COPY
                 place = ((s - begin_list) * {OUTPUTS} + i - y) * {OUTPUTS} + begin - across
                 store_int64(table, {gemm.C}, anew + place * outs * 4)
-                if count > 0:
+                if pixels > 0:
                     call1(product, table)
     for s in range(begin_list, end_list):
         tile = load_int64(list_, s)
@@ -224,22 +257,29 @@ def filled(text: str, dtype: str) -> str:
 
 
 def convolution(
-    bias: str | None, residual: bool, activation: str | None, flipped: bool, dtype: str
+    bias: str | None,
+    residual: bool,
+    activation: str | None,
+    flipped: bool,
+    dtype: str,
+    normed: bool = False,
 ) -> str:
     """Source of `winograd`, the convolution or, flipped, its gradient by the input.
 
     bias: its dtype
+    normed: x is normalised by `mean` and `scales`, and goes through a ReLU, where it is read
     """
     value = "v" + (f" + load_{bias}(bias, c)" if bias else "")
     value += " + load_DTYPE(residual + pixel, c)" if residual else ""
     text = nested(_KERNEL, 0, WRITE=_WRITE)
+    inner = {"WRITE": _WRITE, "COPY": copied("ins", normed)}
     for name, part, spaces in (
-        ("DATA", DATA, 12),
+        ("DATA", data(normed), 12),
         ("PRODUCTS", _PRODUCTS, 8),
         ("RESULT", _RESULT, 8),
         ("REPAIR", _REPAIR, 4),
     ):
-        text = text.replace(f"\n{name}\n", f"\n{nested(part, spaces, WRITE=_WRITE)}\n")
+        text = text.replace(f"\n{name}\n", f"\n{nested(part, spaces, **inner)}\n")
     text = text.replace("VALUE", value)
     text = text.replace("ACTIVATED", ACTIVATIONS[activation].format(v="v"))
     taps = TAPS * TAPS

@@ -2,7 +2,7 @@
 
 import pytest
 
-from noria.kernels.numba import masked_grad
+from noria.kernels.numba import inner
 from noria.testing.case import arr, ints
 from noria.testing.kernel import check_kernel
 
@@ -52,6 +52,6 @@ def test_what_is_left_to_others(fast_kernels):
 
 
 def test_without_a_kernel_of_the_convolution_there_is_none(monkeypatch, fast_kernels):
-    monkeypatch.setattr(masked_grad, "kernels", lambda: [])
+    monkeypatch.setattr(inner, "kernels", lambda: [])
     with pytest.raises(AssertionError, match="no kernel of conv2d_input_grad"):
         check_kernel("masked_input_grad", *inputs_of(CASES[0], "float32"), kernel=NAME)

@@ -3,8 +3,10 @@ import pytest
 
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Operator
+from noria.ir.trace import spec, trace
 from noria.kernels.numba import norm
 from noria.kernels.registry import Array, BoundOp
+from noria.runtime.executor import Executor
 from noria.testing.case import arr, ints
 from noria.testing.kernel import check_kernel
 
@@ -223,3 +225,38 @@ def test_nan_of_bfloat16_stays_in_its_channel():
     x[3, 1], x[5, 2] = np.nan, np.inf
     scale, bias, mean, var = (v.make((i,)) for i, v in enumerate(vectors(4)))
     check_kernel("batch_norm", [x, scale, bias, mean, var], {"training": True}, kernel=NAME)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (65, 3), (4, 3, 5, 7), (2, 64, 9, 9), (133, 2048)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_factors_are_the_first_pass_alone(shape, dtype):
+    inputs = [arr(*shape, dtype=dtype), *vectors(shape[1])]
+    check_kernel("batch_norm_factors", inputs, kernel=NAME, wide=True, symbolic=BATCH)
+
+
+def test_factors_of_a_large_mean_make_up_for_its_rounding():
+    """What is normalised is then that of batch norm, though float32 has no such mean."""
+    x = arr(300, 5, 4, low=1e6, high=1e6 + 1).make((1,))
+    ones, zeros = np.ones(5, np.float32), np.zeros(5, np.float32)
+
+    def step(x, one, zero):
+        factors, mean, *_ = o.batch_norm_factors(x, one, zero, zero, one)
+        return {"factors": factors, "mean": mean}
+
+    program = trace(step, x=spec(300, 5, 4), one=spec(5), zero=spec(5))
+    got = Executor(program).run({"x": x, "one": ones, "zero": zeros})
+    wide = x.astype(np.float64)
+    want = (wide - wide.mean((0, 2), keepdims=True)) / wide.std((0, 2))[:, None]
+    factor, offset = got["factors"].astype(np.float64)[:, :, None]
+    found = (wide - got["mean"].astype(np.float64)[:, None]) * factor + offset
+    np.testing.assert_allclose(found, want, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5), (4, 32, 5, 7), (9, 304, 2), (9, 2048, 1, 1)])
+@pytest.mark.parametrize("gradients", [1, 2])
+@pytest.mark.parametrize("residual", [False, True])
+def test_the_gradient_is_masked_by_factors(shape, gradients, residual):
+    x, c = arr(*shape), shape[1]
+    inputs = [x, arr(c), arr(c), arr(c, low=0.5), arr(2, c), *[x] * gradients]
+    how = {"residual": residual}
+    check_kernel("batch_norm_relu_grad", inputs, how, kernel=NAME, wide=True, special=True)

@@ -5,7 +5,14 @@ import ast
 import pytest
 
 from noria.kernels.numba import lower, tile_sizes
-from noria.kernels.numba.norm_source import backward, forward, room_of, scratch_of, width_of
+from noria.kernels.numba.norm_source import (
+    backward,
+    factors,
+    forward,
+    room_of,
+    scratch_of,
+    width_of,
+)
 
 FORMS = [(d, bits) for d in ("float32", "bfloat16") for bits in (False, True)]
 
@@ -27,8 +34,11 @@ def test_each_thread_of_a_team_has_room_of_its_own():
 
 @pytest.mark.parametrize("dtype, bits", FORMS)
 def test_each_text_is_one_function_of_a_table(dtype, bits):
-    for text, name in ((forward, "batch_norm"), (backward, "batch_norm_grad")):
-        (function,) = ast.parse(text(dtype, bits)).body
+    texts = [(text(dtype, bits), "batch_norm") for text in (forward, factors)]
+    masks = ("positive", "factors", *(["mask"] if bits else []))
+    texts += [(backward(dtype, bits, mask), "batch_norm_grad") for mask in masks]
+    for text, name in texts:
+        (function,) = ast.parse(text).body
         assert isinstance(function, ast.FunctionDef) and function.name == name
 
 
@@ -36,6 +46,6 @@ def test_bits_are_the_masks_of_vectors():
     """A word of bits goes into a mask register as it is, and out of one."""
     if tile_sizes.WIDTH < 16:
         pytest.skip("vectors of this CPU have no mask registers")
-    code = lower.assembly(backward("bfloat16", True), "batch_norm_grad")
+    code = lower.assembly(backward("bfloat16", True, "mask"), "batch_norm_grad")
     assert "kmov" in code and "vpgather" not in code
     assert "kmov" in lower.assembly(forward("bfloat16", True), "batch_norm")
