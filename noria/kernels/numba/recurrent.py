@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import gemm, jit, parallel
 from noria.kernels.numba import recurrent_cells as cells
-from noria.kernels.numba.halves import HALF, widened_pack
+from noria.kernels.numba.halves import HALF
 from noria.kernels.numba.jit import NativeFunction
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.recurrent_cells import Cell
 from noria.kernels.numba.recurrent_grid import Grid, choose_grid
+from noria.kernels.numba.recurrent_packs import Weight
 from noria.kernels.numba.recurrent_source import (
     FLOAT32,
     LINE,
@@ -27,117 +28,11 @@ from noria.kernels.numba.recurrent_source import (
     tile_columns,
     units_of,
 )
-from noria.kernels.numba.tile_sizes import PAIRS, PANEL, ROWS, WIDTH
+from noria.kernels.numba.tile_sizes import PAIRS, ROWS
 from noria.kernels.registry import Array, BoundOp, Declined, Kernel, Pack, Prepared, register
 from noria.kernels.traced import known
 
 IDS = ("int64", "int32")
-
-# The weight [GATES * size, size] as the forward product reads it: for each block of units panels of
-# [size, PANEL], whose columns are the UNITS rows of gate 0, then those of gate 1 and so on. A word
-# of halves is two that follow each other in a row of the weight, the last one perhaps half empty.
-_PACK = """
-def pack(args):
-    weight = load_int64(args, 0)
-    packed = load_int64(args, 1)
-    size = load_int64(args, 2)
-    gates = load_int64(args, 3)
-    units = load_int64(args, 4)
-    tile = load_int64(args, 5)
-    blocks = (size + units - 1) // units
-    row = size * BYTES
-    full = row // 4
-    words = (row + 3) // 4
-    team = team_size()
-    for block in range(blocks * thread_id() // team, blocks * (thread_id() + 1) // team):
-        for column in range(0, gates * units, WIDTH):
-            unit = block * units + column % units
-            some = max(min(size - unit, WIDTH), 0)
-            source = weight + ((column // units) * size + unit) * row
-            target = packed + block * tile * words * 4
-            target += (column // PANEL) * words * PANEL * 4 + (column % PANEL) * 4
-            whole = 0
-            if some == WIDTH:
-                whole = full - full % WIDTH
-            for k in range(0, whole, WIDTH):
-                transpose_tile(source + k * 4, row, target + k * PANEL * 4, PANEL * 4)
-            for k in range(whole, words):
-                for j in range(some if k < full else 0):
-                    store_uint32(target, k * PANEL + j, load_uint32(source + j * row, k))
-                for j in range(0 if k < full else some):
-                    last = load_uint16(source + j * row, 2 * k)
-                    store_uint32(target, k * PANEL + j, pair(last, uint16(0)))
-                fill_bytes(target + (k * PANEL + some) * 4, 0, (WIDTH - some) * 4)
-    return 0
-"""
-
-# The same weight as the backward product reads it: for each slice of units its rows of all gates,
-# in panels of columns; of halves a word is of two rows.
-_PACK_BACKWARD = """
-def pack_backward(args):
-    weight = load_int64(args, 0)
-    packed = load_int64(args, 1)
-    size = load_int64(args, 2)
-    gates = load_int64(args, 3)
-    units = load_int64(args, 4)
-    slices = load_int64(args, 5)
-    blocks = (size + units - 1) // units
-    panels = (size + PANEL - 1) // PANEL
-    team = team_size()
-    for number in range(thread_id(), slices * panels, team):
-        slice = number // panels
-        u = number % panels * PANEL
-        some = min(PANEL, size - u)
-        begin = blocks * slice // slices * units
-        width = min(blocks * (slice + 1) // slices * units, size) - begin
-        words = (width * gates + WORD - 1) // WORD
-        at = packed + (begin * gates // WORD * panels + words * (number % panels)) * PANEL * 4
-ALL_ROWS
-    return 0
-"""
-_ALL_ROWS = """
-        for gate in range(gates):
-            for k in range(gate * size + begin, gate * size + begin + width):
-                copy_bytes(at, weight + (k * size + u) * 4, some * 4)
-                fill_bytes(at + some * 4, 0, (PANEL - some) * 4)
-                at += PANEL * 4
-"""
-# Behind the last row of a gate comes the first one of the next.
-_ALL_PAIRS = """
-        low = weight + (begin * size + u) * 2
-        jump = (size - width) * size * 2
-        row = 0
-        for k in range(0, width * gates, 2):
-            high = low + size * 2
-            row += 1
-            if row == width:
-                high += jump
-                row = 0
-            if k + 1 < width * gates:
-                for j in range(some):
-                    independent()
-                    store_uint32(at, j, pair(load_uint16(low, j), load_uint16(high, j)))
-            else:
-                for j in range(some):
-                    store_uint32(at, j, pair(load_uint16(low, j), uint16(0)))
-            low = high + size * 2
-            row += 1
-            if row == width:
-                low += jump
-                row = 0
-            fill_bytes(at + some * 4, 0, (PANEL - some) * 4)
-            at += PANEL * 4
-"""
-
-
-@cache
-def _with_numbers(text: str, word: int) -> str:
-    """word: numbers of a word of the packed weight."""
-    text = text.replace("ALL_ROWS", (_ALL_ROWS if word == 1 else _ALL_PAIRS).strip("\n"))
-    known = {"PANEL": PANEL, "WIDTH": WIDTH, "WORD": word, "BYTES": 4 // word}
-    for name, number in known.items():
-        text = text.replace(name, str(number))
-    return text
 
 
 class Direction:
@@ -259,44 +154,16 @@ class Layer:
 
     def packs(self) -> list[Pack]:
         """The weight as the products read it: of each phase its rows."""
-        second, make = self.cell.second, self._pack_backward if self.backward else self._pack
-        found = [make(self.cell, 0)]
-        return found if second is None else [*found, make(second, self.cell.gates)]
+        word, second = self.way.numbers["WORD"], self.cell.second
+        weight = Weight(self.weight, self.size, self.units, word, self.threads, self.given)
 
-    def _pack(self, cell: Cell, gate: int) -> Pack:
-        """gate: the first of those in the weight that belong to the cell."""
-        tile = tile_columns(cell)
-        rest = [self.size, cell.gates, self.units, tile]
-        nbytes = self.blocks * tile * -(-self.size // self.way.numbers["WORD"]) * 4
-        key = ("forward", self.units, cell.gates, gate)
-        return self._packing("pack", _PACK, key, rest, nbytes, gate)
+        def pack(cell: Cell, gate: int) -> Pack:
+            if self.backward:
+                return weight.backward(cell.gates, gate, self.grid.slices)
+            return weight.forward(cell.gates, gate, tile_columns(cell))
 
-    def _pack_backward(self, cell: Cell, gate: int) -> Pack:
-        rest = [self.size, cell.gates, self.units, self.grid.slices]
-        words = -(-cell.gates * self.size // self.way.numbers["WORD"])
-        nbytes = gemm.packed_bytes(words, self.size)
-        key = ("backward", self.units, self.grid.slices, cell.gates, gate)
-        return self._packing("pack_backward", _PACK_BACKWARD, key, rest, nbytes, gate)
-
-    def _packing(
-        self,
-        entry: str,
-        text: str,
-        key: tuple[str | int, ...],
-        rest: list[int],
-        nbytes: int,
-        gate: int,
-    ) -> Pack:
-        word = self.way.numbers["WORD"]
-        skipped = 4 // word * gate * self.size**2
-        text = _with_numbers(text, word)
-
-        def emit(address: int, copy: int) -> list[Call]:
-            table, name = [address + skipped, copy, *rest], f"numba:{entry}"
-            return [launch(name, text, entry, table, threads=self.threads, bytes=2 * nbytes)]
-
-        made = Pack(self.weight, ("recurrent", word, *key), nbytes, emit)
-        return made if word == 2 else widened_pack(made, self.given, self.threads)
+        found = [pack(self.cell, 0)]
+        return found if second is None else [*found, pack(second, self.cell.gates)]
 
     def function(self) -> NativeFunction:
         """The compiled kernel."""
