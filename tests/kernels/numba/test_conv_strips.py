@@ -8,7 +8,7 @@ from noria.core.flags import flags
 from noria.ir.interpret import run_program
 from noria.ir.text import parse_program
 from noria.ir.verify import verify
-from noria.kernels.numba import conv_strips, parallel
+from noria.kernels.numba import conv_strips, parallel, strip_calls
 from noria.runtime.executor import Executor
 
 pytestmark = pytest.mark.usefixtures("fast_kernels")
@@ -138,7 +138,7 @@ def test_no_images():
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_strips_of_threads_that_do_not_come_are_made_by_others(strips, monkeypatch, threads):
-    monkeypatch.setattr(conv_strips, "parallel", lambda call, **work: call)
+    monkeypatch.setattr(strip_calls, "parallel", lambda call, **work: call)
     for program in (made(3, 24, 17, (9, 12)), made(3, 32, 16, (13, 8), stem=True)):
         assert "rows at a time" in agree(program, batch=1, threads=threads, special=True)
 
