@@ -1,21 +1,14 @@
-"""Where things come from: the user's line that called noria, and the module being built."""
+"""Where things come from: the user's line that called noria."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import NamedTuple
-
-from noria.core.errors import ArgumentError
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _ZOO = os.path.join(_PACKAGE, "zoo") + os.sep  # models are written as a user writes them
 _inside: set[str] = set()  # files of noria met so far: a set is faster to ask than startswith
-_PART = re.compile(r"[A-Za-z0-9_]+")
 
 
 class Source(NamedTuple):
@@ -52,33 +45,3 @@ def caller() -> Source | None:
             _inside.add(file)
         frame = frame.f_back  # type: ignore[assignment]
     return None
-
-
-_scope: ContextVar[str] = ContextVar("noria_scope", default="")
-
-
-def current_scope() -> str:
-    """The dotted name of the scopes around this line, such as `encoder.0`; "" outside any."""
-    return _scope.get()
-
-
-@contextmanager
-def scope(name: str) -> Iterator[str]:
-    """Name what is built inside: `scope("encoder/0")` within `scope("net")` is `net.encoder.0`.
-
-    `/` and `.` both separate parts, each of letters, digits and _. Every thread and task has scopes
-    of its own. Yields the dotted name; raises ArgumentError for a bad one.
-    """
-    parts = name.replace("/", ".").split(".")
-    if not all(map(_PART.fullmatch, parts)):
-        raise ArgumentError(
-            "bad name for a scope",
-            expected="parts of letters, digits and _, separated by '/' or '.'",
-            got=repr(name),
-        )
-    outer = _scope.get()
-    token = _scope.set(".".join([outer, *parts] if outer else parts))
-    try:
-        yield _scope.get()
-    finally:
-        _scope.reset(token)

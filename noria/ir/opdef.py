@@ -131,7 +131,6 @@ class OpDef:
         self.inputs, self.attrs = _schema(fn, self.blocks)
         self.names = tuple(i.name for i in self.inputs)
         self.variadic = bool(self.inputs) and self.inputs[-1].variadic
-        self.required = sum(not i.optional and not i.variadic for i in self.inputs)
         self.compute_fn: Callable[..., Any] | None = None
         self.grad_fn: Callable[..., Any] | None = None
         self.grad_params: tuple[str, ...] = ()

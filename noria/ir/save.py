@@ -150,13 +150,11 @@ def load(path: Path_, *, mapped: bool = False) -> tuple[Program, Arrays]:
         raise MissingError(f"there is no saved Program at '{path}'")
     with _whole(str(path)):
         if place.is_dir():
-            return _load_from(*_read_directory(place), str(path), mapped)
-        return _load_from(*_read_zip(place), str(path))
+            return _load_from(*_read_directory(place), mapped)
+        return _load_from(*_read_zip(place))
 
 
-def _load_from(
-    text: bytes, tensors: Path | bytes, path: str, mapped: bool = False
-) -> tuple[Program, Arrays]:
+def _load_from(text: bytes, tensors: Path | bytes, mapped: bool = False) -> tuple[Program, Arrays]:
     data = _parsed(text)
     with read_tensors(tensors, TENSORS, mapped=mapped) as arrays:
         program, has_state = Decoder(arrays.take).program(data)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 from noria.core import dtypes
 from noria.core.errors import MissingError, nearest
 from noria.core.flags import flags
-from noria.ir.program import Operator, Value
+from noria.ir.program import Operator
 from noria.kernels.call import Call
 
 T = TypeVar("T")
@@ -229,8 +229,3 @@ def _by_op() -> dict[str, list[Kernel]]:
                 table.setdefault(t, []).append(k)
         _index = len(_kernels), table
     return _index[1]
-
-
-def shapes_text(values: Sequence[Value | None]) -> str:
-    """For messages: 'x: float32[N, 3], w: ...'."""
-    return ", ".join(f"{v.name}: {v}" for v in values if v is not None)

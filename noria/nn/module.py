@@ -16,7 +16,6 @@ import numpy as np
 
 from noria.core import dtypes
 from noria.core.errors import ArgumentError, MissingError, ShapeError, nearest
-from noria.core.trace import scope
 from noria.ir.emit import building, current
 from noria.ir.opdef import lookup
 from noria.ir.opdef import vocabulary as o
@@ -239,9 +238,8 @@ class Sequential(Module):
                 setattr(self, str(i), layer)
 
     def __call__(self, x: Any) -> Any:
-        for i, layer in enumerate(self._layers):
-            with scope(str(i)):
-                x = layer(x)
+        for layer in self._layers:
+            x = layer(x)
         return x
 
     def __len__(self) -> int:

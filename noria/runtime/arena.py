@@ -28,7 +28,25 @@ class Arena:
     nbytes: int
 
     def __init__(self, nbytes: int) -> None:
-        self._allocate(nbytes)
+        if nbytes < 0:
+            raise ArgumentError("an arena cannot be smaller than nothing", got=f"{nbytes} bytes")
+        alignment = _HUGE_PAGE if nbytes >= _HUGE_PAGE else mmap.PAGESIZE
+        size = max(1, math.ceil(nbytes / mmap.PAGESIZE)) * mmap.PAGESIZE
+        try:
+            block = mmap.mmap(-1, size + alignment, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except (OSError, ValueError, OverflowError) as error:
+            raise EngineError(
+                "no memory for the arena",
+                got=f"{nbytes} bytes wanted: {error}",
+                hint="smaller batches, or recomputation of activations",
+            ) from error
+        whole = np.frombuffer(block, np.uint8)  # unmapped when its last view is gone
+        start = -whole.ctypes.data % alignment
+        if alignment == _HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
+            _advise(block, start, nbytes // _HUGE_PAGE * _HUGE_PAGE)  # of the last one a part
+        self._memory = whole[start : start + nbytes]
+        self._block, self._start = block, start
+        self.address, self.nbytes = whole.ctypes.data + start, nbytes
 
     def give_back(self, offset: int = 0, nbytes: int | None = None) -> None:
         """Lets the system have the whole pages; they are zero when they are touched again.
@@ -40,13 +58,6 @@ class Arena:
         whole = end // mmap.PAGESIZE * mmap.PAGESIZE - first
         if whole > 0 and hasattr(mmap, "MADV_DONTNEED"):
             self._block.madvise(mmap.MADV_DONTNEED, self._start + first, whole)
-
-    def grow(self, nbytes: int) -> bool:
-        """Makes room for `nbytes`; True if that took a new block (zeroed: nothing is copied)."""
-        if nbytes <= self.nbytes:
-            return False
-        self._allocate(nbytes)
-        return True
 
     def view(
         self,
@@ -70,27 +81,6 @@ class Arena:
                 expected=f"{self.nbytes} bytes at most",
                 got=f"{kind} {tuple(shape)} at offset {offset}, strides {strides}: {error}",
             ) from None
-
-    def _allocate(self, nbytes: int) -> None:
-        if nbytes < 0:
-            raise ArgumentError("an arena cannot be smaller than nothing", got=f"{nbytes} bytes")
-        alignment = _HUGE_PAGE if nbytes >= _HUGE_PAGE else mmap.PAGESIZE
-        size = max(1, math.ceil(nbytes / mmap.PAGESIZE)) * mmap.PAGESIZE
-        try:
-            block = mmap.mmap(-1, size + alignment, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        except (OSError, ValueError, OverflowError) as error:
-            raise EngineError(
-                "no memory for the arena",
-                got=f"{nbytes} bytes wanted: {error}",
-                hint="smaller batches, or recomputation of activations",
-            ) from error
-        whole = np.frombuffer(block, np.uint8)  # unmapped when its last view is gone
-        start = -whole.ctypes.data % alignment
-        if alignment == _HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
-            _advise(block, start, nbytes // _HUGE_PAGE * _HUGE_PAGE)  # of the last one a part
-        self._memory = whole[start : start + nbytes]
-        self._block, self._start = block, start
-        self.address, self.nbytes = whole.ctypes.data + start, nbytes
 
 
 def _advise(block: mmap.mmap, start: int, size: int) -> None:

@@ -1,13 +1,9 @@
-"""Provenance: the user's line, and scopes."""
+"""Provenance: the user's line."""
 
 import os
-import threading
-
-import pytest
 
 from noria.core import trace
-from noria.core.errors import ArgumentError
-from noria.core.trace import Source, caller, current_scope, scope
+from noria.core.trace import Source, caller
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(trace.__file__)))
 
@@ -61,34 +57,3 @@ def test_a_source_prints_relative_to_the_current_directory(tmp_path, monkeypatch
 
 def _gone():
     raise FileNotFoundError
-
-
-def test_scopes_nest_with_dots_and_end():
-    assert current_scope() == ""
-    with scope("encoder/0") as outer:
-        assert outer == current_scope() == "encoder.0"
-        with scope("attention"):
-            assert current_scope() == "encoder.0.attention"
-        assert current_scope() == "encoder.0"
-    assert current_scope() == ""
-
-
-def test_a_scope_ends_when_its_body_raises():
-    with pytest.raises(RuntimeError), scope("a"):
-        raise RuntimeError
-    assert current_scope() == ""
-
-
-def test_a_thread_has_scopes_of_its_own():
-    seen = []
-    with scope("main"):
-        thread = threading.Thread(target=lambda: seen.append(current_scope()))
-        thread.start()
-        thread.join()
-    assert seen == [""]
-
-
-@pytest.mark.parametrize("name", ["", "a b", "a//b", ".a", "a.", "é"])
-def test_a_bad_scope_name_is_refused(name):
-    with pytest.raises(ArgumentError, match="bad name for a scope"), scope(name):
-        pass

@@ -36,7 +36,7 @@ def test_the_signature_is_the_schema(scale):
         "axes": (0, 1),
         "dtype": "float32",
     }
-    assert scale.required == 2 and not scale.variadic
+    assert not scale.variadic
     assert scale.__doc__ == "x * factor."
     assert str(scale.__signature__) in repr(scale)
 
@@ -47,7 +47,7 @@ def test_variadic_inputs_and_blocks_are_told_from_attributes(own_ops):
         return list(xs)
 
     assert [i.name for i in test_loop.inputs] == ["n", "xs"]
-    assert test_loop.variadic and test_loop.required == 1
+    assert test_loop.variadic
     assert list(test_loop.attrs) == ["limit"]
     assert test_loop.input_names(4) == ["n", "xs[0]", "xs[1]", "xs[2]"]
     assert test_loop.input_names(1) == ["n"]

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from noria.core.dims import symbol
 from noria.core.errors import MissingError
 from noria.core.flags import flags
 from noria.ir.program import Operator, Value
@@ -19,7 +18,6 @@ from noria.kernels.registry import (
     kernels,
     register,
     same_memory,
-    shapes_text,
     strides_of,
 )
 
@@ -191,9 +189,3 @@ def test_an_array_knows_its_size_and_whether_it_has_gaps():
     scalar, nothing = Array((), "int64", ()), Array((4, 0), "float64", (1, 1))
     assert (scalar.size, scalar.nbytes, scalar.dense) == (1, 8, True)
     assert (nothing.size, nothing.nbytes) == (0, 0)
-
-
-def test_shapes_are_told_with_their_names():
-    values = [Value("x", (symbol("N"), 3)), None, Value("i", (), "int64")]
-    assert shapes_text(values) == "x: float32[N, 3], i: int64[]"
-    assert shapes_text([]) == ""

@@ -55,16 +55,6 @@ def test_a_view_that_leaves_the_arena_is_refused(offset, shape, strides):
         Arena(4096).view(offset, shape, "float32", strides)
 
 
-def test_growing_takes_a_new_block_and_leaves_old_views_alone():
-    arena = Arena(100)
-    old = arena.view(0, (10,), "int64")
-    old[:] = 7
-    assert not arena.grow(50) and arena.nbytes == 100
-    assert arena.grow(10_000) and arena.nbytes == 10_000
-    assert not arena.view(0, (10_000,), "uint8").any()
-    assert old.tolist() == [7] * 10
-
-
 def test_a_view_outlives_its_arena():
     arena = Arena(3 << 20)
     view = arena.view(1 << 20, (1000,), "float64")

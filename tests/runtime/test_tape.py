@@ -222,9 +222,9 @@ def test_one_tape_in_two_threads_runs_one_after_the_other(log):
 
 
 @pytest.mark.skipif(loader.openmp() is None, reason="this system has no libgomp")
-def test_a_tape_gives_its_thread_the_team_size_it_was_made_with(monkeypatch):
-    monkeypatch.setattr(parallel, "_chosen", 3)
-    tape = Tape([])
+def test_a_tape_gives_its_thread_the_team_size_it_was_made_with():
+    with parallel.team(3):
+        tape = Tape([])
     seen = []
 
     def work():

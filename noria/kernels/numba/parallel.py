@@ -46,16 +46,15 @@ def fork(args):
 
 _team: ContextVar[int] = ContextVar("noria_team", default=0)  # what `team` said, on this thread
 _always: ContextVar[bool] = ContextVar("noria_always", default=False)  # within `always`
-_chosen = 0  # what `set_threads` said
 _used = False  # native code ran in this process
 _forked = False  # ... and then this process was forked off
 
 
 def thread_count() -> int:
-    """Threads of a team: `team`, or `set_threads`, or NORIA_THREADS, or the CPUs at hand."""
+    """Threads of a team: `team`, or NORIA_THREADS, or the CPUs at hand."""
     if loader.openmp() is None:
         return 1
-    chosen = _team.get() or _chosen or flags.threads
+    chosen = _team.get() or flags.threads
     return min(chosen or machine.cpu_count(), _most())
 
 
@@ -68,13 +67,6 @@ def _most() -> int:
     if library is None or library.omp_get_max_active_levels() < 1:
         return 1
     return max(1, int(library.omp_get_thread_limit()))
-
-
-def set_threads(count: int) -> None:
-    """Sets the size of the teams of tapes bound from now on, and of oneDNN on this thread."""
-    global _chosen
-    _chosen = checked_count(count)
-    enter_thread()
 
 
 @contextmanager

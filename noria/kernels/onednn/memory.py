@@ -186,11 +186,6 @@ class MemDesc:
         return Handle(out.value, lib.c.dnnl_memory_desc_destroy)
 
     @property
-    def is_plain(self) -> bool:
-        """True where `strides` say everything about the layout."""
-        return self.strides is not None
-
-    @property
     def blocks(self) -> str | None:
         """The layout, outer dims to inner blocks, as text like 'ABcd16b16a'; None where plain."""
         return self._blocks

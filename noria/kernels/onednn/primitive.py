@@ -224,11 +224,6 @@ def remembered(build: Callable[..., Primitive], *args: Any) -> Primitive:
     return _remembered(library().max_threads(), build, *args)
 
 
-def forget_all() -> None:
-    """Drop every remembered primitive; those a Call still uses live on until it is dropped."""
-    _remembered.cache_clear()
-
-
 def create(
     kind: str,
     function: str,

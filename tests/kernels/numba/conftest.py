@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from noria.core.dtypes import as_dtype, to_numpy
-from noria.kernels.numba import jit, parallel
+from noria.kernels.numba import jit
 
 ELEMENTWISE = """
 def kernel(args):
@@ -98,15 +98,6 @@ def ulps():
         return np.where(zeros & (np.signbit(actual) != np.signbit(exact)), np.inf, error)
 
     return count
-
-
-@pytest.fixture
-def default_threads(monkeypatch):
-    """Undoes `set_threads` after the test."""
-    monkeypatch.setattr(parallel, "_chosen", 0)
-    yield
-    monkeypatch.undo()
-    parallel.enter_thread()
 
 
 @pytest.fixture

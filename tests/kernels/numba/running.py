@@ -25,7 +25,7 @@ def team(size, split=True):
     split: reductions share elements among threads, not results, wherever that is possible
     """
     with (
-        mock.patch.object(parallel, "_chosen", size),
+        parallel.team(size),
         mock.patch.object(parallel, "SERIAL_BELOW", -1),
         mock.patch.object(generate, "WORTH_SPLITTING", 0 if split else 1 << 60),
     ):

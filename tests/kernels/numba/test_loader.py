@@ -121,7 +121,6 @@ WITHOUT = """
     from noria.runtime.tape import Tape
 
     assert parallel.thread_count() == 1
-    parallel.set_threads(4)
     text = '''
     def kernel(args):
         barrier()
@@ -132,6 +131,8 @@ WITHOUT = """
     kernel = jit.compile_source(textwrap.dedent(text), "kernel")
     table = np.zeros(2, np.int64)
     call = Call("k", kernel.address, (table.ctypes.data, 0, 0, 0), table)
+    with parallel.team(4):
+        assert parallel.thread_count() == 1
     assert parallel.parallel(call, bytes=1 << 40, threads=2) is call
     Tape([call]).run()
     print(table.tolist(), parallel.thread_count())

@@ -69,17 +69,17 @@ def test_one_failing_thread_fails_the_row():
 
 
 @needs_openmp
-def test_small_work_stays_on_one_thread(monkeypatch, default_threads):
+def test_small_work_stays_on_one_thread():
     call = kernel_call(SHARED, 0, 0, 0)
-    parallel.set_threads(2)
-    small = parallel.parallel(call, bytes=500_000, ops=100_000)
-    assert small.fn == call.fn and small.args == call.args
-    assert small.alone == 500_000 / parallel.BYTES and parallel.parallel(call).alone > 0
-    assert parallel.parallel(call, bytes=50_000_000).fn != call.fn
-    assert parallel.parallel(call, bytes=50_000_000).alone == 0
-    assert parallel.parallel(call, ops=50_000_000).fn != call.fn
-    parallel.set_threads(1)
-    assert parallel.parallel(call, bytes=50_000_000) is call
+    with parallel.team(2):
+        small = parallel.parallel(call, bytes=500_000, ops=100_000)
+        assert small.fn == call.fn and small.args == call.args
+        assert small.alone == 500_000 / parallel.BYTES and parallel.parallel(call).alone > 0
+        assert parallel.parallel(call, bytes=50_000_000).fn != call.fn
+        assert parallel.parallel(call, bytes=50_000_000).alone == 0
+        assert parallel.parallel(call, ops=50_000_000).fn != call.fn
+    with parallel.team(1):
+        assert parallel.parallel(call, bytes=50_000_000) is call
 
 
 @needs_openmp
@@ -90,9 +90,7 @@ def test_a_row_keeps_its_kernel_and_name():
 
 
 @needs_openmp
-def test_threads_come_from_set_threads_then_the_environment_then_the_cpus(
-    monkeypatch, default_threads
-):
+def test_threads_come_from_the_team_then_the_environment_then_the_cpus(monkeypatch):
     monkeypatch.delenv("NORIA_THREADS", raising=False)
     monkeypatch.setattr(machine, "quota", lambda: 1 << 30)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 5})
@@ -101,15 +99,16 @@ def test_threads_come_from_set_threads_then_the_environment_then_the_cpus(
     assert parallel.thread_count() == 2
     monkeypatch.setenv("NORIA_THREADS", "6")
     assert parallel.thread_count() == 6
-    parallel.set_threads(4)
-    assert parallel.thread_count() == 4
-    assert loader.openmp().omp_get_max_threads() == 4
+    with parallel.team(4):
+        assert parallel.thread_count() == 4
+        assert loader.openmp().omp_get_max_threads() == 4
+    assert parallel.thread_count() == 6
 
 
-def test_a_team_without_threads_is_refused(default_threads):
+def test_a_team_without_threads_is_refused():
     for count in (0, -1):
-        with pytest.raises(ArgumentError, match="a team needs a thread"):
-            parallel.set_threads(count)
+        with pytest.raises(ArgumentError, match="a team needs a thread"), parallel.team(count):
+            pass
 
 
 FORKED = """

@@ -116,7 +116,7 @@ def test_a_call_keeps_its_primitive_alive_when_all_is_forgotten():
     np.frombuffer(buffers[ARG.WEIGHTS], "f")[:] = 2
     call = p.call(addresses)
     del p
-    primitive.forget_all()
+    primitive._remembered.cache_clear()
     gc.collect()
     run(call)
     assert (np.frombuffer(buffers[ARG.DST], "f") == 8).all()
@@ -208,7 +208,7 @@ def test_forgotten_primitives_give_their_memory_back():
         for m, k, n in shapes:
             p = small_matmul(m, k, n)
             p.call(room(p)[1])
-        primitive.forget_all()
+        primitive._remembered.cache_clear()
 
     churn()  # oneDNN keeps code of its own for these shapes
     before = resident_bytes()
