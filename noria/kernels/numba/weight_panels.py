@@ -124,6 +124,11 @@ class _Form:
         return 1 if self.across else 4 * WIDTH if self.long else WIDTH
 
     @property
+    def soon(self) -> int:
+        """How many words before they are needed lines across are asked for, some KB."""
+        return max(8 // self.taps, 1)
+
+    @property
     def line(self) -> int:
         """Bytes of a line of words for each tap, and what is read and written behind it."""
         words = self.part if self.long else WIDTH * self.taps * (1 + self.rounds)
@@ -155,6 +160,9 @@ def panels(args):
         word = (unit - number * parts) * PART
         count = min(words - word, PART)
         first = number * panel
+        behind = (unit + 1) // parts  # where memory runs along the rows, the unit behind this one
+        after_line = source + behind * panel * line_step
+        after_line += (unit + 1 - behind * parts) * PART * TAPS * ROWS * SIZE
         for j in range(0, panel, {WIDTH}):
             to = target + ((number * TAPS * words + word) * panel + j) * 4
             if first + j < columns:
@@ -165,13 +173,20 @@ WORK
                         fill_bytes(to + (tap * words + w) * panel * 4, 0, {4 * WIDTH})
     return 0
 """
-# Memory runs along the rows: a line is a column. WIDTH of them are turned.
-_DOWN = f"""
-source_line = source + (first + j) * line_step + word * TAPS * 4
+# Memory runs along the rows: a line is a column. WIDTH of them are turned. Lines that come next are
+# asked for, since they lie too far apart for the CPU to foresee.
+_SOON = f"""
+source_line = source + (first + j) * line_step + word * TAPS * ROWS * SIZE
+soon = after_line if j + {WIDTH} >= panel else source_line + {WIDTH} * line_step
+"""
+_DOWN = f"""{_SOON}
 for lane in range({WIDTH}):
     line = lines + lane * LINE
+    for n in range(0, count * TAPS * 4, 64):
+        prefetch(soon + n)
     MAKE
     source_line += line_step
+    soon += line_step
 for tap in range(TAPS):
     transpose_tile(
         lines + tap * {4 * WIDTH}, LINE, turned + tap * {4 * WIDTH * WIDTH}, {4 * WIDTH}
@@ -189,13 +204,8 @@ for w in range(count):
         low = load_uint16(raw, 2 * w * TAPS + tap)
         store_uint32(line, w * TAPS + tap, pair(low, load_uint16(raw, (2 * w + 1) * TAPS + tap)))
 """
-# The same of one tap. Lines that come next are asked for, since they lie too far apart for the CPU
-# to foresee.
-_DOWN_LONG = f"""
-source_line = source + (first + j) * line_step + word * ROWS * SIZE
-soon = source_line + {WIDTH} * line_step
-if j + {WIDTH} >= panel:
-    soon = source_line - j * line_step + PART * ROWS * SIZE
+# The same of one tap.
+_DOWN_LONG = f"""{_SOON}
 for lane in range({WIDTH}):
     line = lines + lane * LINE
     for n in range(0, count * ROWS * SIZE, 64):
@@ -218,8 +228,7 @@ for i in range(2 * count):
 """
 # The same of float32 and several taps: numbers are turned, and two vectors of them, a tap of two
 # rows, rounded to words.
-_DOWN_ROUNDED = f"""
-source_line = source + (first + j) * line_step + word * TAPS * 8
+_DOWN_ROUNDED = f"""{_SOON}
 from_line = source_line
 from_step = line_step
 if count < {WIDTH}:
@@ -230,6 +239,8 @@ if count < {WIDTH}:
     from_step = int64(LINE)
 for part in range((2 * count * TAPS + {WIDTH - 1}) // {WIDTH}):
     at = part * {4 * WIDTH}
+    for lane in range({WIDTH}):
+        prefetch(soon + lane * line_step + at)
     transpose_tile(from_line + at, from_step, turned + at * {WIDTH}, {4 * WIDTH})
 for w in range(count):
     for tap in range(TAPS):
@@ -244,9 +255,9 @@ for w in range(count):
 _ACROSS = f"""
 low = source + word * ROWS * line_step + (first + j) * TAPS * SIZE
 line = to if TAPS == 1 else lines
-if TAPS == 1:
-    for row in range(8 * ROWS, 9 * ROWS):
-        prefetch(low + row * line_step)
+for row in range(SOON * ROWS, (SOON + 1) * ROWS):
+    for n in range(0, {WIDTH} * TAPS * SIZE, 64):
+        prefetch(low + row * line_step + n)
 MAKE
 if TAPS > 1:
     for part in range(0, TAPS, {WIDTH}):
@@ -296,6 +307,7 @@ def _source(form: _Form) -> str:
     text = _SOURCE.replace("\nWORK\n", f"\n{indent(work.strip(), ' ' * 16)}\n")
     numbers = {"SPACE": form.space, "LINE": form.line, "PART": form.part}
     numbers |= {"TAPS": form.taps, "SIZE": itemsize(form.given)}
+    numbers |= {"SOON": form.soon}
     numbers |= {"ROWS": 4 // itemsize(form.dtype)}
     for name, number in numbers.items():
         text = text.replace(name, str(number))

@@ -292,7 +292,8 @@ def convolution(
 # A weight [O, I, TAPS, TAPS] to one matrix a position, in panels. WIDTH inputs and a panel of
 # outputs at a time, so that what is written lies together. They are lines of memory, of SQUARE
 # numbers, of an output of the product each, with all taps of the inputs in it, or, flipped, the
-# other way round. Turned in registers, each tap is a vector of outputs.
+# other way round. Turned in registers, each tap is a vector of outputs. Those of the next square
+# are asked for meanwhile: no CPU foresees so many lines.
 SQUARE = TAPS * TAPS * WIDTH
 LINES = 4 * WIDTH * SQUARE + 64  # bytes; turning reads a bit past them,
 FACTOR_SPACE = LINES + 4 * PANEL * SQUARE + 4 * WIDTH * WIDTH  # and writes past what is turned
@@ -339,10 +340,16 @@ def factors(args):
         last = min(first + {PANEL}, outs)
         for o in range(first, last, {WIDTH}):
             place = (LINE * INNER + COLUMN) * {TAPS * TAPS}
+            next_o = o + {WIDTH} if o + {WIDTH} < outs else 0
+            next_i = i if next_o else i + {WIDTH}
+            soon = (next_LINE * INNER + next_COLUMN) * {TAPS * TAPS}
             for line in range({WIDTH}):
                 to = lines + line * {4 * SQUARE}
+                for n in range(0, {SQUARE}, 64 // SIZE):
+                    prefetch(weight + SIZE * (soon + n))
 READ
                 place += INNER * {TAPS * TAPS}
+                soon += INNER * {TAPS * TAPS}
             to = turned + (o - first) * {4 * SQUARE}
 TURN
         to = target + (first * ins + i * {PANEL}) * 4
