@@ -52,6 +52,7 @@ SUPPORT = {
     "packed",
     "philox",
     "pooled_conv",
+    "pooled_norm",
     "positions",
     "resample",
     "rules",

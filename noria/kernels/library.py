@@ -33,6 +33,7 @@ from noria.kernels.numba import pool as _pool
 from noria.kernels.numba import pool3d as _pool3d
 from noria.kernels.numba import pool_places as _pool_places
 from noria.kernels.numba import pooled_conv as _pooled_conv
+from noria.kernels.numba import pooled_norm as _pooled_norm
 from noria.kernels.numba import product_loop as _product_loop
 from noria.kernels.numba import ragged as _ragged
 from noria.kernels.numba import random as _random
@@ -60,10 +61,11 @@ from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
 _modules = (_copy, _elementwise, _reduce, _loss, _norm, _random, _resize, _sampling)
-_pools = (_pool, _pool3d, _pool_places, _pooled_conv, _taken, _taken_input, _taken_rows)
+_pools = (_pool, _pool3d, _pool_places, _pooled_conv, _pooled_norm)
 _products = (_halves, _linear, _few_rows, _gemm, _linalg, _product_loop, _strassen)
 _convolutions = (_tiled_conv, _conv_pairs, _conv_strips, _conv_weight_grad, _depthwise, _conv)
 _gradients = (_conv_input_grad, _few_channels_grad, _normed_conv)
+_taken_up = (_taken, _taken_input, _taken_rows)
 _updates = (_sweep,)
 _tables = (_metric, _embedding, _bag, _rows, _row_updates)
 _sequences = (_crf, _crf_loss, _ctc, _ragged, _recurrent, _recurrent_stack, _sequence)

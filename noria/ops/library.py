@@ -59,6 +59,7 @@ import noria.ops.order
 import noria.ops.patches
 import noria.ops.pool
 import noria.ops.pooled_conv
+import noria.ops.pooled_norm
 import noria.ops.quantize
 import noria.ops.ragged
 import noria.ops.random
@@ -139,6 +140,7 @@ FAMILIES = (
     "patches",
     "pool",
     "pooled_conv",
+    "pooled_norm",
     "quantize",
     "ragged",
     "random",

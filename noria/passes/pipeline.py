@@ -28,6 +28,7 @@ from noria.passes.fuse_masked_grads import fuse_masked_grads
 from noria.passes.fuse_norm_pairs import fuse_norm_pairs
 from noria.passes.fuse_normed_conv import fuse_normed_conv
 from noria.passes.fuse_pooled_conv import fuse_pooled_conv
+from noria.passes.fuse_pooled_norm import fuse_pooled_norm
 from noria.passes.fuse_product import fuse_product
 from noria.passes.fuse_recurrent import fuse_recurrent
 from noria.passes.fuse_taken import fuse_taken
@@ -69,6 +70,7 @@ OPTIMIZE: list[Line] = [
     Line(lower_precision, "casts hide what the rules above look for, and belong into loops"),
     Line(fuse_convs, "after lower_precision: convolutions of halves stay apart"),
     Line(keep_places, "after simplify, which masks gradients by what was pooled, and the dtypes"),
+    Line(fuse_pooled_norm, "after keep_places, and fuse_batch_norm, of which it takes the ReLU"),
     Line(fuse_taken, "after keep_places; it asks for float32"),
     Line(fuse_pooled_conv, "likewise, and the convolution has its bias and ReLU by then"),
     Line(fuse_masked_grads, "after fuse_batch_norm, and lower_precision: it asks for bfloat16"),

@@ -149,6 +149,22 @@ def _round_bfloat16(x: Value) -> Value:
     return truncate(select(x.is_nan(), high | 0x40, rounded), I16)
 
 
+def _rank(b: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
+    """A bfloat16 and what is to be flipped of its bits, as an integer of the same order, in which
+    vectors have twice as many numbers. Both zeros are 0; NaN has some rank."""
+    return _in_order(Value(b, args[0]) ^ Value(b, args[1])).raw
+
+
+def _of_rank(b: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
+    """The number, widened, that has this rank."""
+    return _widen_bfloat16(_in_order(Value(b, args[0])) ^ Value(b, args[1])).raw
+
+
+def _in_order(x: Value) -> Value:
+    """Sign and magnitude as an int16, or back."""
+    return select(x < 0, -x ^ -0x8000, x)
+
+
 def _pair(b: ir.IRBuilder, args: list[ir.Value]) -> ir.Value:
     """Two 16-bit elements as they lie one behind the other."""
     low, high = (b.zext(x, I32) for x in args)
@@ -330,6 +346,9 @@ def _all() -> dict[str, Any]:
     for dtype in ("float32", "bfloat16"):
         name = f"positive_{dtype}"
         table[name] = fixed(name, types.uint16, [i64, i64], _positive(dtype))
+    word, rank = types.uint16, types.int16
+    table["rank_bfloat16"] = fixed("rank_bfloat16", rank, [word, word], _rank)
+    table["of_rank_bfloat16"] = fixed("of_rank_bfloat16", types.float32, [rank, word], _of_rank)
     table["pair"] = fixed("pair", types.uint32, [types.uint16, types.uint16], _pair)
     two: list[types.Type] = [types.float32, types.float32]
     table["rounded_pair"] = fixed("rounded_pair", types.uint32, two, _rounded_pair)

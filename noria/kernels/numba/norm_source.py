@@ -364,7 +364,7 @@ def batch_norm_grad(args):
     width = load_int64(args, 14)
     room = load_int64(args, 15)
 """
-_MEANS = """
+MEANS = """
         inv = float64(load_float32(inv_std, c))
         store_float32(g_bias, c, float32(t1))
         store_float32(g_scale, c, float32(t2 * inv))
@@ -375,6 +375,8 @@ _MEANS = """
             store_float32(shared, at + c, level)
             store_float32(shared, room + at + c, slope)
             store_float32(shared, 2 * room + at + c, factor)
+"""
+_MASKED = """
     if masked_move != 0:
         grad = masked
         more = zeros
@@ -411,7 +413,8 @@ def backward(dtype: str, vectors: bool, mask: str) -> str:
         dtype,
         _BACKWARD,
         filled(accumulate(dtype, vectors, centers, sums), "LINES", lines),
-        _MEANS if again else _MEANS.rstrip() + _UNMASKED,  # masked twice it is the same
+        MEANS,
+        _MASKED if again else _MASKED.rstrip() + _UNMASKED,  # masked twice it is the same
         write(
             dtype,
             vectors,

@@ -88,16 +88,26 @@ def border_taps(kernel: Sequence[int], body: str) -> str:
 {body}"""
 
 
-def pool_source(kernel: Sequence[int], split: str, inside: str, before: str, border: str) -> str:
+def pool_source(
+    kernel: Sequence[int],
+    split: str,
+    inside: str,
+    before: str,
+    border: str,
+    *,
+    first: str = "",
+    after: str = "",
+) -> str:
     """A kernel that goes through all windows.
 
     split: how many rows of windows threads share; inside: what is done for a window all of which
-    lies in the picture; before, border: for others, before their elements and for each of them
+    lies in the picture; before, border: for others, before their elements and for each of them;
+    first: what a thread does before all windows; after: for each of them, behind the others
     """
-    head = HEAD + f"    rows = {split}\n" + _offsets(kernel, "    ")
+    head = HEAD + first + f"    rows = {split}\n" + _offsets(kernel, "    ")
     windows = _WINDOWS.replace("SPAN_H", f"({kernel[0] - 1} * dh + 1)")
     windows = windows.replace("SPAN_W", f"({kernel[1] - 1} * dw + 1)")
-    branches = f"            if inside:{inside}\n            else:{before}{border}\n"
+    branches = f"            if inside:{inside}\n            else:{before}{border}\n{after}"
     return f"{head}{windows}{branches}    return 0\n"
 
 

@@ -9,7 +9,10 @@ read. At borders windows that do not exist are given places that never match.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from textwrap import indent
 from typing import NamedTuple
 
 from noria.core.dtypes import itemsize
@@ -93,20 +96,23 @@ def cell(windows: Windows) -> dict[tuple[int, int], list[Seen]]:
     return seen
 
 
-_ROWS = """
+# How many rows and columns of cells there are; what is known of the one of that number.
+CELLS = """
     cells_h = (height - 1 + ph) // sh + 1
     cells_w = (width - 1 + pw) // sw + 1
     rows = batch * cells_h
-    for number in range(rows * thread_id() // team, rows * (thread_id() + 1) // team):
-        n = number // cells_h
-        row = number % cells_h
-        h0 = row * sh - ph
-        whole = row >= UP and row < out_h and h0 >= 0 and h0 + HEIGHT <= height
-        for column in range(cells_w):
-            w0 = column * sw - pw
-            to = ((n * height + h0) * width + w0) * channels
-            at = ((n * out_h + row) * out_w + column) * channels
-            if whole and column >= LEFT and column < out_w and w0 >= 0 and w0 + WIDTH <= width:
+"""
+_ROW = """
+n = number // cells_h
+row = number % cells_h
+h0 = row * sh - ph
+whole = row >= UP and row < out_h and h0 >= 0 and h0 + HEIGHT <= height
+"""
+_CELL = """
+w0 = column * sw - pw
+to = ((n * height + h0) * width + w0) * channels
+at = ((n * out_h + row) * out_w + column) * channels
+if whole and column >= LEFT and column < out_w and w0 >= 0 and w0 + WIDTH <= width:
 """
 # Elements that no window sees.
 _GAPS = """
@@ -118,71 +124,102 @@ _GAPS = """
 
 def backward(windows: Windows) -> str:
     """a0: gradient of out, a1: places, a3: gradient of x."""
-    seen = cell(windows)
-    begins = sorted({(s.up, s.left) for who in seen.values() for s in who})
-    gaps = len(seen) < windows.stride[0] * windows.stride[1]
-    rows = _ROWS.replace("        for column", f"{_GAPS[1:]}        for column") if gaps else _ROWS
-    for name, number in (
-        ("UP", max(up for up, _ in begins)),
-        ("LEFT", max(left for _, left in begins)),
-        ("HEIGHT", 1 + max(a for a, _ in seen)),
-        ("WIDTH", 1 + max(b for _, b in seen)),
-    ):
-        rows = rows.replace(name, str(number))
-    lines = [*_offsets(begins), *_within(seen, begins), "            else:"]
-    lines += [*_exist(begins), *_at_border(seen)]
-    return HEAD + rows + "\n".join(lines) + "\n    return 0\n"
+    cells = Cells(cell(windows), ["store_float32(a3, HERE, g)"])
+    gaps = len(cells.seen) < windows.stride[0] * windows.stride[1]
+    return f"""{HEAD}{CELLS}
+    for number in range(rows * thread_id() // team, rows * (thread_id() + 1) // team):
+{cells.row(8)}{_GAPS[1:] if gaps else ""}
+        for column in range(cells_w):
+{cells.column(12)}
+    return 0
+"""
 
 
-def _offsets(begins: Sequence[tuple[int, int]]) -> list[str]:
-    """Where the windows lie behind one another in memory."""
-    return [f"                f{u}_{k} = at - ({u} * out_w + {k}) * channels" for u, k in begins]
+@dataclass(frozen=True)
+class Cells:
+    """What is done with the elements of cells: `terms` at each, which is number HERE of a picture,
+    with its gradient `g`; `head` and `end` before and after those of one channel c.
 
+    a0: gradient of what was pooled, a1: places
+    """
 
-def _within(
-    seen: dict[tuple[int, int], list[Seen]], begins: Sequence[tuple[int, int]]
-) -> list[str]:
-    """A cell whose windows all exist: one loop over the channels."""
-    lines = ["for c in range(channels):", "    independent()"]
-    for u, k in begins:
-        lines.append(f"    k{u}_{k} = int32(load_uint8(a1, f{u}_{k} + c))")
-        lines.append(f"    g{u}_{k} = load_float32(a0, f{u}_{k} + c)")
-    for (a, b), who in seen.items():
-        total = " + ".join(
-            f"where(k{s.up}_{s.left} == int32({s.place}), g{s.up}_{s.left}, float32(0))"
-            for s in who
-        )
-        lines.append(f"    store_float32(a3, to + ({a} * width + {b}) * channels + c, {total})")
-    return [f"                {line}" for line in lines]
+    seen: Mapping[tuple[int, int], Sequence[Seen]]
+    terms: Sequence[str]
+    head: Sequence[str] = ()
+    end: Sequence[str] = ()
 
+    def row(self, depth: int) -> str:
+        """Text of what is found out of row `number`."""
+        return indent(self.counted(_ROW[1:]), " " * depth)
 
-def _exist(begins: Sequence[tuple[int, int]]) -> list[str]:
-    """At borders: windows that do not exist are read where there is one, and never match."""
-    lines = []
-    for u, k in begins:
-        there = f"row >= {u} and row - {u} < out_h and column >= {k} and column - {k} < out_w"
-        lines += [f"m{u}_{k} = int32(512)", f"f{u}_{k} = int64(0)"]
-        lines += [f"if {there}:", f"    m{u}_{k} = int32(0)"]
-        lines += [f"    f{u}_{k} = at - ({u} * out_w + {k}) * channels"]
-    return [f"                {line}" for line in lines]
+    def column(self, depth: int) -> str:
+        """Text of what is done with the cell `column` of that row."""
+        lines = [*self.offsets(), *self.within(), "else:", *self.exist(), *self.at_border()]
+        return indent(self.counted(_CELL[1:]) + "\n".join(lines), " " * depth)
 
+    @cached_property
+    def begins(self) -> list[tuple[int, int]]:
+        """In which cells, so many up and left, the windows begin that see an element."""
+        return sorted({(s.up, s.left) for who in self.seen.values() for s in who})
 
-def _at_border(seen: dict[tuple[int, int], list[Seen]]) -> list[str]:
-    """A cell some of whose elements or windows do not exist: a loop for each element."""
-    lines = []
-    for (a, b), who in seen.items():
-        total = " + ".join(
-            f"where(int32(load_uint8(a1, f{s.up}_{s.left} + c)) + m{s.up}_{s.left} =="
-            f" int32({s.place}), load_float32(a0, f{s.up}_{s.left} + c), float32(0))"
-            for s in who
-        )
-        lines += [
-            f"if h0 + {a} >= 0 and h0 + {a} < height and w0 + {b} >= 0 and w0 + {b} < width:",
-            "    for c in range(channels):",
-            "        independent()",
-            f"        store_float32(a3, to + ({a} * width + {b}) * channels + c, {total})",
-        ]
-    return [f"                {line}" for line in lines]
+    def counted(self, text: str) -> str:
+        for name, number in (
+            ("UP", max(up for up, _ in self.begins)),
+            ("LEFT", max(left for _, left in self.begins)),
+            ("HEIGHT", 1 + max(a for a, _ in self.seen)),
+            ("WIDTH", 1 + max(b for _, b in self.seen)),
+        ):
+            text = text.replace(name, str(number))
+        return text
+
+    def offsets(self) -> list[str]:
+        """Where the windows lie behind one another in memory."""
+        return [f"    f{u}_{k} = at - ({u} * out_w + {k}) * channels" for u, k in self.begins]
+
+    def within(self) -> list[str]:
+        """A cell whose windows all exist: one loop over the channels."""
+        lines = ["independent()", *self.head]
+        for u, k in self.begins:
+            lines.append(f"k{u}_{k} = int32(load_uint8(a1, f{u}_{k} + c))")
+            lines.append(f"g{u}_{k} = load_float32(a0, f{u}_{k} + c)")
+        for place, who in self.seen.items():
+            hits = (
+                f"where(k{s.up}_{s.left} == int32({s.place}), g{s.up}_{s.left}, float32(0))"
+                for s in who
+            )
+            lines += self.element(place, hits)
+        return ["    for c in range(channels):", *(f"        {line}" for line in (*lines, *self.end))]
+
+    def exist(self) -> list[str]:
+        """At borders: windows that do not exist are read where there is one, and never match."""
+        lines = []
+        for u, k in self.begins:
+            there = f"row >= {u} and row - {u} < out_h and column >= {k} and column - {k} < out_w"
+            lines += [f"m{u}_{k} = int32(512)", f"f{u}_{k} = int64(0)"]
+            lines += [f"if {there}:", f"    m{u}_{k} = int32(0)"]
+            lines += [f"    f{u}_{k} = at - ({u} * out_w + {k}) * channels"]
+        return [f"    {line}" for line in lines]
+
+    def at_border(self) -> list[str]:
+        """A cell some of whose elements or windows do not exist: a loop for each element."""
+        lines = []
+        for (a, b), who in self.seen.items():
+            hits = (
+                f"where(int32(load_uint8(a1, f{s.up}_{s.left} + c)) + m{s.up}_{s.left} =="
+                f" int32({s.place}), load_float32(a0, f{s.up}_{s.left} + c), float32(0))"
+                for s in who
+            )
+            inside = f"h0 + {a} >= 0 and h0 + {a} < height and w0 + {b} >= 0 and w0 + {b} < width"
+            lines += [f"    if {inside}:", "        for c in range(channels):"]
+            terms = ["independent()", *self.head, *self.element((a, b), hits), *self.end]
+            lines += [f"            {term}" for term in terms]
+        return lines
+
+    def element(self, place: tuple[int, int], hits: Iterable[str]) -> list[str]:
+        """The terms for the element there, whose gradient is the sum of the hits."""
+        here = "to + ({} * width + {}) * channels + c".format(*place)
+        total = " + ".join(hits) or "float32(0)"
+        return [f"g = {total}", *(term.replace("HERE", here) for term in self.terms)]
 
 
 class PoolPlaces(Kernel):
