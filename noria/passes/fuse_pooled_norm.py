@@ -102,10 +102,9 @@ def _refusal(op: Operator, before: Operator, index: Index) -> str | None:
     later = [u for v in before.outputs[1:] for u in index.users[v]]
     if any(place[u] < place[op] for u in later):
         return "the statistics are used before the pooling"
-    x = before.operands[0]
     norm = op if op.type == "batch_norm_grad" else before
     if {v.dtype for v in norm.operands if v.ndim == 4} not in ({"float32"}, {"bfloat16"}):
-        return f"of {x.dtype}"
+        return f"of {norm.operands[0].dtype}"
     if norm.attrs["axis"] % 4 != 1:
         return "channels are not axis 1"
     if norm is before and (norm.attrs["mask"] or norm.inputs[5:] not in ((), (None,))):

@@ -19,6 +19,7 @@ from noria.core.dtypes import itemsize
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch, need, typed
+from noria.kernels.numba.norm_source import AHEAD
 from noria.kernels.numba.pool import (
     HEAD,
     OTHERS,
@@ -112,6 +113,7 @@ _CELL = """
 w0 = column * sw - pw
 to = ((n * height + h0) * width + w0) * channels
 at = ((n * out_h + row) * out_w + column) * channels
+ASK
 if whole and column >= LEFT and column < out_w and w0 >= 0 and w0 + WIDTH <= width:
 """
 # Elements that no window sees.
@@ -139,6 +141,7 @@ def backward(windows: Windows) -> str:
 class Cells:
     """What is done with the elements of cells: `terms` at each, which is number HERE of a picture,
     with its gradient `g`; `head` and `end` before and after those of one channel c.
+    `ahead`: what of the size of the picture is asked for before it is wanted.
 
     a0: gradient of what was pooled, a1: places
     """
@@ -147,6 +150,7 @@ class Cells:
     terms: Sequence[str]
     head: Sequence[str] = ()
     end: Sequence[str] = ()
+    ahead: str = ""
 
     def row(self, depth: int) -> str:
         """Text of what is found out of row `number`."""
@@ -155,7 +159,8 @@ class Cells:
     def column(self, depth: int) -> str:
         """Text of what is done with the cell `column` of that row."""
         lines = [*self.offsets(), *self.within(), "else:", *self.exist(), *self.at_border()]
-        return indent(self.counted(_CELL[1:]) + "\n".join(lines), " " * depth)
+        begin = _CELL[1:].replace("ASK", "\n".join(self.asked()))
+        return indent(self.counted(begin) + "\n".join(lines), " " * depth)
 
     @cached_property
     def begins(self) -> list[tuple[int, int]]:
@@ -171,6 +176,14 @@ class Cells:
         ):
             text = text.replace(name, str(number))
         return text
+
+    def asked(self) -> list[str]:
+        """Requests for the numbers of a later cell."""
+        if not self.ahead:
+            return []
+        rows = (f"to + {a} * width * channels" for a in range(1 + max(a for a, _ in self.seen)))
+        asked = (f"    prefetch({self.ahead} + ({to}) * ITEMSIZE + {AHEAD} + k)" for to in rows)
+        return ["for k in range(0, sw * channels * ITEMSIZE, 64):", *asked]
 
     def offsets(self) -> list[str]:
         """Where the windows lie behind one another in memory."""
@@ -188,7 +201,10 @@ class Cells:
                 for s in who
             )
             lines += self.element(place, hits)
-        return ["    for c in range(channels):", *(f"        {line}" for line in (*lines, *self.end))]
+        return [
+            "    for c in range(channels):",
+            *(f"        {line}" for line in (*lines, *self.end)),
+        ]
 
     def exist(self) -> list[str]:
         """At borders: windows that do not exist are read where there is one, and never match."""

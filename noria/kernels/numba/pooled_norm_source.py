@@ -17,7 +17,7 @@ from functools import cache
 from typing import NamedTuple
 
 from noria.kernels.numba.launch import typed
-from noria.kernels.numba.norm_source import MEANS
+from noria.kernels.numba.norm_source import AHEAD, MEANS
 from noria.kernels.numba.pool import HEAD, border_taps, pool_source, taps_of
 from noria.kernels.numba.pool_places import CELLS, Cells, cell
 from noria.ops.max_places import NOWHERE
@@ -29,9 +29,9 @@ LOT = 64  # cells whose sums are float32
 
 
 class _Order(NamedTuple):
-    """How the numbers of a dtype are compared: texts of loading x at {at}, of the best so far in the
-    memory of out, of storing it as `v`, of what is below all; the type of a place, which has the
-    width of what is compared; the best as x; and of storing whether a channel looks `down`."""
+    """How the numbers of a dtype are compared: texts of loading x at {at}, of the best so far in
+    the memory of out, of storing it as `v`, of what is below all; the type of a place, which has
+    the width of what is compared; the best as x; and of storing whether a channel looks `down`."""
 
     load: str
     best: str
@@ -74,7 +74,8 @@ _NORMED = f"""
             for c in range(channels):
                 independent()
                 d = fma(FOUND, float32(1), -load_float32(factors, c))
-                y = d * load_float32(factors, channels + c) + load_float32(factors, 2 * channels + c)
+                y = d * load_float32(factors, channels + c)
+                y += load_float32(factors, 2 * channels + c)
                 y = where(float32(0) > y, float32(0), y)  # NaN is not below 0
                 k = int32(load_uint8(a2, at + c))
                 y = where(k == int32({NOWHERE}), float32(-1e300), y)
@@ -92,7 +93,7 @@ def forward(dtype: str, kernel: tuple[int, ...]) -> str:
     """
     order = _ORDERS[dtype]
     first, *rest = (order.load.format(at=f"base + o{i}_{j} + c") for i, j in taps_of(kernel))
-    lines = ["for c in range(channels):", "    independent()"]
+    lines = [*_asked(kernel), "for c in range(channels):", "    independent()"]
     lines += [f"    v = {first}", f"    k = {order.place}(0)"]
     for number, load in enumerate(rest, 1):
         lines += [f"    x = {load}", "    taken = x > v", "    v = where(taken, x, v)"]
@@ -110,6 +111,15 @@ def forward(dtype: str, kernel: tuple[int, ...]) -> str:
         after=_NORMED[1:].replace("FOUND", order.found),
     )
     return typed(text, dtype, "a")
+
+
+def _asked(kernel: tuple[int, ...]) -> list[str]:
+    """Requests for what a later window sees first, in the lower rows: it is in no cache yet."""
+    asked = (
+        f"    prefetch(a0 + (base + o{i}_0) * ITEMSIZE + {AHEAD} + k)"
+        for i in range(kernel[0] // 2, kernel[0])
+    )
+    return ["for k in range(0, sw * channels * ITEMSIZE, 64):", *asked]
 
 
 def _border(order: _Order, wide: int) -> tuple[str, str]:
@@ -180,8 +190,8 @@ _CENTRED = "d = fma(load_float32(a2, HERE), float32(1), -load_float32(mean, c))"
 
 
 def backward(dtype: str, windows: Windows) -> str:
-    """a0: gradient of out, a1: places, a2: x, a3: its gradient; behind the sizes of `pool.py` scale,
-    mean, inv_std, gradients of scale and bias, scratch.
+    """a0: gradient of out, a1: places, a2: x, a3: its gradient; behind the sizes of `pool.py`
+    scale, mean, inv_std, gradients of scale and bias, scratch.
 
     dtype: of the gradients but those two, and of x
     """
@@ -193,10 +203,11 @@ def backward(dtype: str, windows: Windows) -> str:
         [_CENTRED, "s1 += g", "s2 += g * d"],
         ["s1 = load_float32(part, c)", "s2 = load_float32(part, room + c)"],
         ["store_float32(part, c, s1)", "store_float32(part, room + c, s2)"],
+        ahead="a2",
     )
     rest = "load_float32(shared, c) + d * load_float32(shared, room + c)"
     gx = f"(g - ({rest})) * load_float32(shared, 2 * room + c)"
-    written = Cells(every, [_CENTRED, f"store_float32(a3, HERE, {gx})"])
+    written = Cells(every, [_CENTRED, f"store_float32(a3, HERE, {gx})"], ahead="a2")
     text = HEAD + _BACKWARD[1:]
     for name, part in (
         ("SUMMED_ROW", summed.row(8)),
