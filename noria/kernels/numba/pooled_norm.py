@@ -65,7 +65,7 @@ class PooledBatchNorm(Kernel):
         team = max(threads, thread_count())
         width = norm_source.width_of(channels)
         numbers = [x.size // channels, channels, width, norm_source.room_of(width)]
-        numbers += [float_bits(bound.attrs[name]) for name in ("momentum", "epsilon")]
+        numbers += [float_bits(k) for k in (bound.attrs["momentum"], bound.attrs["epsilon"], 0.0)]
         statistics = norm_source.factors(x.dtype, channels % norm_source.VECTOR == 0)
         pooling, sizes = forward(x.dtype, windows.kernel), sizes_table(x, windows)
         moved = x.nbytes + (itemsize(x.dtype) + 1) * count_of(x, windows)
@@ -74,14 +74,15 @@ class PooledBatchNorm(Kernel):
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             out, *vectors, places = outs
             factors = scratch + room
-            table = [*ins, factors, *vectors, scratch, *numbers]
+            table = [*ins, 0, factors, *vectors, 0, scratch, *numbers]
             work = {"threads": threads, "bytes": x.nbytes, "ops": 4 * x.size}
-            first = launch(self.name, statistics, "batch_norm_factors", table, **work)
-            table = [ins[0], out, places, 0, *sizes, factors, factors + 12 * channels]
+            first = launch(self.name, statistics, "batch_norm", table, **work)
+            signs = factors + 8 * channels
+            table = [ins[0], out, places, 0, *sizes, vectors[0], factors, signs]
             work = {"threads": threads, "bytes": moved, "ops": 4 * x.size}
             return [first, launch(self.name, pooling, "pool", table, **work)]
 
-        return Prepared(emit, room + (12 + SIGN * team) * channels, in_place=((3, 3), (4, 4)))
+        return Prepared(emit, room + (8 + SIGN * team) * channels, in_place=((3, 3), (4, 4)))
 
 
 class PooledBatchNormGrad(Kernel):

@@ -63,19 +63,19 @@ _ORDERS = {
     ),
 }
 _SIGNS = f"""
-    factors = load_int64(args, 19)
-    signs = load_int64(args, 20) + thread_id() * channels * {SIGN}
+    mean = load_int64(args, 19)
+    factors = load_int64(args, 20)
+    signs = load_int64(args, 21) + thread_id() * channels * {SIGN}
     for c in range(channels):
         independent()
-        down = load_float32(factors, channels + c) < float32(0)
+        down = load_float32(factors, c) < float32(0)
         STORE_SIGN
 """
 _NORMED = f"""
             for c in range(channels):
                 independent()
-                d = fma(FOUND, float32(1), -load_float32(factors, c))
-                y = d * load_float32(factors, channels + c)
-                y += load_float32(factors, 2 * channels + c)
+                d = fma(FOUND, float32(1), -load_float32(mean, c))
+                y = d * load_float32(factors, c) + load_float32(factors, channels + c)
                 y = where(float32(0) > y, float32(0), y)  # NaN is not below 0
                 k = int32(load_uint8(a2, at + c))
                 y = where(k == int32({NOWHERE}), float32(-1e300), y)
@@ -86,8 +86,8 @@ _NORMED = f"""
 
 @cache
 def forward(dtype: str, kernel: tuple[int, ...]) -> str:
-    """a0: x, a1: out, a2: places; behind the sizes of `pool.py` factors, as of `norm_source.py`,
-    and scratch.
+    """a0: x, a1: out, a2: places; behind the sizes of `pool.py` the mean of the batch, factors, as
+    of `norm_source.py`, and scratch.
 
     dtype: of x and out
     """
