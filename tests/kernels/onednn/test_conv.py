@@ -80,6 +80,22 @@ def test_bfloat16(case):
     check_all(case, dtype="bfloat16", tol=4e-2)
 
 
+@pytest.mark.parametrize("kernel", [2, 3, 5])
+@pytest.mark.parametrize("stride", [2, 3])
+@pytest.mark.usefixtures("halves")
+def test_a_weight_gradient_of_halves_takes_no_image_narrower_than_a_stride(kernel, stride):
+    for width in (stride - 1, stride):
+        how = {"stride": stride, "padding": kernel // 2}
+        case = 17, 8, (11, width), (kernel, kernel), how
+        x, _, grad = inputs_of(case, dtype="bfloat16")
+        checked = "conv2d_weight_grad", [x, grad], {**how, "kernel": (kernel, kernel)}
+        if width == stride:
+            check_kernel(*checked, kernel=WEIGHT_GRAD)
+            continue
+        with pytest.raises(AssertionError, match="narrower than a stride"):
+            check_kernel(*checked, kernel=WEIGHT_GRAD)
+
+
 @pytest.mark.parametrize(("channels", "outputs"), [(20, 3), (3, 20), (17, 40)])
 def test_gradients_of_odd_channels_are_padded_where_that_pays(channels, outputs):
     rows = 4 * 18 * 16
