@@ -15,7 +15,6 @@ from noria.core.dims import (
     as_size,
     evaluate,
     format_shape,
-    product,
     prove_equal,
     substitute,
     symbols_of,
@@ -45,11 +44,6 @@ class Check:
             got=f"{left} and {right}" + (f" with {bound}" if bound else ""),
             hint="feed arrays in which these sizes agree",
         )
-
-
-def numel(shape: Sequence[Size]) -> Size:
-    """How many elements an array of this shape has; 1 for `[]`."""
-    return product(shape)
 
 
 # ---- broadcasting -------------------------------------------------------------------------------

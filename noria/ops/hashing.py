@@ -22,7 +22,6 @@ _PRIMES = {
          0x27D4EB2F165667C5),
     32: (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F, 0x165667B1),
 }  # fmt: skip
-_SHIFTS = {64: (33, 29, 32), 32: (15, 13, 16)}
 
 
 @op

@@ -145,12 +145,6 @@ def report(program: Program) -> list[Report]:
     return reports
 
 
-def describe() -> str:
-    """The passes in order, each with the reason for its place."""
-    width = max(len(line.name) for line in OPTIMIZE)
-    return "\n".join(f"{line.name:<{width}}  {line.reason}" for line in OPTIMIZE)
-
-
 def explain(program: Program, name: str | None = None) -> str:
     """What the passes do to the Program, one line each; of the pass `name` everything.
 

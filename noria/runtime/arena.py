@@ -21,7 +21,7 @@ class Arena:
     """Zeroed memory straight from the system; pages are taken when they are first touched.
 
     The start is aligned to 64 bytes, and from 2 MiB on to a huge page, which the system is asked
-    for. Arrays from `view` keep the memory they lie in alive, also past `grow` and the arena's end.
+    for. Arrays from `view` keep the memory they lie in alive, also past the arena's end.
     """
 
     address: int

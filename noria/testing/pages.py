@@ -37,7 +37,6 @@ WIDTH = 96  # characters of a line of an example
 OPS: Any = importlib.import_module("noria.ops")  # what users see, so what pages are about
 
 Pages = dict[str, str]
-Cases = Mapping[str, Sequence[Case]]
 
 
 def pages(cases: Iterable[Case], kernels: Mapping[str, Mapping[str, Sequence[str]]]) -> Pages:

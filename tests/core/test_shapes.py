@@ -7,15 +7,11 @@ from hypothesis import strategies as st
 
 from noria.core.dims import dim_max, symbol
 from noria.core.errors import ArgumentError, MissingError, ShapeError
-from noria.core.shapes import Check, broadcast, numel, solve, solve_all
+from noria.core.shapes import Check, broadcast, solve, solve_all
 
 N, M, T = symbol("N"), symbol("M"), symbol("T")
 quick = settings(max_examples=200, deadline=None, database=None)
 small_shapes = st.lists(st.sampled_from([0, 1, 2, 3]), max_size=3).map(tuple)
-
-
-def test_numel_multiplies_the_axes():
-    assert numel((N, 3, 2)) == 6 * N and numel(()) == 1
 
 
 @quick

@@ -50,7 +50,6 @@ DTYPES: dict[int, np.dtype[Any]] = {
         28: ml_dtypes.float6_e3m2fn,
     }.items()
 }
-NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
 BITS = {21: 4, 22: 4, 23: 4, 25: 2, 26: 2, 27: 6, 28: 6}  # of the types that are packed
 MAX_DENSE = 1 << 31  # bytes of a sparse tensor written out
 

@@ -49,13 +49,8 @@ def test_dtype_and_fpmath_numbers_mean_what_the_library_says():
 def test_propagation_numbers_mean_what_the_library_says():
     name_of = lib.library().c.dnnl_prop_kind2str
     name_of.restype = ctypes.c_char_p
-    kinds = (enums.FORWARD_TRAINING, enums.FORWARD_INFERENCE, enums.BACKWARD, enums.BACKWARD_DATA)
-    assert [name_of(k) for k in kinds] == [
-        b"forward_training",
-        b"forward_inference",
-        b"backward",
-        b"backward_data",
-    ]
+    assert name_of(enums.FORWARD_TRAINING) == b"forward_training"
+    assert name_of(enums.FORWARD_INFERENCE) == b"forward_inference"
 
 
 def test_status_names_are_the_librarys():
