@@ -29,6 +29,7 @@ from noria.kernels.numba import norm as _norm
 from noria.kernels.numba import norm_pair as _norm_pair
 from noria.kernels.numba import normed_conv as _normed_conv
 from noria.kernels.numba import packed_linear as _packed_linear
+from noria.kernels.numba import planes as _planes
 from noria.kernels.numba import pool as _pool
 from noria.kernels.numba import pool3d as _pool3d
 from noria.kernels.numba import pool_places as _pool_places
@@ -60,7 +61,7 @@ from noria.kernels.onednn import gemm as _gemm
 from noria.kernels.onednn import linalg as _linalg
 
 __all__: list[str] = []
-_modules = (_copy, _elementwise, _reduce, _loss, _norm, _random, _resize, _sampling)
+_modules = (_copy, _elementwise, _planes, _reduce, _loss, _norm, _random, _resize, _sampling)
 _pools = (_pool, _pool3d, _pool_places, _pooled_conv, _pooled_norm)
 _products = (_halves, _linear, _few_rows, _gemm, _linalg, _product_loop, _strassen)
 _convolutions = (_tiled_conv, _conv_pairs, _conv_strips, _conv_weight_grad, _depthwise, _conv)
