@@ -27,9 +27,9 @@ from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import conv_pixels
 from noria.kernels.numba.conv_panels import Panel
-from noria.kernels.numba.conv_pixels import Pixels, Plane
+from noria.kernels.numba.conv_pixels import Pixels
 from noria.kernels.numba.conv_sizes import PIXELS, shape
-from noria.kernels.numba.conv_walk import INPUT_BYTES, Walk, most_pixels
+from noria.kernels.numba.conv_walk import INPUT_BYTES, Walk, all_pixels
 from noria.kernels.numba.lane_bounds import BOUNDS, bits
 from noria.kernels.numba.launch import need, need_vectors
 from noria.kernels.numba.tile_sizes import PAIRS, WIDTH
@@ -62,11 +62,7 @@ class Conv(Kernel):
     priority = 10  # without groups, more than one vector of outputs only
 
     def accepts(self, op: Operator) -> None:
-        need_dtypes(op)
-        if op.attrs["groups"] != 1:
-            raise Declined("in groups")
-        if flags.fpmath != "strict":
-            raise Declined(f"products may be '{flags.fpmath}'")
+        need_tiles(op)
         outs, _, _, columns = op.operands[1].shape
         if not isinstance(outs, int) or outs <= WIDTH:
             raise Declined("one vector of outputs")
@@ -100,8 +96,7 @@ class Conv(Kernel):
             free = bound.fixed[1] or SMALL * w.nbytes <= images
             quick = free or panel.turned(w) is not None
             need_worth(bound.fixed[1], quick, windows, large or half)
-        if half and panel.nbytes > LARGE_PANEL:
-            raise Declined("a panel of the weight leaves the second cache")
+        need_cached(panel)
         walk = walk_of(x, out, windows, panel, cut[1], threads)
         flops = 2.0 * out.size * prod(w.shape[1:])
         limits = [bits(n) for n in BOUNDS[bound.attrs.get("activation")]]
@@ -116,7 +111,17 @@ class Conv(Kernel):
         return Prepared(emit, walk.scratch, packs, in_place, flops, walk.detail)
 
 
-def need_dtypes(op: Operator) -> None:
+def need_tiles(op: Operator) -> None:
+    """Raises Declined for a convolution or gradient by the input that no register tile makes: in
+    groups, of other dtypes, or where products may be less than exact."""
+    _need_dtypes(op)
+    if op.attrs["groups"] != 1:
+        raise Declined("in groups")
+    if flags.fpmath != "strict":
+        raise Declined(f"products may be '{flags.fpmath}'")
+
+
+def _need_dtypes(op: Operator) -> None:
     """Raises Declined unless all is float32, or bfloat16 but for the bias, for instructions on
     pairs."""
     if op.operands[0].dtype == "float32":
@@ -148,6 +153,12 @@ def need_worth(fixed: bool, quick: bool, windows: Windows, large: bool) -> None:
         raise Declined("windows that overlap much")
 
 
+def need_cached(panel: Panel) -> None:
+    """Raises Declined for one of bfloat16 that is too large: it is not used in parts."""
+    if panel.size == 2 and panel.nbytes > LARGE_PANEL:
+        raise Declined("a panel of the weight leaves the second cache")
+
+
 def planes_of(x: Array) -> int:
     """Into how many planes the channels of an image are apart: 1 if they lie innermost."""
     return 1 if lies_last(x) else x.shape[1]
@@ -169,10 +180,9 @@ def lies_last(x: Array) -> bool:
 
 def _pixels(x: Array, out: Array, windows: Windows, panel: Panel, threads: int) -> Pixels:
     """The blocks of all pixels."""
-    n, channels, high, wide = x.shape
-    outs, *sizes = out.shape[1:]
-    count, size, planes = n * prod(sizes), panel.size, panel.planes
-    if dense(windows) and planes == 1:
+    (n, channels), (outs, *sizes) = x.shape[:2], out.shape[1:]
+    if dense(windows) and panel.planes == 1:
+        count, size = n * prod(sizes), panel.size
         fits = max(INPUT_BYTES // (size * channels), PIXELS[panel.width // WIDTH])
         blocks = -(-count // (fits * threads)) * threads
         return conv_pixels.dense(count, (channels, outs), -(-count // blocks), size)
@@ -187,10 +197,7 @@ def _pixels(x: Array, out: Array, windows: Windows, panel: Panel, threads: int) 
         )
         for i in (0, 1)
     )
-    source = Plane(high, wide, channels // planes, planes, size)
-    target = Plane(sizes[0], sizes[1], outs, size=size)
-    most = most_pixels(n, prod(sizes), channels, panel, threads)
-    return conv_pixels.table(rows, columns, source, target, panel.tap, n, most)
+    return all_pixels(x, out, panel, rows, columns, threads)
 
 
 def dense(windows: Windows) -> bool:

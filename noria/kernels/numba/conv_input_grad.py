@@ -13,15 +13,14 @@ from collections.abc import Sequence
 from itertools import product
 from math import prod
 
-from noria.core.flags import flags
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import conv_pixels
-from noria.kernels.numba.conv import LARGE_PANEL, need_dtypes
+from noria.kernels.numba.conv import need_cached, need_tiles
 from noria.kernels.numba.conv_panels import Panel
-from noria.kernels.numba.conv_pixels import Pixels, Plane
+from noria.kernels.numba.conv_pixels import Pixels
 from noria.kernels.numba.conv_sizes import shape
-from noria.kernels.numba.conv_walk import Walk, most_pixels
+from noria.kernels.numba.conv_walk import Walk, all_pixels
 from noria.kernels.numba.lane_bounds import UNBOUND
 from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.numba.weight_panels import Panels, pack
@@ -47,12 +46,8 @@ class InputGrad(Kernel):
     priority = 10  # several taps, vectors full of channels only
 
     def accepts(self, op: Operator) -> None:
-        need_dtypes(op)
+        need_tiles(op)
         ins, *kernel = op.operands[1].shape[1:]
-        if op.attrs["groups"] != 1:
-            raise Declined("in groups")
-        if flags.fpmath != "strict":
-            raise Declined(f"products may be '{flags.fpmath}'")
         if all(k == 1 for k in kernel):
             raise Declined("one tap")
         if not isinstance(ins, int) or ins % WIDTH or ins <= WIDTH:
@@ -78,8 +73,7 @@ class InputGrad(Kernel):
         panels = Panels(g.dtype, outs, ins, prod(kernel), panel.width, True, _order(windows))
         if not panels.possible:
             raise Declined("packing the weight would cost much")
-        if half and panel.nbytes > LARGE_PANEL:
-            raise Declined("a panel of the weight leaves the second cache")
+        need_cached(panel)
         pixels = _pixels(g, out, windows, panel, 1 if by_panel else threads)
         walk = Walk(g, out, panel, pixels, g.shape[3] * outs * panel.size, by_panel, threads)
         ops, moved = 2 * g.size * prod(w.shape[1:]), g.nbytes + w.nbytes + out.nbytes
@@ -113,21 +107,17 @@ def _order(windows: Windows) -> tuple[int, ...]:
 
 def _pixels(g: Array, out: Array, windows: Windows, panel: Panel, threads: int) -> Pixels:
     """The blocks of all pixels of the result."""
-    n, outs, *sizes = g.shape
     rows, columns = (
         conv_pixels.turned_groups(
             out.shape[2 + i],
-            sizes[i],
+            g.shape[2 + i],
             windows.kernel[i],
             windows.stride[i],
             int(windows.pads[i][0]),
         )
         for i in (0, 1)
     )
-    source = Plane(sizes[0], sizes[1], outs, size=panel.size)
-    target = Plane(out.shape[2], out.shape[3], out.shape[1], size=panel.size)
-    most = most_pixels(n, prod(out.shape[2:]), outs, panel, threads)
-    return conv_pixels.table(rows, columns, source, target, panel.tap, n, most)
+    return all_pixels(g, out, panel, rows, columns, threads)
 
 
 register(InputGrad())

@@ -14,7 +14,7 @@ from noria.core.machine import caches
 from noria.kernels.call import Call
 from noria.kernels.numba import conv_pixels, jit
 from noria.kernels.numba.conv_panels import Panel
-from noria.kernels.numba.conv_pixels import Pixels
+from noria.kernels.numba.conv_pixels import Group, Pixels, Plane
 from noria.kernels.numba.conv_sizes import FIELDS, PIXELS
 from noria.kernels.numba.conv_source import conv, tiles
 from noria.kernels.numba.jit import NativeFunction
@@ -104,6 +104,22 @@ class Walk:
             return [rows, rows, max(row_bytes // line, 1), self.run_x, row_bytes, 1, 0, 0]
         some_rows, some = max(PANEL_BYTES // row_bytes, 1), max(PANEL_BYTES // line, 1)
         return [rows, some_rows, some, self.run_x, row_bytes, 1, 0, 0]
+
+
+def all_pixels(
+    x: Array,
+    out: Array,
+    panel: Panel,
+    rows: Sequence[Group],
+    columns: Sequence[Group],
+    threads: int,
+) -> Pixels:
+    """The blocks of all pixels of `out`, of which groups along both axes see the taps they say."""
+    (n, channels, high, wide), (outs, down, across) = x.shape, out.shape[1:]
+    source = Plane(high, wide, channels // panel.planes, panel.planes, panel.size)
+    target = Plane(down, across, outs, size=panel.size)
+    most = most_pixels(n, down * across, channels, panel, threads)
+    return conv_pixels.table(rows, columns, source, target, panel.tap, n, most)
 
 
 def most_pixels(

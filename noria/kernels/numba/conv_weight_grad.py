@@ -62,12 +62,11 @@ def _depth(pixels: int, wanted: int) -> int:
     return -(-pixels // (2 * blocks)) * 2  # whole pairs
 
 
-class WeightGrad(Kernel):
-    """float32 or bfloat16, two spatial axes, one group, channels for a panel; sums in float32."""
+class ByWeight(Kernel):
+    """What the gradients by register tiles share: float32 or bfloat16, two spatial axes, one group;
+    sums in float32."""
 
-    name = "numba:conv_weight_grad"
     ops = ("conv2d_weight_grad",)
-    priority = 10  # float32 and many channels only
 
     def accepts(self, op: Operator) -> None:
         if need_one(op, ("float32", "bfloat16")) == "bfloat16" and not PAIRS:
@@ -80,6 +79,13 @@ class WeightGrad(Kernel):
 
     def layout(self, op: Operator, given: object) -> Layouts:
         return [LAST, LAST], [PLAIN]
+
+
+class WeightGrad(ByWeight):
+    """Of channels for a panel."""
+
+    name = "numba:conv_weight_grad"
+    priority = 10  # float32 and many channels only
 
     def bind(self, bound: BoundOp) -> Prepared:
         x, g = bound.inputs

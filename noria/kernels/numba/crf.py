@@ -9,9 +9,10 @@ from __future__ import annotations
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.texts import CHECK_SPLITS
 from noria.kernels.registry import BoundOp, Kernel, Prepared, register
 
-_SOURCE = """
+_SOURCE = f"""
 def crf_decode(args):
     emission = load_int64(args, 0)
     start = load_int64(args, 1)
@@ -27,12 +28,7 @@ def crf_decode(args):
     best = came + 4 * total * tags + me * 8 * tags
     ways = best + 4 * tags
     stop = start + 4 * tags
-    pair = stop + 4 * tags
-    if load_SPLITS(splits, 0) != 0 or load_SPLITS(splits, rows) != total:
-        return 1
-    for n in range(rows):
-        if load_SPLITS(splits, n + 1) < load_SPLITS(splits, n):
-            return 1
+    pair = stop + 4 * tags{CHECK_SPLITS}
     for n in range(rows):
         begin = int64(load_SPLITS(splits, n))
         end = int64(load_SPLITS(splits, n + 1))

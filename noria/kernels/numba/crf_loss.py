@@ -10,10 +10,11 @@ from __future__ import annotations
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.texts import CHECK_SPLITS
 from noria.kernels.registry import BoundOp, Kernel, Prepared, register
 
 # Checks splits and labels, as the reference does; then exp(pair - largest of its column).
-_HEAD = """
+_HEAD = f"""
     none = float32(-1e39)  # -inf: no path
     least = float32(1e-30)
     emission = load_int64(args, 0)
@@ -33,12 +34,7 @@ _HEAD = """
     ways = shared + 4 * tags
     own = ways + 4 * tags * tags + me * load_int64(args, 10)
     one = own + 4 * tags
-    two = one + 4 * tags
-    if load_SPLITS(splits, 0) != 0 or load_SPLITS(splits, rows) != total:
-        return 1
-    for n in range(rows):
-        if load_SPLITS(splits, n + 1) < load_SPLITS(splits, n):
-            return 1
+    two = one + 4 * tags{CHECK_SPLITS}
     for t in range(total):
         if load_LABELS(labels, t) < 0 or load_LABELS(labels, t) >= tags:
             return 1

@@ -22,21 +22,17 @@ from textwrap import indent
 
 from noria.core.dtypes import itemsize
 from noria.core.machine import caches
-from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import jit
+from noria.kernels.numba.conv_weight_grad import ByWeight
 from noria.kernels.numba.jit import NativeFunction
-from noria.kernels.numba.launch import launch, need_one, need_vectors
+from noria.kernels.numba.launch import launch
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.texts import reading
-from noria.kernels.numba.tile_sizes import PAIRS, PANEL, ROWS, VECTORS, WIDTH
+from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
 from noria.kernels.registry import (
-    LAST,
-    PLAIN,
     BoundOp,
     Declined,
-    Kernel,
-    Layouts,
     Prepared,
     register,
 )
@@ -212,24 +208,11 @@ def source(dtype: str) -> str:
     return text
 
 
-class WeightGrad(Kernel):
-    """conv2d_weight_grad of float32 or bfloat16 without dilation; sums in float32."""
+class WeightGrad(ByWeight):
+    """Without dilation, of few channels of x."""
 
     name = "numba:few_channels_grad"
-    ops = ("conv2d_weight_grad",)
     priority = 15  # few channels of x only
-
-    def accepts(self, op: Operator) -> None:
-        if need_one(op, ("float32", "bfloat16")) == "bfloat16" and not PAIRS:
-            raise Declined("the CPU multiplies no bfloat16")
-        need_vectors(op)
-        if op.outputs[0].dtype != "float32":
-            raise Declined(f"the gradient is {op.outputs[0].dtype}")
-        if op.attrs["groups"] != 1:
-            raise Declined("grouped")
-
-    def layout(self, op: Operator, given: object) -> Layouts:
-        return [LAST, LAST], [PLAIN]
 
     def bind(self, bound: BoundOp) -> Prepared:
         x, g = bound.inputs

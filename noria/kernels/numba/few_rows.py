@@ -16,7 +16,7 @@ from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import gemm
 from noria.kernels.numba.launch import launch, need
-from noria.kernels.numba.linear import ACTIVATIONS
+from noria.kernels.numba.linear import ACTIVATIONS, need_activation
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.row_product import LIGHT
 from noria.kernels.numba.tile_sizes import PANEL
@@ -105,8 +105,7 @@ class FewRows(Kernel):
             raise Declined("not rows by a matrix")
         if op.attrs.get("transpose_x") or not op.attrs.get("transpose_y", True):
             raise Declined("not the matrix alone is transposed")
-        if op.attrs.get("activation") not in ACTIVATIONS:
-            raise Declined(f"no activation '{op.attrs['activation']}' here")
+        need_activation(op)
 
     def bind(self, bound: BoundOp) -> Prepared:
         x, w, bias, residual = [*bound.inputs, None, None][:4]

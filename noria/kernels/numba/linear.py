@@ -140,11 +140,7 @@ class SmallLinear(Kernel):
     priority = 20  # a few rows and a small weight only
 
     def accepts(self, op: Operator) -> None:
-        need(op, ("float32",))
-        if op.operands[0].ndim == 0:
-            raise Declined("x is a scalar")
-        if op.attrs.get("activation") not in ACTIVATIONS:
-            raise Declined(f"no activation '{op.attrs['activation']}' here")
+        need_linear(op)
 
     def bind(self, bound: BoundOp) -> Prepared:
         x, w, bias, residual = [*bound.inputs, None, None][:4]
@@ -175,6 +171,20 @@ class SmallLinear(Kernel):
 
         packs = [] if narrow else [Pack(1, (self.name, pieces), w.nbytes, pack, replaces=True)]
         return Prepared(emit, 0, packs, (), 2 * rows * ins * outs)
+
+
+def need_linear(op: Operator) -> None:
+    """Raises Declined unless it is a product of rows in float32, with an activation of these."""
+    need(op, ("float32",))
+    if op.operands[0].ndim == 0:
+        raise Declined("x is a scalar")
+    need_activation(op)
+
+
+def need_activation(op: Operator) -> None:
+    """Raises Declined for one that is none of ACTIVATIONS."""
+    if op.attrs.get("activation") not in ACTIVATIONS:
+        raise Declined(f"no activation '{op.attrs['activation']}' here")
 
 
 register(SmallLinear())

@@ -120,6 +120,11 @@ def _rows(a: Array) -> tuple[int, int]:
     return prod(a.shape[:-1]), a.shape[-1]
 
 
+def _work(size: int) -> dict[str, int]:
+    """What a kernel of so many elements moves and computes."""
+    return {"bytes": 8 * size, "ops": 40 * size}
+
+
 class Softmax(Kernel):
     name = "numba:softmax"
     ops = ("softmax", "log_softmax")
@@ -132,21 +137,11 @@ class Softmax(Kernel):
         rows, width = _rows(bound.outputs[0])
         entry = bound.op.type
         source = _SOFTMAX if entry == "softmax" else _LOG_SOFTMAX
+        work = _work(rows * width)
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             table = [ins[0], outs[0], rows, width]
-            size = rows * width
-            return [
-                launch(
-                    self.name,
-                    source,
-                    entry,
-                    table,
-                    threads=bound.threads,
-                    bytes=8 * size,
-                    ops=40 * size,
-                )
-            ]
+            return [launch(self.name, source, entry, table, threads=bound.threads, **work)]
 
         return Prepared(emit, in_place=((0, 0),))
 
@@ -174,21 +169,11 @@ class CrossEntropy(Kernel):
         entry = "cross_entropy_grad" if backward else "cross_entropy"
         source = _CROSS_ENTROPY_GRAD if backward else _CROSS_ENTROPY
         source = bound.note("source", source.replace, "LABEL", labels.dtype)
+        work = _work(rows * width)
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             table = [*ins, *outs, *end]
-            size = rows * width
-            return [
-                launch(
-                    self.name,
-                    source,
-                    entry,
-                    table,
-                    threads=bound.threads,
-                    bytes=8 * size,
-                    ops=40 * size,
-                )
-            ]
+            return [launch(self.name, source, entry, table, threads=bound.threads, **work)]
 
         return Prepared(emit, in_place=((0, 0),) if backward else ())
 

@@ -15,8 +15,8 @@ from textwrap import indent
 from noria.core.machine import caches
 from noria.ir.program import Operator
 from noria.kernels.call import Call
-from noria.kernels.numba.launch import launch, need
-from noria.kernels.numba.linear import ACTIVATIONS
+from noria.kernels.numba.launch import launch
+from noria.kernels.numba.linear import ACTIVATIONS, need_linear
 from noria.kernels.numba.panels import pack
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
@@ -158,11 +158,7 @@ class PackedLinear(Kernel):
     priority = 10  # weights that never change only
 
     def accepts(self, op: Operator) -> None:
-        need(op, ("float32",))
-        if op.operands[0].ndim == 0:
-            raise Declined("x is a scalar")
-        if op.attrs.get("activation") not in ACTIVATIONS:
-            raise Declined(f"no activation '{op.attrs['activation']}' here")
+        need_linear(op)
 
     def bind(self, bound: BoundOp) -> Prepared:
         x, w, bias, residual = [*bound.inputs, None, None][:4]

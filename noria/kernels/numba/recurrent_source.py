@@ -35,7 +35,6 @@ from noria.kernels.numba.recurrent_cells import Cell, Slot, Sweep
 from noria.kernels.numba.recurrent_texts import (
     BACKWARD,
     BACKWARD_PHASED,
-    CHECK,
     CLEAR,
     CLEAR_HANDED,
     DEAL,
@@ -53,7 +52,7 @@ from noria.kernels.numba.recurrent_texts import (
     SUM,
     SWAP,
 )
-from noria.kernels.numba.texts import reading
+from noria.kernels.numba.texts import CHECK_SPLITS, reading
 from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
 
 CHUNK = 8 * ROWS  # rows whose product is in the tile buffer at a time
@@ -132,12 +131,12 @@ def source(
     team, for itself. A forward kernel goes on where it stopped if begin_step is not 0, and is even.
     """
     known = [*arrays_of(*sweeps_of(cell, backward)), *NUMBERS]
-    table = reading(*known)
+    table = reading(*known) + CHECK_SPLITS
     body, stages = _backward(cell, kinds) if backward else _forward(cell, kinds)
     role = ROLE
     if backward and kinds.pairs:
         role = role.replace("    queue = counters\n", f"{CLEAR_HANDED[1:]}    queue = counters\n")
-    text = f"def recurrent(args):\n{table}\n{CHECK}{SORT}{role}{DEAL}{indent(body, '    ')}{NEXT}"
+    text = f"def recurrent(args):\n{table}{SORT}{role}{DEAL}{indent(body, '    ')}{NEXT}"
     first = FIRST_ROUNDED if kinds.pairs else FIRST
     last = LAST_ROUNDED if "last" in kinds.halves else LAST
     for name, lines in (("MEET", MEET), ("SUM", SUM), ("FIRST", first), ("LAST", last)):

@@ -1,13 +1,5 @@
 """Texts of the kernels that run a recurrent layer, which `recurrent_source.py` puts together."""
 
-CHECK = """
-    if load_SPLITS(splits, 0) != 0 or load_SPLITS(splits, rows) != total:
-        return 1
-    for n in range(rows):
-        if load_SPLITS(splits, n + 1) < load_SPLITS(splits, n):
-            return 1
-"""
-
 # Longest first, by Shell's method (1959) with Knuth's gaps; the keys are lengths, then rows.
 SORT = """
     me = thread_id()

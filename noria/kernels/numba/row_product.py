@@ -23,7 +23,7 @@ from noria.kernels.call import Call
 from noria.kernels.numba import gemm
 from noria.kernels.numba.even_panels import NARROW, next_panel, pack, packed_bytes, row_bytes
 from noria.kernels.numba.launch import launch, need
-from noria.kernels.numba.linear import ACTIVATIONS
+from noria.kernels.numba.linear import ACTIVATIONS, need_activation
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import PANEL, ROWS
@@ -224,8 +224,7 @@ class RowProduct(Kernel):
             raise Declined("not rows by a matrix")
         if op.attrs.get("transpose_x"):
             raise Declined("x is transposed")
-        if op.attrs.get("activation") not in ACTIVATIONS:
-            raise Declined(f"no activation '{op.attrs['activation']}' here")
+        need_activation(op)
 
     def bind(self, bound: BoundOp) -> Prepared:
         x, w, bias, residual = [*bound.inputs, None, None][:4]

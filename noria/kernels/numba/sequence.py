@@ -14,7 +14,7 @@ from noria.core.dtypes import itemsize
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch, need
-from noria.kernels.numba.texts import reading
+from noria.kernels.numba.texts import CHECK_SPLITS, reading
 from noria.kernels.registry import BoundOp, Kernel, Prepared, register
 
 SPLITS = ("int64", "int32")
@@ -25,11 +25,6 @@ SPLITS = ("int64", "int32")
 _ROWS = """
 def sequence(args):
 KNOWN
-    if load_SPLITS(splits, 0) != 0 or load_SPLITS(splits, rows) != total:
-        return 1
-    for n in range(rows):
-        if load_SPLITS(splits, n + 1) < load_SPLITS(splits, n):
-            return 1
     team = team_size()
     me = thread_id()
     for n in range(rows):
@@ -183,7 +178,8 @@ class _Rows(Kernel):
 
 @cache
 def _text(inputs: tuple[str, ...], does: str, splits: str) -> str:
-    text = _ROWS.replace("KNOWN", reading(*inputs, *NUMBERS)).replace("DO", does.strip("\n"))
+    known = reading(*inputs, *NUMBERS) + CHECK_SPLITS
+    text = _ROWS.replace("KNOWN", known).replace("DO", does.strip("\n"))
     text = text.replace("ONE", "float32(1)").replace("ZERO", "float32(0)")
     return text.replace("SPLITS", splits)
 

@@ -21,8 +21,8 @@ from noria.core.flags import flags
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import jit, packed_linear
-from noria.kernels.numba.launch import launch, need
-from noria.kernels.numba.linear import ACTIVATIONS
+from noria.kernels.numba.launch import launch
+from noria.kernels.numba.linear import need_linear
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.strassen_source import (
     LINE,
@@ -80,11 +80,7 @@ class Strassen(Kernel):
     def accepts(self, op: Operator) -> None:
         if flags.strassen == "0":
             raise Declined("NORIA_STRASSEN is 0")
-        need(op, ("float32",))
-        if op.operands[0].ndim == 0:
-            raise Declined("x is a scalar")
-        if op.attrs.get("activation") not in ACTIVATIONS:
-            raise Declined(f"no activation '{op.attrs['activation']}' here")
+        need_linear(op)
 
     def bind(self, bound: BoundOp) -> Prepared:
         x, w, bias, residual = [*bound.inputs, None, None][:4]

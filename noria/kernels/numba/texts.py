@@ -1,6 +1,16 @@
-"""Lines that the texts of kernels begin with."""
+"""Lines that texts of kernels share: how they begin."""
 
 from __future__ import annotations
+
+# Fails (status 1) where `rows` rows of `total` steps are not split in ascending order. SPLITS is
+# the dtype of what splits them.
+CHECK_SPLITS = """
+    if load_SPLITS(splits, 0) != 0 or load_SPLITS(splits, rows) != total:
+        return 1
+    for n in range(rows):
+        if load_SPLITS(splits, n + 1) < load_SPLITS(splits, n):
+            return 1
+"""
 
 
 def reading(*names: str, behind: str | None = None) -> str:

@@ -24,7 +24,7 @@ from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import gemm
 from noria.kernels.numba.launch import launch, need, need_vectors
-from noria.kernels.numba.linear import ACTIVATIONS
+from noria.kernels.numba.linear import need_activation
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import PAIRS, ROWS, WIDTH
 from noria.kernels.numba.winograd_matrix import OUTPUTS, POSITIONS, TAPS
@@ -140,8 +140,7 @@ class _Winograd(Kernel):
         need_shape(op, weight.shape[:2], weight.shape[2:])
         if self.normed:
             need(op, ("float32",), (2, 3))
-        if op.attrs.get("activation") not in ACTIVATIONS:
-            raise Declined(f"no activation '{op.attrs['activation']}' here")
+        need_activation(op)
 
     def layout(self, op: Operator, given: Sequence[str | None]) -> Layouts:
         wanted: list[str | None] = [None if v is None else PLAIN for v in op.inputs]

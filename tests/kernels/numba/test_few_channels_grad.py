@@ -6,7 +6,7 @@ import pytest
 
 import noria
 from noria import ops
-from noria.kernels.numba import few_channels_grad, tile_sizes
+from noria.kernels.numba import conv_weight_grad, few_channels_grad, tile_sizes
 from noria.kernels.numba.tile_sizes import PAIRS, PANEL, ROWS, WIDTH
 from noria.ops.window import slide
 from noria.testing.case import arr
@@ -115,7 +115,7 @@ def test_other_cpus_have_no_halves_here(monkeypatch, fast_kernels):
     monkeypatch.setattr(tile_sizes, "MATRIX_UNITS", True)
     with pytest.raises(AssertionError, match="matrix units"):
         check(*case)
-    monkeypatch.setattr(few_channels_grad, "PAIRS", False)
+    monkeypatch.setattr(conv_weight_grad, "PAIRS", False)
     with pytest.raises(AssertionError, match="multiplies no bfloat16"):
         check(*case)
 

@@ -7,7 +7,6 @@ from noria.kernels.numba import recurrent_texts as texts
 ANYWHERE = {"AT", "MEET", "UNITS", "PANEL", "CHUNK", "DEPTH", "ROWS", "LINE", "GATES", "STAGES"}
 ANYWHERE |= {"WORD", "SPACE", "H_BYTES", "DZ_BYTES"}
 OWN = {
-    "CHECK": {"SPLITS"},
     "SORT": {"SPLITS"},
     "ROLE": {"FIELDS"},
     "DEAL": {"SPLITS"},

@@ -1,4 +1,6 @@
-from noria.kernels.numba.texts import reading
+import re
+
+from noria.kernels.numba.texts import CHECK_SPLITS, reading
 
 
 def test_names_are_read_in_order_however_they_come():
@@ -12,3 +14,7 @@ def test_what_lies_behind_has_an_address():
 
 def test_no_names_are_no_lines():
     assert reading() == ""
+
+
+def test_the_check_of_splits_names_nothing_to_fill_in_but_their_dtype():
+    assert set(re.findall(r"[A-Z]+", CHECK_SPLITS)) == {"SPLITS"}
