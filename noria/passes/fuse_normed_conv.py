@@ -156,7 +156,9 @@ def _refusal(op: Operator, index: Index) -> str | None:
 
 def _is_own_gradient(op: Operator, forward: Operator) -> bool:
     """Is it the gradient of this batch norm, with its statistics, and of nothing else?"""
-    if op.type != "batch_norm_relu_grad" or op.attrs["axis"] != 1 or op.attrs["residual"]:
+    if op.type != "batch_norm_relu_grad" or op.attrs["axis"] != 1:
+        return False
+    if op.attrs["residual"] or len(op.operands) > 6:
         return False
     own = op.operands[0] is forward.operands[0] and op.operands[2] is forward.outputs[1]
     return own and op.operands[4] is forward.outputs[5]

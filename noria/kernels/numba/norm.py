@@ -65,6 +65,8 @@ class BatchNorm(Kernel):
         x = op.operands[0]
         if axis_of(op.attrs["axis"], x.ndim) != 1:
             raise Declined("channels are not axis 1")
+        if _by_factors(op) and (op.attrs["residual"] or len(op.operands) > 6):
+            raise Declined("by factors one gradient is masked, and not given")
         masks = [v for v in (*op.inputs, *op.outputs) if is_mask(v)]
         if masks and not (isinstance(x.shape[1], int) and x.shape[1] % VECTOR == 0):
             raise Declined(f"channels of a mask are not a multiple of {VECTOR}")
@@ -134,11 +136,16 @@ def _mask_of(bound: BoundOp) -> str:
     assert x is not None
     if bound.op.type != "batch_norm_relu_grad":
         return "mask" if x.shape[1] % VECTOR == 0 else "positive"
-    mask = bound.inputs[4]
-    assert mask is not None
-    if is_mask(mask):
+    if is_mask(bound.inputs[4]):
         return "mask"
-    return "positive" if len(mask.shape) == len(x.shape) else "factors"
+    return "factors" if _by_factors(bound.op) else "positive"
+
+
+def _by_factors(op: Operator) -> bool:
+    """Is a gradient masked by what x was normalised by?"""
+    if op.type != "batch_norm_relu_grad" or is_mask(op.inputs[4]):
+        return False
+    return op.operands[4].ndim != op.operands[0].ndim
 
 
 def _bytes_moved(bound: BoundOp) -> int:

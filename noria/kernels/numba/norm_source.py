@@ -381,8 +381,6 @@ _MASKED = """
         grad = masked
         more = zeros
         more_move = 0
-"""
-_UNMASKED = """
         POSITIVE = ones
         POSITIVE_move = 0
 """
@@ -400,21 +398,22 @@ def backward(dtype: str, vectors: bool, mask: str) -> str:
     dtype:   of the gradients, x and out
     vectors: channels are whole vectors
     mask:    what tells what is positive: "mask", bits, for whole vectors; "positive", the ReLU's
-             output; both may be missing. Or "factors": what the ReLU took is computed again.
+             output; both may be missing. Or "factors": what the ReLU took is computed again, for
+             one gradient, and the masked one is not given.
     """
-    total, again = gradient(mask), mask == "factors"
-    lines = absent(more="zeros", masked="spare", **({} if again else {mask: "ones"}))
-    lines = lines if again else [*ones(dtype, mask == "mask"), *lines]
-    centers = ["load_float32(mean, c)"]
+    again = mask == "factors"
+    centers, total, masked = ["load_float32(mean, c)"], gradient(mask), ["masked[c] = g"]
+    lines = [*ones(dtype, mask == "mask"), *absent(more="zeros", masked="spare", **{mask: "ones"})]
     if again:
         centers += [f"load_float32(factors, {k} * channels + c)" for k in range(2)]
-    sums = [CENTRED, total, "s1 += g", "s2 += g * d", "masked[c] = g"]
+        masked, lines = [], []
+    sums = [CENTRED, total, "s1 += g", "s2 += g * d", *masked]
     source = typed(
         dtype,
         _BACKWARD,
         filled(accumulate(dtype, vectors, centers, sums), "LINES", lines),
         MEANS,
-        _MASKED if again else _MASKED.rstrip() + _UNMASKED,  # masked twice it is the same
+        "" if again else _MASKED,
         write(
             dtype,
             vectors,
@@ -433,13 +432,11 @@ def backward(dtype: str, vectors: bool, mask: str) -> str:
 def gradient(mask: str) -> str:
     """The term that gives the gradient g: of the sum, where the ReLU let numbers through. mask: as
     in `backward`; factors lie behind what is subtracted from x."""
-    lifted = ", ".join(f"load_float32(center, {k} * room + c)" for k in (1, 2))
-    where = {
-        "mask": "BIT",
-        "positive": "positive[c] > float32(0)",
-        "factors": f"fma(d, {lifted}) > float32(0)",
-    }
-    return f"g = where({where[mask]}, grad[c] + more[c], float32(0))"
+    if mask == "factors":
+        lifted = ", ".join(f"load_float32(center, {k} * room + c)" for k in (1, 2))
+        return f"g = where(fma(d, {lifted}) > float32(0), grad[c], float32(0))"
+    where = {"mask": "BIT", "positive": "positive[c] > float32(0)"}[mask]
+    return f"g = where({where}, grad[c] + more[c], float32(0))"
 
 
 def ones(dtype: str, bits: bool) -> list[str]:

@@ -50,27 +50,24 @@ def copied(channels: str, normed: bool = False) -> str:
     return _NORMED_COPY if normed else _COPY.replace("CHANNELS", channels)
 
 
-# The transform of a tile of {side}x{side} pixels of {image} to {target}. A tile over a border is
-# first copied to a place of its own, with zeros around, and one of halves is made float32 there, or
-# normalised.
+# The transform of a tile of {side}x{side} pixels of {image} to {target}. The tile is first copied,
+# row by row, to a place of its own in the first cache, in float32, with zeros around what is over a
+# border: to transform it where it lies, a vector of channels at a time, is slower.
 _FACTORS = """
 source = {image} + ((number * {high} + y) * {wide} + across) * {channels} * SIZE
 row = {wide} * {channels} * SIZE
-within = y >= 0 and across >= 0 and y + {side} <= {high} and across + {side} <= {wide}
-if {moved} or not within:
-    if not within:
-        fill_bytes(patch, 0, {side} * {side} * {channels} * 4)
-    begin = max(across, 0)
-    pixels = min(across + {side}, {wide}) - begin
-    for i in range(max(-y, 0), min({high} - y, {side})):
-        to = patch + (i * {side} + begin - across) * {channels} * 4
-        from_ = source + i * row + (begin - across) * {channels} * SIZE
-        COPY
-    source = patch
-    row = {side} * {channels} * 4
+if y < 0 or across < 0 or y + {side} > {high} or across + {side} > {wide}:
+    fill_bytes(patch, 0, {side} * {side} * {channels} * 4)
+begin = max(across, 0)
+pixels = min(across + {side}, {wide}) - begin
+for i in range(max(-y, 0), min({high} - y, {side})):
+    to = patch + (i * {side} + begin - across) * {channels} * 4
+    from_ = source + i * row + (begin - across) * {channels} * SIZE
+    COPY
+row = {side} * {channels} * 4
 to = {target} + t * {target}_row
 for c in range(0, {channels} * 4, LANES):
-    {transform}(source + c, row, {channels} * 4, to + c, {target}_step)
+    {transform}(patch + c, row, {channels} * 4, to + c, {target}_step)
 """.replace("LANES", str(4 * WIDTH))
 
 
@@ -82,7 +79,6 @@ def data(normed: bool = False) -> str:
         wide="wide",
         channels="ins",
         side=SIDE,
-        moved="1 > 0" if normed else "SIZE != 4",
         target="data",
         transform="winograd_data",
     )
@@ -97,7 +93,6 @@ def grad() -> str:
         wide="out_wide",
         channels="outs",
         side=OUTPUTS,
-        moved="SIZE != 4",
         target="grads",
         transform="winograd_grad",
     )

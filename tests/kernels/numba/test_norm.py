@@ -253,10 +253,10 @@ def test_factors_of_a_large_mean_make_up_for_its_rounding():
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 5), (4, 32, 5, 7), (9, 304, 2), (9, 2048, 1, 1)])
-@pytest.mark.parametrize("gradients", [1, 2])
-@pytest.mark.parametrize("residual", [False, True])
-def test_the_gradient_is_masked_by_factors(shape, gradients, residual):
+def test_the_gradient_is_masked_by_factors(shape):
     x, c = arr(*shape), shape[1]
-    inputs = [x, arr(c), arr(c), arr(c, low=0.5), arr(2, c), *[x] * gradients]
-    how = {"residual": residual}
-    check_kernel("batch_norm_relu_grad", inputs, how, kernel=NAME, wide=True, special=True)
+    inputs = [x, arr(c), arr(c), arr(c, low=0.5), arr(2, c), x]
+    check_kernel("batch_norm_relu_grad", inputs, kernel=NAME, wide=True, special=True)
+    for how, more in (({"residual": True}, []), ({}, [x])):
+        with pytest.raises(AssertionError, match="by factors one gradient"):
+            check_kernel("batch_norm_relu_grad", [*inputs, *more], how, kernel=NAME)
