@@ -128,7 +128,7 @@ def make_plan(
     layouts: of the memory of inputs, by name; default row-major
     """
     engines = enabled_engines() if engines is None else engines
-    order = low_peak(program, schedule(program))
+    order = with_updates_early(program, low_peak(program, schedule(program)))
     dynamic = _dynamic(program, order)
     checks: list[Check] = []
     planner = _Planner(program, _once(program, order, dynamic), engines)
@@ -156,7 +156,12 @@ def schedule(program: Program) -> list[Operator]:
 
     Operators that nothing needs are left out; effects keep their order.
     """
-    order = needed(program.block, program.roots(), has_effect)
+    return with_updates_early(program, needed(program.block, program.roots(), has_effect))
+
+
+def with_updates_early(program: Program, order: list[Operator]) -> list[Operator]:
+    """The order with what nobody reads as soon as what it needs is there: a gradient is dropped
+    while a cache still has it."""
     used = {v for op in order for v in op.operands} | set(program.outputs.values())
     wait = _Waiting(program, order)
     late: dict[int, list[int]] = {}

@@ -9,7 +9,7 @@ from noria.ir.opdef import vocabulary as o
 from noria.runtime.bind import Bound
 from noria.runtime.nested import block_functions
 from noria.runtime.order import Live, low_peak
-from noria.runtime.plan import make_plan, schedule
+from noria.runtime.plan import make_plan, schedule, with_updates_early
 from tests.runtime.binding import step
 from tests.runtime.programs import N, build, floats
 
@@ -121,3 +121,32 @@ def test_views_and_what_is_computed_in_place_take_nothing():
     program = build(fn)
     order = schedule(program)
     assert Live(program, order).peak(order) == 32 * 32 * 4 + 4
+
+
+def momentum(b):
+    """Wide values whose sums are wanted, one after the other, and the update of a large state."""
+    x, lr = b.input("x", (N, 4)), b.program.state["lr"].value
+    w, v = (b.program.state[name].value for name in "wv")
+    wide = [o.tile(o.add(x, float(k)), repeats=(1, 64)) for k in range(6)]
+    down, across = (o.reduce_sum(t, axis=0) for t in wide[:2])
+    g = o.mul(o.reshape(down, shape=(256, 1)), o.reshape(across, shape=(1, 256)))
+    ends = [o.reduce_sum(o.tanh(t)) for t in wide]
+    b.program.updates["w"], b.program.updates["v"] = o.momentum_update(w, g, v, lr)
+    return {f"y{k}": end for k, end in enumerate(ends)}
+
+
+def test_an_update_comes_right_behind_its_gradient():
+    """The gradient is dropped at once, while a cache still has it."""
+    large = np.zeros((256, 256), np.float32)
+    program = build(momentum, w=large, v=large, lr=np.float32(0.1))
+    gradient = next(x for x in program.operators if x.type == "momentum_update").operands[1]
+    order = program.operators
+    found = with_updates_early(program, order)
+    assert sorted(map(id, found)) == sorted(map(id, order))
+    for given, far in ((order, True), (found, False)):
+        at = next(i for i, x in enumerate(given) if x.type == "momentum_update")
+        assert (gradient not in given[at - 1].outputs) == far
+    assert with_updates_early(program, found) == found
+    planned = [s.op for s in make_plan(program).steps]
+    at = next(i for i, x in enumerate(planned) if x.type == "momentum_update")
+    assert gradient in planned[at - 1].outputs
