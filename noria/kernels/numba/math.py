@@ -62,7 +62,9 @@ def softplus(x: Value) -> Value:
 
 
 def gelu(x: Value) -> Value:
-    """x Phi(x) by the error function (Hendrycks and Gimpel, 2016)."""
+    """x Phi(x), Phi the normal distribution (Hendrycks and Gimpel, 2016)."""
+    if x.type == F32:
+        return math_float32.gelu(x)
     return x * 0.5 * (erf(x * math.sqrt(0.5)) + 1.0)
 
 

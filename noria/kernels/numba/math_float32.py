@@ -75,6 +75,25 @@ ERF_LARGE = (
     0.00043446169001981616,
     -2.1094963813084178e-05,
 )
+GELU_END = 5.25  # from here on the normal distribution is 0 or 1
+# (Phi(x) - 1/2)/x in 2 x^2/GELU_END^2 - 1 on |x| <= GELU_END, error 2^-25 of Phi
+GELU = (
+    0.13465934991836548,
+    -0.0671268180012703,
+    0.04964578524231911,
+    -0.03976341336965561,
+    0.03203143924474716,
+    -0.025041932240128517,
+    0.018538648262619972,
+    -0.01277525071054697,
+    0.008417871780693531,
+    -0.005448519717901945,
+    0.0028923600912094116,
+    -0.0010395345743745565,
+    0.0006647331756539643,
+    -0.0006565838120877743,
+    0.00023994981893338263,
+)
 # (sin(r)/r - 1) / r^2 and (cos(r) - 1 + r^2/2) / r^4, in r^2 on |r| <= pi/4, error 2^-28, 2^-33
 SIN = (-0.16666655242443085, 0.008332177996635437, -0.00019517235341481864)
 COS = (0.04166664555668831, -0.0013887366512790322, 2.4438379114144482e-05)
@@ -167,6 +186,13 @@ def erf(x: Value) -> Value:
     n, r = _reduce(polynomial(clamp(t, None, ERF_ONE), ERF_LARGE))
     large = 1.0 - (_exp_less_one(r) + 1.0) * _power_of_two(n)
     return select(t < ERF_SPLIT, small, copysign(large, x))
+
+
+def gelu(x: Value) -> Value:
+    """x Phi(x), exact relative to x: Phi by one polynomial, in half the instructions of `erf`."""
+    phi = fma(x, polynomial(fma(x * x, 2.0 / GELU_END**2, -1.0), GELU), 0.5)
+    phi = select(x > GELU_END, 1.0, phi)
+    return x * select(x < -GELU_END, 0.0, phi)
 
 
 def sin(x: Value) -> Value:

@@ -30,6 +30,7 @@ from noria.kernels.numba.strassen_source import (
     PACK_SPACE,
     SLOTS,
     TABLE,
+    ending,
     part,
     source,
 )
@@ -97,6 +98,7 @@ class Strassen(Kernel):
             raise Declined("direct sums are expected to be faster")
         how = bias is not None, residual is not None, bound.attrs.get("activation")
         text, product = source(*how), jit.compile_source(part(*how), "part")
+        end = jit.compile_source(ending(*how), "ending")
         blocks = -(-rows // MOST_ROWS)
         high = (-(-rows // blocks) + 1) // 2
         buffer = high * LINE
@@ -107,7 +109,7 @@ class Strassen(Kernel):
 
         def emit(ins_: list[int], outs_: list[int], packs: list[int], scratch: int) -> list[Call]:
             at = [ins_[0], packs[0], packs[0] + front, *[*ins_[2:], 0, 0][:2], outs_[0]]
-            sizes = [rows, ins, outs, blocks, buffer, product.address]
+            sizes = [rows, ins, outs, blocks, buffer, product.address, end.address]
             return [
                 launch(
                     self.name, text, "linear", [*at, *sizes, scratch, scratch + sums, space], **work

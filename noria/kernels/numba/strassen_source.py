@@ -46,8 +46,9 @@ _FIELDS: tuple[str, ...] = (
     "high",
     "deep",
 )
-_FIELDS += ("finish", "bias", "residual", "near", "near_residual", "near_row", "end")
+_FIELDS += ("finish", "bias", "residual", "near", "near_residual", "near_row", "end", "ending")
 _SHAPE = len(_FIELDS)  # where that of a tile begins
+_ROWS = _SHAPE + 10  # what of a tile is to be finished: its address, first row and rows
 _CALM = TABLE // 8 - 1  # what the thread found out about its rows
 
 
@@ -161,23 +162,42 @@ for other in range(team):
 
 
 @cache
+def ending(bias: bool, residual: bool, activation: str | None) -> str:
+    """What follows on the products, of rows of a panel. A function of its own: among the tiles,
+    the constants of an activation would take the registers that their sums need."""
+    wanted = ("c_row", "bias", "residual")
+    read = "\n".join(f"    {name} = load_int64(args, {_FIELDS.index(name)})" for name in wanted)
+    value = "load_float32(line, j)"
+    value += " + load_float32(bias, j)" if bias else ""
+    value += " + load_float32(residual + (row + r) * c_row, j)" if residual else ""
+    return f"""
+def ending(args):
+{read}
+    to = load_int64(args, {_ROWS})
+    row = load_int64(args, {_ROWS + 1})
+    for r in range(load_int64(args, {_ROWS + 2})):
+        line = to + r * c_row
+        for j in range({PANEL}):
+            together()
+            v = {value}
+            store_float32(line, j, {ACTIVATIONS[activation].format(v="v")})
+    return 0
+"""
+
+
+@cache
 def part(bias: bool, residual: bool, activation: str | None) -> str:
     """A panel times so many rows, on the calling thread; see `_FIELDS`."""
     read = reading(*_FIELDS)
     tiles = "\n".join(
         f"if take == {m}:\n    onto_{m}(at, b, to, shape, {PANEL})" for m in range(ROWS, 0, -1)
     )
-    value = "load_float32(line, j)"
-    value += " + load_float32(bias, j)" if bias else ""
-    value += " + load_float32(residual + (row + r) * c_row, j)" if residual else ""
     end = f"""
 if finish == 1 and i + k == deep:
-    for r in range(take):
-        line = to + r * c_row
-        for j in range({PANEL}):
-            together()
-            v = {value}
-            store_float32(line, j, {ACTIVATIONS[activation].format(v="v")})
+    store_int64(args, {_ROWS}, to)
+    store_int64(args, {_ROWS + 1}, row)
+    store_int64(args, {_ROWS + 2}, take)
+    call1(ending, args)
 """
     asked = ["prefetch_to_write(near + (row + r) * near_row + d)"]
     asked += ["prefetch(near_residual + (row + r) * near_row + d)"] if residual else []
@@ -330,9 +350,9 @@ def linear(args):
     blocks = load_int64(args, 9)
     buffer = load_int64(args, 10)
     product = load_int64(args, 11)
-    s = load_int64(args, 12)
-    tables = load_int64(args, 13)
-    space = load_int64(args, 14)
+    s = load_int64(args, 13)
+    tables = load_int64(args, 14)
+    space = load_int64(args, 15)
     team = team_size()
     table = tables + thread_id() * space
     q = table + {TABLE}
@@ -348,6 +368,7 @@ def linear(args):
     first = pairs * thread_id() // team
     last = pairs * (thread_id() + 1) // team
     store_int64(table, {_FIELDS.index("deep")}, half)
+    store_int64(table, {_FIELDS.index("ending")}, load_int64(args, 12))
     store_int64(table, {_FIELDS.index("end")}, weight + pairs * {SLOTS} * slot)
     for block in range(blocks):
         begin = rows * block // blocks
