@@ -127,13 +127,19 @@ def pack(args):
 
 # ---- the rows -----------------------------------------------------------------------------------
 
-# Each thread makes those of some rows, and tells whether they may be mixed.
+# Each thread makes those of some rows, and tells whether they may be mixed. The next row is asked
+# for: streams of a row are too short for the prefetcher, and much lies in another core's cache.
 _SUMS = f"""
 calm = int64(1)
 for r in range(high * thread_id() // team, high * (thread_id() + 1) // team):
     a1 = top + r * row
     a2 = low + r * row
     to = s + r * narrow
+    for d in range(row, row + narrow, 64):
+        prefetch(a1 + d)
+        prefetch(a1 + narrow + d)
+        prefetch(a2 + d)
+        prefetch(a2 + narrow + d)
     a = float32(0)
     b = float32(0)
     for i in range(half):
