@@ -127,8 +127,8 @@ def pack(args):
 
 # ---- the rows -----------------------------------------------------------------------------------
 
-# Each thread makes those of some rows, and tells whether they may be mixed. The next row is asked
-# for: streams of a row are too short for the prefetcher, and much lies in another core's cache.
+# Each thread makes those of some rows, and tells whether they may be mixed. It asks for the next
+# row: a row is short for the prefetcher, and much lies in another core's cache.
 _SUMS = f"""
 calm = int64(1)
 for r in range(high * thread_id() // team, high * (thread_id() + 1) // team):
