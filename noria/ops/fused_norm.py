@@ -15,7 +15,7 @@ from noria.ir.program import Spec
 from noria.ops.batch_norm import BATCH_NORM, batch_norm, batch_norm_grad
 from noria.ops.bitwise import pack_bits, unpack_bits
 from noria.ops.common import axis_of, need_float, require_same_shape
-from noria.ops.numeric import single, widen
+from noria.ops.numeric import cast_like, single, widen
 from noria.ops.rules import by_decomposition
 
 BATCH_NORM_GRAD = ("gx", "g_scale", "g_bias", "g_residual")
@@ -29,12 +29,26 @@ def need_flag(name: str, value: Any) -> None:
 
 @op(outputs=(*BATCH_NORM, "bits"), overwrites=((0, 0), (0, 5), (3, 3), (4, 4)))
 def batch_norm_relu(
-    x, scale, bias, mean, var, residual=None, *, momentum=0.1, epsilon=1e-5, axis=1, mask=False
+    x,
+    scale,
+    bias,
+    mean,
+    var,
+    residual=None,
+    residual_mean=None,
+    residual_factors=None,
+    *,
+    momentum=0.1,
+    epsilon=1e-5,
+    axis=1,
+    mask=False,
 ):
     """relu(batch_norm(x, training=True) + residual), and the other outputs of `batch_norm`.
 
     x, scale, bias, mean, var: as in `batch_norm`; residual: of the shape and dtype of x. Halves are
     rounded once, at the end.
+    residual_mean, residual_factors: [C] and [2, C], as of `batch_norm_factors`: what is added is
+    (residual - residual_mean) * residual_factors[0] + residual_factors[1], per channel.
     mask: also give, as a sixth output, where out is above 0, as bits along the channels: uint8
     [N, ceil(C / 8), ...], which `unpack_bits` tells apart. The gradient needs no more of out.
     """
@@ -44,13 +58,27 @@ def batch_norm_relu(
     if residual is not None:
         require_same_shape(x, residual, "residual")
         need_float(residual)
+    _check_factors(outs[1], residual, residual_mean, residual_factors)
     bits = pack_bits.infer([Spec(x.shape, "bool")], {"axis": axis}) if mask else ()
     return (*outs, *bits)
 
 
+def _check_factors(channels: Spec, residual: Any, mean: Any, factors: Any) -> None:
+    given = [v is not None for v in (residual, mean, factors)]
+    if not any(given[1:]):
+        return
+    if not all(given):
+        raise ArgumentError("a residual's mean and factors belong to it, and to one another")
+    need_float(mean, factors)
+    require_same_shape(channels, mean, "residual_mean")
+    require_same_shape(Spec((2, *channels.shape), channels.dtype), factors, "residual_factors")
+
+
 @batch_norm_relu.compute
-def _(xp, x, scale, bias, mean, var, residual, mask, **how):
+def _(xp, x, scale, bias, mean, var, residual, residual_mean, residual_factors, mask, **how):
     out, *rest = batch_norm.run(xp, [widen(x), scale, bias, mean, var], {**how, "training": True})
+    if residual_factors is not None:
+        residual = affine(xp, residual, residual_mean, residual_factors, how["axis"])
     out = out if residual is None else out + widen(residual)
     out = xp.maximum(out, xp.zeros((), out.dtype)).astype(x.dtype)
     bits = pack_bits.run(xp, [out > 0], {"axis": how["axis"]}) if mask else ()
@@ -58,10 +86,32 @@ def _(xp, x, scale, bias, mean, var, residual, mask, **how):
 
 
 @batch_norm_relu.decompose
-def _(x, scale, bias, mean, var, residual=None, *, mask=False, axis=1, **how):
+def _(
+    x,
+    scale,
+    bias,
+    mean,
+    var,
+    residual=None,
+    residual_mean=None,
+    residual_factors=None,
+    *,
+    mask=False,
+    axis=1,
+    **how,
+):
     out, *rest = batch_norm(x, scale, bias, mean, var, training=True, axis=axis, **how)
-    out = o.relu(out if residual is None else o.add(out, residual))
+    out = _added(out, residual, residual_mean, residual_factors, axis)
     return (out, *rest, *_bits(out, mask, axis))
+
+
+def _added(out: Any, residual: Any, mean: Any, factors: Any, axis: int) -> Any:
+    """relu(out + residual), in operators."""
+    if residual is None:
+        return o.relu(out)
+    if factors is not None:
+        residual = cast_like(emit_affine(residual, mean, factors, axis), residual)
+    return o.relu(o.add(out, residual))
 
 
 def _bits(out: Any, mask: bool, axis: int) -> tuple[Any, ...]:
@@ -69,9 +119,23 @@ def _bits(out: Any, mask: bool, axis: int) -> tuple[Any, ...]:
 
 
 @batch_norm_relu.for_test
-def _(x, scale, bias, mean, var, residual=None, *, momentum=0.1, epsilon=1e-5, axis=1, mask=False):
+def _(
+    x,
+    scale,
+    bias,
+    mean,
+    var,
+    residual=None,
+    residual_mean=None,
+    residual_factors=None,
+    *,
+    momentum=0.1,
+    epsilon=1e-5,
+    axis=1,
+    mask=False,
+):
     out = batch_norm(x, scale, bias, mean, var, epsilon=epsilon, axis=axis)
-    out = o.relu(out if residual is None else o.add(out, residual))
+    out = _added(out, residual, residual_mean, residual_factors, axis)
     inv_std = o.rsqrt(o.add(single(var), epsilon))
     return (out, single(mean), inv_std, mean, var, *_bits(out, mask, axis))
 

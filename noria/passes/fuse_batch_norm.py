@@ -147,7 +147,8 @@ class _Search:
         self.gone.update(filter(None, (normed, add)))
         attrs = {k: v for k, v in normed.attrs.items() if k != "training"}
         attrs["mask"] = False
-        inputs, outputs = (*normed.inputs, residual), (relu.outputs[0], *normed.outputs[1:])
+        inputs = (*normed.inputs, residual, None, None)
+        outputs = (relu.outputs[0], *normed.outputs[1:])
         made = Operator(batch_norm_relu.name, inputs, outputs, attrs, {}, normed.source, NAME)
         self.relus[relu.outputs[0]] = made
         return made

@@ -1,12 +1,15 @@
-"""Two batch norms whose results are added have one gradient: read once for both."""
+"""Two batch norms whose results are added: one writes the sum, and they have one gradient."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from noria.ir.emit import Names, names_of
 from noria.ir.index import Index
 from noria.ir.program import Block, Operator, Program, Value
 from noria.ops.norm_pair import batch_norm_pair_grad
+from noria.ops.normed_conv import batch_norm_factors
 from noria.passes.nested import map_blocks
 from noria.passes.report import Report, publish
 
@@ -14,23 +17,26 @@ NAME = "fuse_norm_pairs"
 
 
 def fuse_norm_pairs(program: Program) -> Program:
-    """Two batch_norm_grad of one gradient become `batch_norm_pair_grad`, as behind the block of a
-    residual network whose branch has a batch norm too; so does a batch_norm_relu_grad that gives
-    its masked gradient to nothing but the second one.
+    """A batch norm whose result is the residual of a batch_norm_relu, as in a block of a residual
+    network whose branch changes the shape, makes its statistics pass only, and the batch_norm_relu
+    normalises what it adds. Two batch_norm_grad of one gradient, as they have then, become
+    `batch_norm_pair_grad`; so does a batch_norm_relu_grad that gives its masked gradient to nothing
+    but the second one.
 
     Given:
         program p {
           input x: float32[N, 4, 3, 3]
           input x2: float32[N, 4, 3, 3]
-          input scale: float32[4]
-          input m: float32[4]
-          input s: float32[4]
-          input m2: float32[4]
-          input s2: float32[4]
-          input out: float32[N, 4, 3, 3]
           input g: float32[N, 4, 3, 3]
-          gx, gs, gb, gr: float32[N, 4, 3, 3], float32[4], float32[4], float32[N, 4, 3, 3] = batch_norm_relu_grad(x, scale, m, s, out, g, residual=true)
+          input scale: float32[4]
+          input bias: float32[4]
+          input mean: float32[4]
+          input var: float32[4]
+          b, m2, s2, u2, v2: float32[N, 4, 3, 3], float32[4], float32[4], float32[4], float32[4] = batch_norm(x2, scale, bias, mean, var, training=true)
+          y, m, s, u, v: float32[N, 4, 3, 3], float32[4], float32[4], float32[4], float32[4] = batch_norm_relu(x, scale, bias, mean, var, b)
+          gx, gs, gb, gr: float32[N, 4, 3, 3], float32[4], float32[4], float32[N, 4, 3, 3] = batch_norm_relu_grad(x, scale, m, s, y, g, residual=true)
           gx2, gs2, gb2: float32[N, 4, 3, 3], float32[4], float32[4] = batch_norm_grad(x2, scale, m2, s2, gr)
+          output y = y
           output gx = gx
           output gs = gs
           output gb = gb
@@ -42,14 +48,15 @@ def fuse_norm_pairs(program: Program) -> Program:
         program p {
           input x: float32[N, 4, 3, 3]
           input x2: float32[N, 4, 3, 3]
-          input scale: float32[4]
-          input m: float32[4]
-          input s: float32[4]
-          input m2: float32[4]
-          input s2: float32[4]
-          input out: float32[N, 4, 3, 3]
           input g: float32[N, 4, 3, 3]
-          gx, gs, gb, gx2, gs2, gb2: float32[N, 4, 3, 3], float32[4], float32[4], float32[N, 4, 3, 3], float32[4], float32[4] = batch_norm_pair_grad(x, scale, m, s, x2, scale, m2, s2, g, out)
+          input scale: float32[4]
+          input bias: float32[4]
+          input mean: float32[4]
+          input var: float32[4]
+          b.factors, m2, s2, u2, v2: float32[2, 4], float32[4], float32[4], float32[4], float32[4] = batch_norm_factors(x2, scale, bias, mean, var)
+          y, m, s, u, v: float32[N, 4, 3, 3], float32[4], float32[4], float32[4], float32[4] = batch_norm_relu(x, scale, bias, mean, var, x2, m2, b.factors)
+          gx, gs, gb, gx2, gs2, gb2: float32[N, 4, 3, 3], float32[4], float32[4], float32[N, 4, 3, 3], float32[4], float32[4] = batch_norm_pair_grad(x, scale, m, s, x2, scale, m2, s2, g, y)
+          output y = y
           output gx = gx
           output gs = gs
           output gb = gb
@@ -60,29 +67,72 @@ def fuse_norm_pairs(program: Program) -> Program:
     """  # noqa: E501
     report = Report(NAME)
     out = program.copy()
-    out.block.operators = _paired(program.block, program.roots(), report)
+    out.block.operators = _Pairs(report, names_of(program)).of(program.block, program.roots())
     publish(report)
     return out
 
 
-def _paired(block: Block, roots: Sequence[Value], report: Report) -> list[Operator]:
-    operators = [map_blocks(op, lambda inner: _inner(inner, report)) for op in block.operators]
-    index = Index(Block(block.inputs, operators), roots)
-    made: dict[Operator, Operator] = {}
-    gone: set[Operator] = set()
-    for op in operators:
-        second = None if op in gone else _second(op, index, gone, report)
-        if second is not None:
-            report.fired.append(op.where())
-            made[op] = _pair(op, second)
-            gone.add(second)
-    return [made.get(op, op) for op in operators if op not in gone]
+class _Pairs:
+    """Goes through blocks. names: of the Program, for factors."""
+
+    def __init__(self, report: Report, names: Names) -> None:
+        self.report, self.names = report, names
+
+    def of(self, block: Block, roots: Sequence[Value]) -> list[Operator]:
+        operators = [map_blocks(op, self.inside) for op in block.operators]
+        index = Index(Block(block.inputs, operators), roots)
+        made: dict[Operator, Operator] = {}
+        gone: set[Operator] = set()
+        for op in operators:
+            branch = self.branch(op, index)
+            second = None if op in gone else _second(op, index, gone, self.report)
+            if branch is not None:
+                made |= self.added(op, branch)
+            elif second is not None:
+                made[op] = _pair(op, second)
+                gone.add(second)
+            if op in made:
+                self.report.fired.append(op.where())
+        return [made.get(op, op) for op in operators if op not in gone]
+
+    def inside(self, block: Block) -> Block:
+        operators = self.of(block, block.outputs)
+        same = operators == block.operators
+        return block if same else Block(list(block.inputs), operators, list(block.outputs))
+
+    def branch(self, op: Operator, index: Index) -> Operator | None:
+        """The batch norm whose result this one adds."""
+        if op.type != "batch_norm_relu" or op.inputs[5] is None or op.inputs[6] is not None:
+            return None
+        branch = index.producer.get(op.inputs[5])
+        if branch is None or branch.type != "batch_norm" or not branch.attrs["training"]:
+            return None
+        reason = _refused_branch(op, branch, index)
+        if reason is not None:
+            self.report.declined.append((op.where(), reason))
+        return branch if reason is None else None
+
+    def added(self, op: Operator, branch: Operator) -> dict[Operator, Operator]:
+        """Both batch norms -> what takes their places."""
+        out, mean, *rest = branch.outputs
+        name = self.names.fresh(f"{out.name}.factors")
+        factors = Value(name, (2, *mean.shape), mean.dtype)
+        attrs = {k: v for k, v in branch.attrs.items() if k != "training"}
+        outputs, kind = (factors, mean, *rest), batch_norm_factors.name
+        inputs = (*op.inputs[:5], branch.operands[0], mean, factors)
+        return {
+            branch: replace(branch, type=kind, outputs=outputs, attrs=attrs, made_by=NAME),
+            op: replace(op, inputs=inputs, made_by=NAME),
+        }
 
 
-def _inner(block: Block, report: Report) -> Block:
-    operators = _paired(block, block.outputs, report)
-    same = operators == block.operators
-    return block if same else Block(list(block.inputs), operators, list(block.outputs))
+def _refused_branch(op: Operator, branch: Operator, index: Index) -> str | None:
+    residual = branch.outputs[0]
+    if residual is not op.inputs[5] or index.use_count(residual) > 1:
+        return "what the branch's batch norm gives is used elsewhere"
+    if len({o.attrs["axis"] % residual.ndim for o in (op, branch)}) > 1:
+        return "their channels are different axes"
+    return None if residual.ndim > 2 else "factors of matrices look like operands of that size"
 
 
 def _second(op: Operator, index: Index, gone: set[Operator], report: Report) -> Operator | None:

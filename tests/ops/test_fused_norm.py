@@ -28,6 +28,12 @@ def with_mask(x, *others, axis=1, **how):
     return out, *rest, np.moveaxis(parts, -1, axis)
 
 
+def with_branch(x, scale, bias, mean, var, residual, mean2, factors, axis=1, **how):
+    """What is added is normalised by its mean and factors."""
+    last = (np.moveaxis(residual, axis, -1) - mean2) * factors[0] + factors[1]
+    return normed(x, scale, bias, mean, var, np.moveaxis(last, -1, axis), axis=axis, **how)
+
+
 def gradients(x, scale, mean, inv_std, out, grad, more=None, axis=1, residual=False):
     masked = np.where(out > 0, grad if more is None else grad + more, 0)
     wide = np.moveaxis(x, axis, -1).astype(np.float64)
@@ -44,6 +50,13 @@ def forward(shape, residual, symbolic=None, mask=False, **how):
     expect = lambda *a: (with_mask if mask else normed)(*a, **how)  # noqa: E731
     attrs = {**how, "mask": mask}
     return Case("batch_norm_relu", inputs, attrs, expect=expect, symbolic=symbolic)
+
+
+def branched(shape, **how):
+    c = shape[how.get("axis", 1)]
+    inputs = [arr(*shape), *vectors(c), arr(*shape), arr(c), arr(2, c)]
+    expect = lambda *a: with_branch(*a, **how)  # noqa: E731
+    return Case("batch_norm_relu", inputs, how, expect=expect)
 
 
 def backward(shape, more, **how):
@@ -77,6 +90,9 @@ def backward_by_bits(shape, more, **how):
         forward((4, 3, 5), True, axis=2, momentum=0.3, epsilon=1e-2),
         *(forward((4, c, 2, 3), True, ROWS, mask=True) for c in (3, 7, 8, 17)),
         forward((5, 4, 16), False, mask=True, axis=-1),
+        branched((4, 3, 5, 2)),
+        branched((5, 3)),
+        branched((4, 3, 5), axis=-1, epsilon=1e-2),
         backward((6, 3), False),
         backward((4, 3, 2, 5), True, residual=True),
         backward((4, 3, 5), False, residual=True, axis=-1),
@@ -93,6 +109,14 @@ def test_sizes_that_differ_are_told():
     x, v = np.ones((2, 3), np.float32), np.ones(3, np.float32)
     with pytest.raises(ShapeError, match="residual"):
         o.batch_norm_relu(x, v, v, v, v, np.ones((2, 1), np.float32))
+    with pytest.raises(ShapeError, match="residual_mean"):
+        o.batch_norm_relu(x, v, v, v, v, x, v[:2], np.ones((2, 3), np.float32))
+    with pytest.raises(ShapeError, match="residual_factors"):
+        o.batch_norm_relu(x, v, v, v, v, x, v, np.ones((3, 3), np.float32))
+    with pytest.raises(ArgumentError, match="mean and factors belong"):
+        o.batch_norm_relu(x, v, v, v, v, x, v)
+    with pytest.raises(ArgumentError, match="mean and factors belong"):
+        o.batch_norm_relu(x, v, v, v, v, None, v, np.ones((2, 3), np.float32))
     with pytest.raises(ShapeError, match="more"):
         o.batch_norm_relu_grad(x, v, v, v, x, x, x[:, :1])
     with pytest.raises(ShapeError, match="the mask"):
@@ -127,6 +151,18 @@ def test_at_test_time_the_running_statistics_serve():
     np.testing.assert_allclose(got["y"], np.full((2, 3), 1.0), rtol=1e-4)
     np.testing.assert_array_equal(got["m"], v)
     np.testing.assert_array_equal(got["mask"], [[7], [7]])
+
+
+def test_at_test_time_a_branch_is_normalised_by_its_running_statistics():
+    def step(x, v, w):
+        factors, mean, *_ = o.batch_norm_factors(x, v, v, v, w)
+        return {"y": o.batch_norm_relu(x, v, v, v, w, x, mean, factors)[0]}
+
+    program = for_test(trace(step, x=spec(2, 3, 4), v=spec(3), w=spec(3)))
+    x, v, w = np.full((2, 3, 4), 3.0, np.float32), *np.full((2, 3), 4.0, np.float32)
+    got = run_program(program, {"x": x, "v": v, "w": w}, {})[0]
+    # Each is (3 - 4) / 2 * 4 + 4.
+    np.testing.assert_allclose(got["y"], np.full((2, 3, 4), 4.0), rtol=1e-4)
 
 
 def test_the_bits_of_nan_and_of_zero_are_0():

@@ -100,6 +100,45 @@ def test_other_dtypes_stay_apart():
     assert types(after) == ["batch_norm_grad"] * 2 and "dtypes" in reasons(report)[0]
 
 
+OUTS = ("b, c, d, e, f", "y, m2, s2, u, v")
+BRANCH = f"{OUTS[0]}: {X}, {C}, {C}, {C}, {C} = batch_norm(x, scale, m, m, s, training=true)"
+ADDED = f"{OUTS[1]}: {X}, {C}, {C}, {C}, {C} = batch_norm_relu(out, scale, m, m, s, b)"
+RESULTS = ["d", "e", "f", "y", "u"]
+
+
+def test_what_is_added_is_normalised_by_the_one_that_adds_it():
+    how = ", momentum=0.25, epsilon=0.5)"
+    head, branch = HEAD.replace("input y", "input y2"), BRANCH.replace(")", how)
+    lines = [head, branch, ADDED, *(f"output {n} = {n}" for n in RESULTS)]
+    before = program("\n  ".join(lines))
+    after, report = apply(fuse_norm_pairs, before)
+    assert_same_numbers(before, after, exact=False)
+    first, second = after.operators
+    assert first.type == "batch_norm_factors" and first.attrs["momentum"] == 0.25
+    assert names(second.inputs[5:]) == ["x", "c", "b.factors"] and len(report.fired) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda text: text + "\n output b = b", "used elsewhere"),
+        (lambda text: text.replace("s, b)", "s, b, axis=2)").replace("3, 3]", "4, 4]"), "axes"),
+        (lambda text: text.replace("[N, 4, 3, 3]", "[N, 4]"), "matrices"),
+    ],
+)
+def test_branches_that_stay_are_told(change, reason):
+    text = "\n  ".join([HEAD.replace("input y", "input y2"), BRANCH, ADDED, "output y = y"])
+    after, report = apply(fuse_norm_pairs, program(change(text)))
+    assert types(after) == ["batch_norm", "batch_norm_relu"] and reason in reasons(report)[0]
+
+
+def test_a_branch_at_test_time_stays():
+    branch = f"b: {X} = batch_norm(x, scale, m, m, s)"
+    text = "\n  ".join([HEAD.replace("input y", "input y2"), branch, ADDED, "output y = y"])
+    after, report = apply(fuse_norm_pairs, program(text))
+    assert types(after) == ["batch_norm", "batch_norm_relu"] and not report.declined
+
+
 class Block(nn.Module):
     """Of a residual network, whose branch changes the channels."""
 
@@ -127,7 +166,8 @@ def trained(precision, passes=True, steps=3):
 @pytest.mark.parametrize(("precision", "tol"), [("bf16", 5e-2), ("float32", 1e-4)])
 def test_branches_of_a_residual_network_take_it_and_learn_the_same(precision, tol):
     training, losses = trained(precision)
-    assert types(optimize(training, precision)).count("batch_norm_pair_grad") == 3
+    kinds = types(optimize(training, precision))
+    assert kinds.count("batch_norm_pair_grad") == kinds.count("batch_norm_factors") == 3
     _, want = trained("float32", passes=False)
     np.testing.assert_allclose(losses, want, rtol=tol)
     assert losses[-1] < losses[0]

@@ -232,8 +232,8 @@ def test_bits_of_a_mask_are_the_signs_of_what_the_kernel_gave():
     *wanted, mask = o.batch_norm_relu(x, ones, zeros, zeros, ones, **attrs)
     outs = tuple(Value(f"y{i}", a.shape, str(a.dtype)) for i, a in enumerate((*wanted, mask)))
     inputs = tuple(Value(f"x{i}", a.shape, "float32") for i, a in enumerate((x, *[ones] * 4)))
-    op = Operator("batch_norm_relu", (*inputs, None), outs, attrs, {}, None, None)
-    given = [x, ones, zeros, zeros, ones, None]
+    op = Operator("batch_norm_relu", (*inputs, None, None, None), outs, attrs, {}, None, None)
+    given = [x, ones, zeros, zeros, ones, None, None, None]
     rounded = [np.where(wanted[0] > 0, wanted[0], np.float32(1e-9)), *wanted[1:]]
     check_step(op, "k", given, [*wanted, mask], {})
     check_step(op, "k", given, [*rounded, np.full_like(mask, 3)], {})

@@ -90,8 +90,10 @@ class BatchNorm(Kernel):
         if kind.endswith("grad"):
             entry, source = "batch_norm_grad", backward(x.dtype, vectors, mask)
         else:
-            text = factors if kind == "batch_norm_factors" else forward
-            entry, source = "batch_norm", text(x.dtype, vectors)
+            scaled = kind == "batch_norm_relu" and bound.inputs[7] is not None
+            text = forward(x.dtype, vectors, scaled)
+            text = factors(x.dtype, vectors) if kind == "batch_norm_factors" else text
+            entry, source = "batch_norm", text
             low = 0.0 if kind.endswith("relu") else -math.inf
             end += [float_bits(k) for k in (bound.attrs["momentum"], bound.attrs["epsilon"], low)]
         team = max(bound.threads, thread_count())
@@ -117,11 +119,11 @@ _IN_PLACE = {
 }
 # op -> where the table takes its inputs from, how many outputs it has room for
 _PLACES: dict[str, tuple[tuple[int | None, ...], int]] = {
-    "batch_norm": (tuple(range(6)), 6),
-    "batch_norm_relu": (tuple(range(6)), 6),
+    "batch_norm": (tuple(range(8)), 6),
+    "batch_norm_relu": (tuple(range(8)), 6),
     "batch_norm_grad": ((0, 1, 2, 3, None, 4, None), 4),
     "batch_norm_relu_grad": (tuple(range(7)), 4),
-    "batch_norm_factors": (tuple(range(6)), 6),
+    "batch_norm_factors": (tuple(range(8)), 6),
 }
 
 

@@ -32,7 +32,7 @@ from noria.kernels.numba.codegen import Source
 LINE, VECTOR = 512, 16  # numbers a line has at least, and those of a vector
 WIDE = 2048  # numbers of a line from which four go side by side: their sums fill the first cache
 STRIP, AHEAD = 512, 2048  # bytes asked for at once, and how much later they are wanted
-EACH, SHARED = 28, 12  # bytes of scratch for each number of a line: of a thread, of all
+EACH, SHARED = 28, 16  # bytes of scratch for each number of a line: of a thread, of all
 LIFTED = EACH + 8  # where factors come with the gradient
 
 
@@ -261,20 +261,22 @@ def batch_norm(args):
     mean = load_int64(args, 3)
     var = load_int64(args, 4)
     residual = load_int64(args, 5)
-    out = load_int64(args, 6)
-    batch_mean = load_int64(args, 7)
-    inv_std = load_int64(args, 8)
-    new_mean = load_int64(args, 9)
-    new_var = load_int64(args, 10)
-    mask = load_int64(args, 11)
-    scratch = load_int64(args, 12)
-    rows = load_int64(args, 13)
-    channels = load_int64(args, 14)
-    width = load_int64(args, 15)
-    room = load_int64(args, 16)
-    momentum = load_float64(args, 17)
-    epsilon = load_float64(args, 18)
-    low = float32(load_float64(args, 19))
+    residual_mean = load_int64(args, 6)
+    residual_factors = load_int64(args, 7)
+    out = load_int64(args, 8)
+    batch_mean = load_int64(args, 9)
+    inv_std = load_int64(args, 10)
+    new_mean = load_int64(args, 11)
+    new_var = load_int64(args, 12)
+    mask = load_int64(args, 13)
+    scratch = load_int64(args, 14)
+    rows = load_int64(args, 15)
+    channels = load_int64(args, 16)
+    width = load_int64(args, 17)
+    room = load_int64(args, 18)
+    momentum = load_float64(args, 19)
+    epsilon = load_float64(args, 20)
+    low = float32(load_float64(args, 21))
 """
 _STATISTICS = """
         shift = t1 / float64(rows)
@@ -296,6 +298,13 @@ _SHARED = """
             store_float32(shared, at + c, factor)
             store_float32(shared, room + at + c, offset)
 """
+_SCALED = """
+        offset += load_float32(residual_factors, channels + c)
+        for at in range(0, width, channels):
+            store_float32(shared, room + at + c, offset)
+            store_float32(shared, 2 * room + at + c, load_float32(residual_mean, c))
+            store_float32(shared, 3 * room + at + c, load_float32(residual_factors, c))
+"""
 _FACTORS = """
         left = (float64(float32(m)) - m) * float64(factor)
         store_float32(out, c, factor)
@@ -306,18 +315,25 @@ _SQUARES = [CENTRED, "s1 += d", "s2 += d * d"]
 
 
 @cache
-def forward(dtype: str, bits: bool) -> str:
+def forward(dtype: str, bits: bool, scaled: bool = False) -> str:
     """Source of batch_norm(training=True), also with a ReLU and before it a residual.
 
     The table: addresses of inputs, outputs, mask and scratch, 0 for what is not there; rows,
     channels, width, room, momentum, epsilon, and the bound below, 0 or -infinity.
 
-    dtype: of x, residual and out; the vectors of channels are float32
-    bits:  channels are whole vectors, and the mask can be written
+    dtype:  of x, residual and out; the vectors of channels are float32
+    bits:   channels are whole vectors, and the mask can be written
+    scaled: the residual has a mean and factors; a form of its own, since two more operands, though
+            they lie in the first cache, take the others up to a tenth longer
     """
+    more = "more = residual[c]"
+    if scaled:
+        more = "more = fma(residual[c], float32(1), -load_float32(shared, 2 * room + c))"
+        more += " * load_float32(shared, 3 * room + c)"
     terms = [
         CENTRED,
-        "y = d * load_float32(shared, c) + load_float32(shared, room + c) + residual[c]",
+        more,
+        "y = d * load_float32(shared, c) + load_float32(shared, room + c) + more",
         "out[c] = where(low > y, low, y)",  # NaN is not below 0
     ]
     return typed(
@@ -329,7 +345,7 @@ def forward(dtype: str, bits: bool) -> str:
             absent(residual="zeros", **({"mask": "spare"} if bits else {})),
         ),
         _STATISTICS,
-        _SHARED,
+        _SHARED + _SCALED.lstrip("\n") if scaled else _SHARED,
         write(dtype, bits, terms, signs=bits),
     )
 

@@ -106,6 +106,37 @@ def test_the_gradient_is_masked_on_the_way(shape, gradients, residual):
     check_kernel("batch_norm_relu_grad", inputs, {"residual": residual}, kernel=NAME, wide=True)
 
 
+def branched(shape, dtype="float32"):
+    """x, a branch's x, and what belongs to them."""
+    c, x = shape[1], arr(*shape, dtype=dtype)
+    return [x, *vectors(c), x, arr(c), arr(2, c)]
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5, 7), (2, 64, 9, 9), (1, 17, 1, 1), (3, 300, 5), (5, 7)])
+def test_a_branch_is_normalised_as_it_is_added(shape):
+    symbolic = {0: {0: "N"}, 5: {0: "N"}}
+    check_kernel("batch_norm_relu", branched(shape), kernel=NAME, wide=True, symbolic=symbolic)
+
+
+@pytest.mark.parametrize("shape", [(4, 32, 5, 7), (2, 512, 3), (9, 2048, 1), (4, 7, 3)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_signs_and_halves_beside_a_branch(shape, dtype):
+    how, tol = {"mask": shape[1] % 16 == 0}, 8e-3 if dtype == "bfloat16" else None
+    check_kernel("batch_norm_relu", branched(shape, dtype), how, kernel=NAME, wide=True, tol=tol)
+
+
+def test_a_large_mean_of_a_branch_cancels_nothing():
+    inputs = branched((40, 16, 3))
+    inputs[5:7] = arr(40, 16, 3, low=3e5 - 1, high=3e5 + 1), arr(16, low=3e5 - 1, high=3e5 + 1)
+    check_kernel("batch_norm_relu", inputs, kernel=NAME, wide=True)
+
+
+def test_nan_and_infinities_of_a_branch_stay_in_their_channel():
+    inputs = [v.make((i,)) for i, v in enumerate(branched((12, 16, 3)))]
+    inputs[5][3, 1], inputs[5][5, 2], inputs[0][1, 4] = np.nan, np.inf, np.nan
+    check_kernel("batch_norm_relu", inputs, {"mask": True}, kernel=NAME)
+
+
 def test_nan_passes_through_the_relu_as_in_the_reference():
     x = arr(12, 4).make((1,))
     x[3, 1], x[5, 2] = np.nan, np.inf
@@ -177,8 +208,8 @@ def test_with_and_without_a_residual_it_is_the_same_code(monkeypatch):
     attrs = {"momentum": 0.1, "epsilon": 1e-5, "residual": False}
     for kind, inputs in (
         ("batch_norm", [x, c, c, c, c]),
-        ("batch_norm_relu", [x, c, c, c, c, None]),
-        ("batch_norm_relu", [x, c, c, c, c, x]),
+        ("batch_norm_relu", [x, c, c, c, c, None, None, None]),
+        ("batch_norm_relu", [x, c, c, c, c, x, None, None]),
         ("batch_norm_grad", [x, c, c, c, x]),
         ("batch_norm_relu_grad", [x, c, c, c, Array((4, 2), "uint8", (2, 1)), x, x]),
     ):

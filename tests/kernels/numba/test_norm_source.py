@@ -42,6 +42,13 @@ def test_each_text_is_one_function_of_a_table(dtype, bits):
         assert isinstance(function, ast.FunctionDef) and function.name == name
 
 
+def test_a_branch_has_a_form_of_its_own():
+    text = forward("bfloat16", True, scaled=True)
+    (function,) = ast.parse(text).body
+    assert function.name == "batch_norm" and text != forward("bfloat16", True)
+    assert "vpgather" not in lower.assembly(text, "batch_norm")
+
+
 def test_bits_are_the_masks_of_vectors():
     """A word of bits goes into a mask register as it is, and out of one."""
     if tile_sizes.WIDTH < 16:
