@@ -107,7 +107,7 @@ def _refusal(op: Operator, before: Operator, index: Index) -> str | None:
         return f"of {norm.operands[0].dtype}"
     if norm.attrs["axis"] % 4 != 1:
         return "channels are not axis 1"
-    if norm is before and (norm.attrs["mask"] or norm.inputs[5:] not in ((), (None,))):
+    if norm is before and (norm.attrs["mask"] or any(v is not None for v in norm.inputs[5:])):
         return "a residual or a mask"
     return _refused_windows(before if norm is op else op)
 
