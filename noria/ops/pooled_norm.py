@@ -64,7 +64,8 @@ def pooling_of(how: Any) -> dict[str, Any]:
 def _(xp, x, scale, bias, mean, var, **how):
     norm, pool = _both(how)
     vectors = [scale, bias, mean, var]
-    whole, *rest = batch_norm_relu.run(xp, [x, *vectors, None], {**norm, "axis": 1, "mask": False})
+    given = [x, *vectors, None, None, None]
+    whole, *rest = batch_norm_relu.run(xp, given, {**norm, "axis": 1, "mask": False})
     out, _ = max_pool2d_places.run(xp, [whole], pool)
     down = xp.expand_dims(scale < 0, (0, 2, 3))
     _, places = max_pool2d_places.run(xp, [xp.where(down, -x, x)], pool)
