@@ -74,7 +74,7 @@ class PooledBatchNorm(Kernel):
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
             out, *vectors, places = outs
             factors = scratch + room
-            table = [*ins, 0, factors, *vectors, 0, scratch, *numbers]
+            table = [*ins, 0, 0, 0, factors, *vectors, 0, scratch, *numbers]
             work = {"threads": threads, "bytes": x.nbytes, "ops": 4 * x.size}
             first = launch(self.name, statistics, "batch_norm", table, **work)
             signs = factors + 8 * channels
