@@ -11,11 +11,13 @@ from noria.kernels.numba.launch import launch
 from noria.kernels.numba.norm import BatchNorm, is_mask
 from noria.kernels.numba.norm_source import (
     CENTRED,
+    FOLDED,
     VECTOR,
     absent,
     accumulate,
     filled,
     gradient,
+    number,
     ones,
     room_of,
     scratch_of,
@@ -28,7 +30,7 @@ from noria.kernels.registry import BoundOp, Prepared, register
 
 # Bytes of scratch for each number of a line, of a thread: three float64 totals and float32 parts,
 # two means; of all: a level, slopes and factors.
-EACH, SHARED = 3 * 12 + 2 * 4, 5 * 4
+EACH, SHARED = 3 * 12 + 2 * 4, 6 * 4
 _BESIDE = "e = fma(other[c], float32(1), -load_float32(center, room + c))"
 
 _HEAD = """
@@ -64,8 +66,10 @@ _MEANS = """
         store_float32(g_scale, c, float32(t2 * inv))
         store_float32(g_other_scale, c, float32(t3 * other_inv))
         level = float32(t1 / float64(rows))
+        other_level = level
         slope = float32(t2 * inv * inv / float64(rows))
         other_slope = float32(t3 * other_inv * other_inv / float64(rows))
+        FOLDED
         factor = load_float32(scale, c) * float32(inv)
         other_factor = load_float32(other_scale, c) * float32(other_inv)
         for at in range(0, width, channels):
@@ -74,7 +78,14 @@ _MEANS = """
             store_float32(shared, 2 * room + at + c, factor)
             store_float32(shared, 3 * room + at + c, other_slope)
             store_float32(shared, 4 * room + at + c, other_factor)
+            store_float32(shared, 5 * room + at + c, other_level)
 """
+
+
+_FOLDED = [
+    "level -= load_float32(mean, c) * slope",
+    "other_level -= load_float32(other_mean, c) * other_slope",
+]
 
 
 @cache
@@ -92,17 +103,20 @@ def source(dtype: str, bits: bool) -> str:
     given = [CENTRED, _BESIDE, gradient(positive)]
     means = ["load_float32(mean, c)", "load_float32(other_mean, c)"]
     sums = [*given, "s1 += g", "s2 += g * d", "s3 += g * e"]
+    rest = number(dtype, "other", "e")
     results = [
         *given,
         "level = load_float32(shared, c)",
-        "gx[c] = (g - (level + d * load_float32(shared, room + c)))"
+        "other_level = load_float32(shared, 5 * room + c)",
+        f"gx[c] = (g - (level + {number(dtype)} * load_float32(shared, room + c)))"
         " * load_float32(shared, 2 * room + c)",
-        "gother[c] = (g - (level + e * load_float32(shared, 3 * room + c)))"
+        f"gother[c] = (g - (other_level + {rest} * load_float32(shared, 3 * room + c)))"
         " * load_float32(shared, 4 * room + c)",
     ]
     lines = [*ones(dtype, bits), *absent(more="zeros", **{positive: "ones"})]
     first = filled(accumulate(dtype, bits, means, sums, 3), "LINES", lines)
-    text = typed(dtype, _HEAD, first, _MEANS, write(dtype, bits, results), each=EACH)
+    shares = filled(_MEANS, "FOLDED", _FOLDED if dtype in FOLDED else [])
+    text = typed(dtype, _HEAD, first, shares, write(dtype, bits, results), each=EACH)
     return text.replace("POSITIVE", positive)
 
 

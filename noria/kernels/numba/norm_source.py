@@ -215,6 +215,15 @@ def filled(template: str, name: str, lines: Sequence[str]) -> str:
 CENTRED = "d = fma(x[c], float32(1), -load_float32(center, c))"
 
 
+FOLDED = ("bfloat16",)  # dtypes whose second pass subtracts nothing from x
+
+
+def number(dtype: str, operand: str = "x", centred: str = "d") -> str:
+    """What the second pass multiplies, x - center. Of halves x itself: what is subtracted is part
+    of what is added, whose rounding is far below that of x."""
+    return f"{operand}[c]" if dtype in FOLDED else centred
+
+
 def accumulate(
     dtype: str, vectors: bool, centers: Sequence[str], terms: Sequence[str], sums: int = 2
 ) -> str:
@@ -293,17 +302,20 @@ _STATISTICS = """
         factor = load_float32(scale, c) * float32(inv)
 """
 _SHARED = """
-        offset = float32(float64(load_float32(bias, c)) - shift * float64(factor))
+        offset = float32(float64(load_float32(bias, c)) - ORIGIN * float64(factor))
         for at in range(0, width, channels):
             store_float32(shared, at + c, factor)
             store_float32(shared, room + at + c, offset)
 """
 _SCALED = """
+        lower = load_float32(residual_mean, c)
+        stretch = load_float32(residual_factors, c)
         offset += load_float32(residual_factors, channels + c)
+        LOWERED
         for at in range(0, width, channels):
             store_float32(shared, room + at + c, offset)
-            store_float32(shared, 2 * room + at + c, load_float32(residual_mean, c))
-            store_float32(shared, 3 * room + at + c, load_float32(residual_factors, c))
+            store_float32(shared, 2 * room + at + c, stretch)
+            store_float32(shared, 3 * room + at + c, lower)
 """
 _FACTORS = """
         left = (float64(float32(m)) - m) * float64(factor)
@@ -326,16 +338,15 @@ def forward(dtype: str, bits: bool, scaled: bool = False) -> str:
     scaled: the residual has a mean and factors; a form of its own, since two more operands, though
             they lie in the first cache, take the others up to a tenth longer
     """
-    more = "more = residual[c]"
-    if scaled:
-        more = "more = fma(residual[c], float32(1), -load_float32(shared, 2 * room + c))"
-        more += " * load_float32(shared, 3 * room + c)"
+    lowered = "fma(residual[c], float32(1), -load_float32(shared, 3 * room + c))"
+    more = number(dtype, "residual", lowered)
     terms = [
         CENTRED,
-        more,
-        "y = d * load_float32(shared, c) + load_float32(shared, room + c) + more",
+        f"more = {more} * load_float32(shared, 2 * room + c)" if scaled else "more = residual[c]",
+        f"y = {number(dtype)} * load_float32(shared, c) + load_float32(shared, room + c) + more",
         "out[c] = where(low > y, low, y)",  # NaN is not below 0
     ]
+    shares = _SHARED + _scaled(dtype) if scaled else _SHARED
     return typed(
         dtype,
         _FORWARD,
@@ -345,9 +356,15 @@ def forward(dtype: str, bits: bool, scaled: bool = False) -> str:
             absent(residual="zeros", **({"mask": "spare"} if bits else {})),
         ),
         _STATISTICS,
-        _SHARED + _SCALED.lstrip("\n") if scaled else _SHARED,
+        shares.replace("ORIGIN", "m" if dtype in FOLDED else "shift"),
         write(dtype, bits, terms, signs=bits),
     )
+
+
+def _scaled(dtype: str) -> str:
+    """What the team shares about the residual's factors."""
+    lowered = ["offset -= lower * stretch"] if dtype in FOLDED else []
+    return filled(_SCALED[1:], "LOWERED", lowered)
 
 
 @cache
@@ -392,6 +409,11 @@ MEANS = """
             store_float32(shared, room + at + c, slope)
             store_float32(shared, 2 * room + at + c, factor)
 """
+_FOLDED = """
+        level = float32(t1 / float64(rows) - float64(load_float32(mean, c)) * float64(slope))
+        for at in range(0, width, channels):
+            store_float32(shared, at + c, level)
+"""
 _MASKED = """
     if masked_move != 0:
         grad = masked
@@ -428,7 +450,7 @@ def backward(dtype: str, vectors: bool, mask: str) -> str:
         dtype,
         _BACKWARD,
         filled(accumulate(dtype, vectors, centers, sums), "LINES", lines),
-        MEANS,
+        MEANS + _FOLDED[1:] if dtype in FOLDED else MEANS,
         "" if again else _MASKED,
         write(
             dtype,
@@ -436,7 +458,8 @@ def backward(dtype: str, vectors: bool, mask: str) -> str:
             [
                 CENTRED,
                 total,
-                "rest = load_float32(shared, c) + d * load_float32(shared, room + c)",
+                f"rest = {number(dtype)} * load_float32(shared, room + c)",
+                "rest += load_float32(shared, c)",
                 "gx[c] = (g - rest) * load_float32(shared, 2 * room + c)",
             ],
         ),
