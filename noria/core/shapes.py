@@ -46,6 +46,23 @@ class Check:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Room(Check):
+    """`left`, a number of windows, must be `right` or more once bound."""
+
+    def verify(self, bindings: Mapping[str, int]) -> None:
+        """Raises ShapeError if no window fits, MissingError if a symbol is unbound."""
+        if evaluate(self.left, bindings) >= evaluate(self.right, bindings):
+            return
+        raise ShapeError(
+            "no window fits",
+            where=self.where,
+            expected=f"{self.left} of {self.right} or more",
+            got=", ".join(f"{name}={bindings[name]}" for name in sorted(symbols_of(self.left))),
+            hint="feed arrays that are larger, with their padding, than a window",
+        )
+
+
 # ---- broadcasting -------------------------------------------------------------------------------
 
 

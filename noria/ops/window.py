@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 from noria.core.dims import Size, ceil_div, dim_max, dim_min
 from noria.core.errors import ArgumentError, ShapeError
+from noria.core.shapes import Room
+from noria.ir.opdef import note_checks
 
 Padding = int | str | Sequence[int]
 
@@ -128,6 +130,8 @@ def _count(size: Size, span: int, step: int, pad: tuple[Size, Size], ceil_mode: 
             expected=f"at least {span} elements, padding included",
             got=f"{size} elements, padding {front} and {behind}",
         )
+    if not isinstance(count, int):
+        note_checks([Room(count, 1, f"windows of {span} elements")])
     return count
 
 

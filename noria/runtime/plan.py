@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from noria.core.dims import symbols_of
@@ -140,6 +140,7 @@ def make_plan(
         else:
             planner.add(operator)
             checks += mine
+    checks = list({(type(c), c.left, c.right): c for c in reversed(checks)}.values())[::-1]
     found = planner.layouts, checks, planner.fixed, planner.sized
     return Plan(program, planner.steps, *found, engines)
 
@@ -214,11 +215,11 @@ def _once(program: Program, order: Sequence[Operator], dynamic: set[Operator]) -
 
 
 def _checks_of(op: Operator) -> list[Check]:
-    """Equalities of sizes that only real sizes can decide, found by inferring again."""
+    """What must hold between sizes and only real ones can decide, found by inferring again."""
     found: list[Check] = []
     with collect_checks(found):
         lookup(op.type).infer(op.inputs, op.attrs, op.blocks)
-    return [Check(c.left, c.right, f"{c.where} ({op.where()})") for c in found]
+    return [replace(c, where=f"{c.where} ({op.where()})") for c in found]
 
 
 class _Planner:

@@ -5,9 +5,10 @@ import pytest
 
 from noria.core.dims import evaluate, symbol
 from noria.core.errors import ArgumentError, ShapeError
+from noria.ir.opdef import collect_checks
 from noria.ops.window import explicit_pads, extents, padded, share_inside, slide, taps, unpadded
 
-N = symbol("N")
+N, H = symbol("N"), symbol("H")
 GEOMETRIES = list(
     itertools.product([5, 8], [1, 2, 3], [1, 2, 3], [0, 1, (0, 1), (2, 1), "same"], [1, 2])
 )
@@ -85,6 +86,20 @@ def test_bad_padding_is_refused(padding):
 def test_bad_strides_and_dilations_are_refused(attrs):
     with pytest.raises(ArgumentError, match=next(iter(attrs))):
         slide((5, 5), (3, 3), **attrs)
+
+
+@pytest.mark.parametrize("ceil", [False, True])
+def test_windows_over_open_sizes_are_counted_when_those_are_known(ceil):
+    checks = []
+    with collect_checks(checks):
+        slide((H, 9), (5, 5), 5, (1, 0), 1, ceil)
+    (check,) = checks
+    check.verify({"H": 3})
+    if ceil:
+        check.verify({"H": 1})
+        return
+    with pytest.raises(ShapeError, match="no window fits"):
+        check.verify({"H": 2})
 
 
 def test_a_window_larger_than_what_it_looks_at_is_refused():
