@@ -7,6 +7,7 @@ from noria.kernels.numba import inner, tile_sizes, winograd
 from noria.testing.case import arr
 from noria.testing.kernel import check_kernel
 
+pytestmark = pytest.mark.usefixtures("fast_kernels")
 APART = "numba:normed_conv"
 FORWARD, BY_WEIGHT = "numba:winograd_normed", "numba:winograd_normed_weight_grad"
 # batch, inputs, outputs, image, padding
