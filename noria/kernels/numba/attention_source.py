@@ -16,16 +16,12 @@ from textwrap import indent
 
 from noria.kernels.numba import gemm
 from noria.kernels.numba.gemm import PANEL, packed_bytes
+from noria.kernels.numba.lines import LINE, whole_lines
 from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import WIDTH
 
 QUERIES, KEYS = 48, 128  # of a block: its scores fit the first cache
 PITCH = KEYS + 16  # not a power of two, so that a column does not fall into few sets of the cache
-LINE = 64
-
-
-def lines_of(nbytes: int) -> int:
-    return -(-nbytes // LINE) * LINE
 
 
 def _pitch(size: int) -> int:
@@ -35,7 +31,7 @@ def _pitch(size: int) -> int:
 
 # What lies where in a thread's scratch memory, as far as both forms have it.
 _PRODUCT, _PACK, _TOP, _TOTAL = 0, LINE * 2, LINE * 3, LINE * 3 + 4 * QUERIES
-_SCORES = lines_of(_TOTAL + 4 * QUERIES)
+_SCORES = whole_lines(_TOTAL + 4 * QUERIES)
 _SLOPES = _SCORES + 4 * QUERIES * PITCH
 _END = _SLOPES + 4 * QUERIES * PITCH
 
@@ -90,7 +86,7 @@ def block_bytes(inner: int, width: int, queries: int, pairs: bool) -> int:
     if pairs:
         sums = 4 * max(KEYS * (_pitch(inner) + _pitch(width)), QUERIES * _pitch(width))
         sums += 4 * queries * _pitch(inner)
-    return lines_of(_Form(pairs).places[-1] + turned + rows + sums) + LINE
+    return whole_lines(_Form(pairs).places[-1] + turned + rows + sums) + LINE
 
 
 def _view(name: str) -> list[str]:

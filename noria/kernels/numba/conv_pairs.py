@@ -19,6 +19,7 @@ from noria.kernels.call import Call
 from noria.kernels.numba import jit
 from noria.kernels.numba.jit import NativeFunction
 from noria.kernels.numba.launch import launch, need, need_vectors
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import PAIRS, PANEL, ROWS
 from noria.kernels.numba.weight_panels import Panels, pack
@@ -43,7 +44,7 @@ LEAST_INS = 128  # of each pixel: with 64, where memory bounds both, oneDNN is a
 A_ROW, A_STEP, B_ROW, K, SOON, SOON_STEP = 0, 1, 2, 4, 6, 7
 AT, RIGHT, COUNT, LIST, OFFSET, BASE, OTHER, BITS = range(8, 16)
 TABLE = 8 * 16
-SPACE = -(-(TABLE + 8 * BLOCK) // 64) * 64  # and the list
+SPACE = whole_lines(TABLE + 8 * BLOCK)  # and the list
 
 _TILE = """
 if take == TAKE:

@@ -15,11 +15,10 @@ import numpy as np
 
 from noria.core.dtypes import itemsize
 from noria.kernels.call import Call
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.move import Emit, Part, copy_part, fill_part
 from noria.kernels.numba.weight_panels import Panels, pack
 from noria.kernels.registry import Array, Pack
-
-LINE = 64  # bytes that what lies behind one another begins at
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ class Panel:
             return pack(1, key, turned, threads)
         nbytes, rest = -(-outs // self.width) * self.nbytes, outs % self.width
         fill = self._fill(self.nbytes if rest else 0, nbytes - self.nbytes, threads)
-        space = -(-nbytes // LINE) * LINE
+        space = whole_lines(nbytes)
         if self.versions == 1:
             taps = self.rows * self.taps
             copy = self._copy(outs, (taps, self.ins), (each, 1, taps), threads)

@@ -25,6 +25,7 @@ from noria.kernels.numba.conv_walk import Walk
 from noria.kernels.numba.depthwise import Columns, Depthwise
 from noria.kernels.numba.lane_bounds import BOUNDS, bits
 from noria.kernels.numba.launch import need
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.strip_calls import copied, together
 from noria.kernels.numba.strip_rows import Link, Strip, busiest, cut, fitting
@@ -49,7 +50,6 @@ MOST = (
     1.1  # what the busiest thread may have to do, of what it would have if nothing were done twice
 )
 TABLE = 8 * max(conv_sizes.FIELDS, depthwise_sizes.FIELDS)  # bytes; of the fields of a tile
-LINE = 64
 LISTS = 512  # of calls at most, for threads that take strips of others: beyond that none does
 
 
@@ -211,8 +211,8 @@ def _in_strips(name: str, chain: _Chain, shares: Sequence[Sequence[Strip]]) -> P
     most = [max(s.rows[i][1] - s.rows[i][0] for one in shares for s in one)
             for i in range(len(stages))]  # fmt: skip
     cuts = [(s.vectors(n * s.out.shape[3], 1)[0], False) for s, n in zip(stages, most, strict=True)]
-    room = [_aligned(n * link.row_bytes) for n, link in zip(most, links, strict=True)][:-1]
-    own = _aligned(TABLE) + sum(room)  # bytes of a thread
+    room = [whole_lines(n * link.row_bytes) for n, link in zip(most, links, strict=True)][:-1]
+    own = whole_lines(TABLE) + sum(room)  # bytes of a thread
 
     strips = [strip for share in shares for strip in share]
     whole = [replace(strip, fresh=tuple(low for low, _ in strip.rows)) for strip in strips]
@@ -220,7 +220,7 @@ def _in_strips(name: str, chain: _Chain, shares: Sequence[Sequence[Strip]]) -> P
     def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
         def calls(strip: Strip, thread: int) -> list[Call]:
             table = scratch + thread * own
-            buffers = [table + _aligned(TABLE) + sum(room[:i]) for i in range(len(room))]
+            buffers = [table + whole_lines(TABLE) + sum(room[:i]) for i in range(len(room))]
             places = _Places(chain, ins, outs[0], buffers)
             return list(_calls(name, stages, strip, cuts, packs, places, table))
 
@@ -303,9 +303,9 @@ def _calls(
 def _in_turn(name: str, chain: _Chain, threads: int) -> Prepared:
     """Each convolution on all images by the whole team, with all that is between them in memory."""
     stages, batch = chain.stages, chain.stages[0].x.shape[0]
-    tables = _aligned(TABLE) * max(threads, thread_count())
+    tables = whole_lines(TABLE) * max(threads, thread_count())
     cuts = [s.vectors(s.out.size // s.out.shape[1], threads) for s in stages]
-    room = [_aligned(s.out.nbytes) for s in stages[:-1]]
+    room = [whole_lines(s.out.nbytes) for s in stages[:-1]]
 
     def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
         buffers = [scratch + tables + sum(room[:i]) for i in range(len(room))]
@@ -319,10 +319,6 @@ def _in_turn(name: str, chain: _Chain, threads: int) -> Prepared:
 
     packs = [s.pack(how, threads) for s, how in zip(stages, cuts, strict=True)]
     return Prepared(emit, tables + sum(room), packs, (), chain.flops, "in turn")
-
-
-def _aligned(nbytes: int) -> int:
-    return -(-nbytes // LINE) * LINE
 
 
 register(ConvStrips())

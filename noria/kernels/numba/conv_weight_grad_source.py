@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from textwrap import indent
 
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.tap_lines import TURN_TAPS, space_bytes
 from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
@@ -350,4 +351,4 @@ def table_bytes(dtype: str, outs: int, depth: int, taps: int = 1) -> int:
     block = steps * 4 * PANEL + -(-outs // ROWS) * (steps * GROUP + MOVE)
     if step == 2:
         block += -(-outs // 16) * 64 + (depth + 2) * 2 * PANEL
-    return -(-(8 * FIELDS + max(block, space_bytes(taps))) // 64) * 64
+    return whole_lines(8 * FIELDS + max(block, space_bytes(taps)))

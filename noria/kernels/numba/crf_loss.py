@@ -10,6 +10,7 @@ from __future__ import annotations
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.texts import CHECK_SPLITS
 from noria.kernels.registry import BoundOp, Kernel, Prepared, register
 
@@ -284,7 +285,7 @@ class CrfLoss(Kernel):
         text = _BACKWARD if backward else _FORWARD
         text = text.replace("SPLITS", splits.dtype).replace("LABELS", labels.dtype)
         numbers = tags * (2 * tags + 8) if backward else 4 * tags
-        room = -(-4 * numbers // 64) * 64
+        room = whole_lines(4 * numbers)
         sizes = [splits.shape[0] - 1, total, tags]
         work = {"bytes": 12 * total * tags, "ops": total * tags * (8 * tags + 60)}
 

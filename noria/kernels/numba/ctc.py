@@ -10,6 +10,7 @@ from __future__ import annotations
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.registry import BoundOp, Kernel, Prepared, register
 
@@ -225,7 +226,7 @@ class CtcLoss(Kernel):
         text = text.replace("LANES", str(WIDTH))
         states = 2 * width + 1
         padded = -(-states // WIDTH) * WIDTH
-        room = -(-(20 * padded + 4 * (4 * WIDTH + classes)) // 64) * 64
+        room = whole_lines(20 * padded + 4 * (4 * WIDTH + classes))
         work = {"bytes": 8 * rows * (classes + states), "ops": rows * (25 * classes + 90 * states)}
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:

@@ -27,6 +27,7 @@ from noria.kernels.numba import jit
 from noria.kernels.numba.conv_weight_grad import ByWeight
 from noria.kernels.numba.jit import NativeFunction
 from noria.kernels.numba.launch import launch
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
@@ -235,7 +236,7 @@ class WeightGrad(ByWeight):
         some = max(min(SOME * step // max(out_wide * PANEL * 4, 1), out_high), 1)
         room = TABLE + words * 4 * ((some - 1) * window.stride[0] + kernel[0])
         room += (step - 1) * (words * 2 + some * out_wide * PANEL * 2)
-        room = -(-room // 64) * 64
+        room = whole_lines(room)
         team = max(bound.threads, thread_count())
         tiles = multiply(x.dtype)
         flops = 2 * g.size * ins * prod(kernel)

@@ -17,6 +17,7 @@ from noria.kernels.call import Call
 from noria.kernels.numba import gemm
 from noria.kernels.numba.launch import launch, need
 from noria.kernels.numba.linear import ACTIVATIONS, need_activation
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.row_product import LIGHT
 from noria.kernels.numba.tile_sizes import PANEL
@@ -25,7 +26,7 @@ from noria.kernels.registry import BoundOp, Declined, Kernel, Prepared, register
 DEPTH = 768  # inputs of a panel that lie in the second cache together
 FEW = 256  # rows whose inputs do so too
 TABLES = 8 * (gemm.FIELDS + gemm.PACK_FIELDS)  # bytes of those of a product and of packing
-SPACE = -(-TABLES // 64) * 64  # before a thread's panel
+SPACE = whole_lines(TABLES)  # before a thread's panel
 
 
 @cache

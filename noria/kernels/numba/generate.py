@@ -9,6 +9,7 @@ from noria.kernels.call import Call
 from noria.kernels.numba.body import Body
 from noria.kernels.numba.codegen import Form, form_of, table_end
 from noria.kernels.numba.launch import launch
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.map_loop import map_source
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.reduce_loop import TILE, reduce_source
@@ -62,7 +63,7 @@ def _reduction(body: Body, space: Space, threads: int) -> tuple[int, list[int]]:
     pieces = kept // space.sizes[-1] * tiles if columns else kept
     split = team > 1 and pieces < 2 * team and count * min(kept, TILE) >= WORTH_SPLITTING
     lane = 8 * (kept if split else min(space.sizes[-1], TILE) if columns else 0)
-    area = -(-lane * len(body.results) // 64) * 64
+    area = whole_lines(lane * len(body.results))
     return area * team, [int(split), area, lane, count]
 
 

@@ -13,8 +13,9 @@ from dataclasses import replace
 from noria.core.flags import flags
 from noria.ir.program import Operator, Value
 from noria.kernels.call import Call
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.tile_sizes import WIDE
-from noria.kernels.numba.widened import LINE, Widened, convert
+from noria.kernels.numba.widened import Widened, convert
 from noria.kernels.registry import (
     LAST,
     Array,
@@ -121,7 +122,7 @@ def widened_pack(pack: Pack, source: Array | None, threads: int) -> Pack:
     """A pack of halves: of a float32 copy, which lies behind it."""
     if source is None or source.dtype != HALF:
         return pack
-    size, start = source.size, -(-pack.nbytes // LINE) * LINE
+    size, start = source.size, whole_lines(pack.nbytes)
 
     def emit(address: int, copy: int) -> list[Call]:
         widen = convert(address, copy + start, size, HALF, "float32", threads)

@@ -16,6 +16,7 @@ from noria.kernels.numba.body import copy_body
 from noria.kernels.numba.codegen import form_of, table_end
 from noria.kernels.numba.generate import source_of
 from noria.kernels.numba.launch import launch
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.space import Space, fold, memory_order
 from noria.kernels.numba.transpose_loop import TILES, transpose_source
@@ -120,7 +121,7 @@ def _transposed(space: Space, width: int, threads: int, name: str) -> Callable[[
 
     def emit(src: int, dst: int) -> Call:
         buffers = np.empty(team * TILES[width] ** 2 + 64 // width, f"uint{8 * width}")
-        aligned = -(-buffers.ctypes.data // 64) * 64
+        aligned = whole_lines(buffers.ctypes.data)
         table = [src, dst, aligned, *end]
         call = launch(name, source, "transpose", table, threads=threads, bytes=4 * moved)
         call.keep = (call.keep, buffers)

@@ -14,6 +14,7 @@ from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.inner import takers
 from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.registry import (
     LAST,
     PLAIN,
@@ -26,7 +27,6 @@ from noria.kernels.registry import (
 )
 
 _INNER = {"normed_conv2d": "conv2d", "normed_conv2d_weight_grad": "conv2d_weight_grad"}
-_LINE = 64
 _SOURCE = """
 def normed(args):
     x = load_int64(args, 0)
@@ -81,7 +81,7 @@ class NormedConv(Kernel):
         x = bound.inputs[0]
         assert x is not None
         text = _SOURCE.replace("DTYPE", x.dtype)
-        channels, room = x.shape[1], -(-inner.scratch // _LINE) * _LINE
+        channels, room = x.shape[1], whole_lines(inner.scratch)
         work = {"threads": bound.threads, "bytes": 2 * x.nbytes}
 
         def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:

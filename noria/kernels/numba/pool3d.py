@@ -14,6 +14,7 @@ from typing import NamedTuple
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch, need_one, typed
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.pool import (
     MAX_TAPS,
     OTHERS,
@@ -53,7 +54,7 @@ class Step(NamedTuple):
     def out_bytes(self) -> int:
         """Of float32, in whole lines of the cache."""
         down, right = self.windows.out
-        return -(-4 * self.images * self.channels * down * right // 64) * 64
+        return whole_lines(4 * self.images * self.channels * down * right)
 
     def call(self, source: Source, *addresses: int) -> Call:
         """One of the four kernels; see `pool.py` for its addresses."""

@@ -15,6 +15,7 @@ from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.lane_bounds import bits
 from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.pooled_layer import Layer
 from noria.kernels.numba.pooled_sizes import MOST_ELEMENTS, shape
@@ -132,7 +133,7 @@ class PooledConv(Kernel):
             raise Declined("the window is large")
         vectors, group = shape(out.shape[1], elements)
         width, low = WIDTH * vectors, bits(0.0 if attrs["activation"] else -inf)
-        room = -(-layer.nbytes // 64) * 64 if layer.padded else 0
+        room = whole_lines(layer.nbytes) if layer.padded else 0
         numbers = _numbers(layer, x, weight, out, room, width, low)
         text = source(elements, vectors, group, room > 0)
         packed = -(-out.shape[1] // width) * _panel(weight, width)

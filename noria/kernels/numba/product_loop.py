@@ -15,6 +15,7 @@ from noria.kernels.call import Call
 from noria.kernels.numba import gemm
 from noria.kernels.numba.body import body_of, write_body
 from noria.kernels.numba.launch import need
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.row_product import SPACE, blocks_of, packs_of, product_call, source
 from noria.kernels.numba.sweep import kernel_of
@@ -248,7 +249,7 @@ def _in_turn(bound: BoundOp, pair: _Pair) -> Prepared:
         which = pair.loop.inputs.index(pair.value)
         place = next((o for o, i in second.in_place if i == which), None)
         place = None if place is None else pair.outputs[pair.loop.outputs[place]]
-    own = _aligned(max(first.scratch, second.scratch))
+    own = whole_lines(max(first.scratch, second.scratch))
 
     def emit(ins: list[int], outs: list[int], packs: list[int], scratch: int) -> list[Call]:
         at = {v: ins[i] for v, i in pair.inputs.items()}
@@ -286,10 +287,6 @@ def _alone(bound: BoundOp) -> Prepared:
         except Declined:
             continue
     raise Declined("no kernel takes the product alone")
-
-
-def _aligned(nbytes: int) -> int:
-    return -(-nbytes // 64) * 64
 
 
 register(ProductLoop())

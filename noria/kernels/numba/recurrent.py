@@ -13,12 +13,12 @@ from noria.kernels.numba import recurrent_cells as cells
 from noria.kernels.numba.halves import HALF
 from noria.kernels.numba.jit import NativeFunction
 from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.lines import LINE, whole_lines
 from noria.kernels.numba.recurrent_cells import Cell
 from noria.kernels.numba.recurrent_grid import Grid, choose_grid
 from noria.kernels.numba.recurrent_packs import Weight
 from noria.kernels.numba.recurrent_source import (
     FLOAT32,
-    LINE,
     NUMBERS,
     Kinds,
     arrays_of,
@@ -95,7 +95,7 @@ class Places:
         self.offsets, at = dict[str, int](), 0
         for name, nbytes in sizes.items():
             self.offsets[name] = at
-            at += -(-nbytes // LINE) * LINE
+            at += whole_lines(nbytes)
         self.scratch = at
 
 

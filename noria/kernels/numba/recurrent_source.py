@@ -31,6 +31,7 @@ from textwrap import indent
 
 from noria.core.dtypes import itemsize
 from noria.kernels.numba import gemm
+from noria.kernels.numba.lines import LINE, whole_lines
 from noria.kernels.numba.recurrent_cells import Cell, Slot, Sweep
 from noria.kernels.numba.recurrent_texts import (
     BACKWARD,
@@ -57,7 +58,6 @@ from noria.kernels.numba.tile_sizes import PANEL, ROWS, VECTORS, WIDTH
 
 CHUNK = 8 * ROWS  # rows whose product is in the tile buffer at a time
 DEPTH = 128  # of a product which several tiles of rows share: its panel stays in the first cache
-LINE = 64
 
 # Numbers in the kernel's table besides the arrays of the cell.
 NUMBERS = [
@@ -116,9 +116,9 @@ def arrays_of(*sweeps: Sweep) -> list[str]:
 def private_bytes(cell: Cell, *sweeps: Sweep) -> int:
     """Scratch memory of one thread: zeros, stages, the table of a product, the tile buffer."""
     stages = 1 + max(len(s.loads) + len(s.stores) for s in sweeps) + cell.gates
-    table = -(-8 * gemm.FIELDS // LINE) * LINE  # the tile begins at a line of memory
+    table = whole_lines(8 * gemm.FIELDS)  # the tile begins at a line of memory
     nbytes = stages * units_of(cell) * 4 + table + CHUNK * tile_columns(cell) * 4
-    return -(-nbytes // LINE) * LINE + LINE
+    return whole_lines(nbytes) + LINE
 
 
 @lru_cache(maxsize=64)  # writing it takes milliseconds, and no size is in it

@@ -20,9 +20,10 @@ from noria.kernels.call import Call
 from noria.kernels.numba import gemm, parallel
 from noria.kernels.numba.halves import HALF
 from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.lines import LINE, whole_lines
 from noria.kernels.numba.recurrent import IDS, Direction, Layer, Sizes, direction
 from noria.kernels.numba.recurrent_cells import lstm
-from noria.kernels.numba.recurrent_source import DEPTH, FLOAT32, LINE, Kinds
+from noria.kernels.numba.recurrent_source import DEPTH, FLOAT32, Kinds
 from noria.kernels.numba.tile_sizes import PAIRS, PANEL, ROWS
 from noria.kernels.registry import BoundOp, Kernel, Pack, Prepared, register
 from noria.kernels.traced import table_of
@@ -233,7 +234,7 @@ class _Stack:
                 wanted.append(("gates", mine, gates, 16 * self.total * layer.size))
             for name, number, value, nbytes in wanted:
                 key = name, number
-                rooms[key] = max(rooms.get(key, 0), -(-nbytes // LINE) * LINE)
+                rooms[key] = max(rooms.get(key, 0), whole_lines(nbytes))
                 if value is None:
                     own.append(key)
                 else:

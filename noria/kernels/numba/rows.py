@@ -17,13 +17,13 @@ from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.embedding import AHEAD, IDS, SHORT, constant_text
 from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.lines import LINE, whole_lines
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.registry import BoundOp, Declined, Kernel, Pack, Prepared, register
 from noria.kernels.traced import known
 
 DIGIT = 11  # bits sorted in one pass: the counters of a thread stay in its first cache
 BINS = 1 << DIGIT
-LINE = 64
 TABLE = 8  # where what follows the part of the table that all kernels here have begins
 
 # An entry is id << 32 | place. All ids are looked at, and their first digits counted, before
@@ -251,16 +251,16 @@ class Rows:
         self.count, self.size = ids.size, size
         self.width = prod(rows.shape[len(rows.shape) - axes :])
         self.per = known(ids.size * self.width // rows.size)
-        self.room = _lines(4 * self.width)
+        self.room = whole_lines(4 * self.width)
         self.scratch = self.room * max(bound.threads, thread_count())
 
     def pack(self) -> Pack:
         """The ids grouped, and behind that the memory which grouping needs: entries twice; for each
         thread what it tells the others, and its counters."""
         team = max(self.threads, thread_count())
-        entries = LINE + _lines(4 * (3 * self.count + 1))
-        spare = entries + _lines(8 * self.count)
-        told = spare + _lines(8 * self.count)
+        entries = LINE + whole_lines(4 * (3 * self.count + 1))
+        spare = entries + whole_lines(8 * self.count)
+        told = spare + whole_lines(8 * self.count)
         counters = told + team * LINE
         source = _group_source(self.dtype, self.size)
 
@@ -275,10 +275,6 @@ class Rows:
     def table(self, groups: int, rows: int, scratch: int) -> list[int]:
         """The part of the table that all kernels have, from addresses."""
         return [groups, rows, scratch, self.room, self.count, self.size, self.width, self.per]
-
-
-def _lines(nbytes: int) -> int:
-    return -(-nbytes // LINE) * LINE
 
 
 class MergeRows(Kernel):

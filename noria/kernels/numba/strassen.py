@@ -23,6 +23,7 @@ from noria.kernels.call import Call
 from noria.kernels.numba import jit, packed_linear
 from noria.kernels.numba.launch import launch
 from noria.kernels.numba.linear import need_linear
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.strassen_source import (
     LINE,
@@ -68,7 +69,7 @@ def pack(weight: Array, threads: int) -> Pack:
 
 def _front(pairs: int) -> int:
     """Bytes before the panels, in whole lines."""
-    return -(-8 * pairs // 64) * 64
+    return whole_lines(8 * pairs)
 
 
 class Strassen(Kernel):

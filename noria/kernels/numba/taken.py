@@ -16,6 +16,7 @@ from noria.core.machine import caches
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.pooled_layer import Layer
 from noria.kernels.numba.taken_sizes import Part, offsets_of, parts
@@ -178,7 +179,7 @@ class TakenWeightGrad(ByWeight):
         row = int(conv.out[1]) * patch
         some = max(1, min(int(pool.out[0]), SOME // (row * pool.stride[0])))
         room = row * ((some - 1) * pool.stride[0] + pool.kernel[0])
-        room += -(-layer.nbytes // 64) * 64 if layer.padded else 0
+        room += whole_lines(layer.nbytes) if layer.padded else 0
         numbers = [x.shape[0], *x.shape[2:], ins, outs, *taps, *conv.stride]
         numbers += [*layer.fronts, layer.down, layer.across, *map(int, conv.out)]
         numbers += [pool.kernel[0], pool.stride[0], *layer.pool_fronts]

@@ -19,6 +19,7 @@ from noria.core.machine import caches
 from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.pooled_layer import Layer
 from noria.kernels.numba.spread_sizes import MOST_ROWS, vectors_of
@@ -186,7 +187,7 @@ class _Region(NamedTuple):
         parts = -(-(taps[1] + aside) * ins // width)
         front = -(-aside * ins // WIDTH) * WIDTH
         line = 4 * (front + parts * width)
-        room = -(-layer.nbytes // 64) * 64
+        room = whole_lines(layer.nbytes)
         return _Region(layer, rows, parts, top, front, line, (rows + top) * line, room)
 
     def numbers(self, grad: Array, out: Array, weight: Array, some: int, blocks: int) -> list[int]:

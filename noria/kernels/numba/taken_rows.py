@@ -12,6 +12,7 @@ from functools import cache
 from textwrap import indent
 
 from noria.ir.program import Operator
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.pooled_layer import Layer
 from noria.kernels.numba.taken import FEW, ByWeight, calls, seen_by
 from noria.kernels.numba.taken_sizes import offsets_of, parts
@@ -88,7 +89,7 @@ class TakenRows(ByWeight):
         layer = Layer.of(bound.attrs, x.shape[2:], out.shape)
         pool, row, step = layer.pool, layer.row, layer.step
         line = -(-taps[1] * ins // WIDTH) * WIDTH * 4
-        patch, room = taps[0] * line, -(-(layer.nbytes + line) // 64) * 64
+        patch, room = taps[0] * line, whole_lines(layer.nbytes + line)
         above, left = layer.pool_fronts
         numbers = [x.shape[0], *x.shape[2:], ins, outs, *taps]
         numbers += [*layer.fronts, layer.across, above * row + left * step]

@@ -23,6 +23,7 @@ from typing import Any
 from noria.core.dtypes import itemsize
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import WIDTH
 from noria.kernels.registry import Pack
@@ -86,7 +87,7 @@ def packing(panels: Panels, threads: int) -> tuple[int, Callable[[int, int], lis
     given = panels.given or panels.dtype
     form = _Form(panels.dtype, given, panels.taps, panels.across, panels.order)
     line_bytes = panels.rows * panels.columns // lines * panels.taps * panels.given_bytes
-    place = -(-panels.nbytes // 64) * 64
+    place = whole_lines(panels.nbytes)
     room = form.space * max(threads, thread_count())
     moved = panels.nbytes + lines * line_bytes
     text = _source(form)

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from noria.kernels.call import Call
 from noria.kernels.numba.launch import launch
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.registry import Array, BoundOp
 
 Emit = Callable[[list[int], list[int], list[int], int], list[Call]]
-LINE = 64
 
 _CONVERT = """
 def convert(args):
@@ -32,7 +32,7 @@ class Widened:
     """
 
     def __init__(self, bound: BoundOp, start: int) -> None:
-        self.threads, self.nbytes = bound.threads, -(-start // LINE) * LINE
+        self.threads, self.nbytes = bound.threads, whole_lines(start)
         self.ins = [self._place(a) for a in bound.inputs]
         self.outs = [self._place(a) for a in bound.outputs]
 
@@ -41,7 +41,7 @@ class Widened:
         if a is None or a.dtype != "bfloat16":
             return None
         place = self.nbytes, a.size
-        self.nbytes += -(-a.size * 4 // LINE) * LINE
+        self.nbytes += whole_lines(a.size * 4)
         return place
 
     def around(self, kernel: Emit) -> Emit:

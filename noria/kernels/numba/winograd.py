@@ -25,6 +25,7 @@ from noria.kernels.call import Call
 from noria.kernels.numba import gemm
 from noria.kernels.numba.launch import launch, need, need_vectors
 from noria.kernels.numba.linear import need_activation
+from noria.kernels.numba.lines import LINE, whole_lines
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tile_sizes import PAIRS, ROWS, WIDTH
 from noria.kernels.numba.winograd_matrix import OUTPUTS, POSITIONS, TAPS
@@ -48,7 +49,6 @@ from noria.kernels.registry import (
 )
 from noria.ops.window import slide
 
-LINE = 64
 HALF = "bfloat16"
 # Tiles, at most 24: the factors of 64 channels, and the products, then fill half the second cache.
 BLOCK = min(caches().second // (2 * 4 * POSITIONS * (64 + 64)) // ROWS * ROWS, 24)
@@ -99,11 +99,6 @@ class Shape:
     def shared(self) -> bool:
         """Whether the matrices are larger than the factors and products of all images."""
         return self.tiles * (self.ins + self.outs) < self.ins * self.outs
-
-
-def rounded(size: int) -> int:
-    """Up to a whole number of cache lines."""
-    return -(-size // LINE) * LINE
 
 
 def pack(shape: Shape, flipped: bool, dtype: str, threads: int) -> Pack:
@@ -169,10 +164,10 @@ class _Winograd(Kernel):
         )
         block = max(shape.tiles, 1) if shape.shared else BLOCK
         # A line more than whole ones, so that the 36 places of a transform are not in one set.
-        steps = [rounded(4 * block * n) + LINE for n in (shape.ins, shape.outs)]
+        steps = [whole_lines(4 * block * n) + LINE for n in (shape.ins, shape.outs)]
         team = max(bound.threads, thread_count())
         space = TABLE + shape.tiles * 8 + 4 * POSITIONS * max(shape.ins, shape.outs)
-        space = rounded(space + repair_bytes(shape.ins, shape.outs)) + 2 * LINE
+        space = whole_lines(space + repair_bytes(shape.ins, shape.outs)) + 2 * LINE
         copies = POSITIONS * (1 if shape.shared else team)
         numbers = [shape.high, shape.wide, shape.ins, shape.out_high, shape.out_wide, shape.outs]
         numbers += [shape.top, shape.left, shape.down, shape.across, shape.tiles]

@@ -18,10 +18,11 @@ from noria.ir.program import Operator
 from noria.kernels.call import Call
 from noria.kernels.numba import gemm
 from noria.kernels.numba.launch import launch, need
+from noria.kernels.numba.lines import LINE, whole_lines
 from noria.kernels.numba.parallel import thread_count
 from noria.kernels.numba.tap_lines import space_bytes
 from noria.kernels.numba.tile_sizes import ROWS, WIDTH
-from noria.kernels.numba.winograd import LINE, Shape, need_shape, rounded, window
+from noria.kernels.numba.winograd import Shape, need_shape, window
 from noria.kernels.numba.winograd_grad_source import TABLE, weight_grad
 from noria.kernels.numba.winograd_matrix import OUTPUTS, POSITIONS, SIDE, TAPS
 from noria.kernels.registry import (
@@ -74,7 +75,7 @@ class WeightGrad(Kernel):
         steps = [block * row + LINE for row in rows]
         # Of a tile, or for the direct way of a line of pixels of both images.
         patch = max(SIDE**2 * ins, OUTPUTS**2 * outs, TAPS**2 * WIDTH, out_wide * (ins + outs))
-        space = TABLE + rounded(max(4 * patch, space_bytes(TAPS**2)))
+        space = TABLE + whole_lines(max(4 * patch, space_bytes(TAPS**2)))
         team = max(bound.threads, thread_count())
         numbers = [high, wide, ins, out_high, out_wide, outs, top, left]
         numbers += [shape.down, shape.across, shape.tiles, images, block]

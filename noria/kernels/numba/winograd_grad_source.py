@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from noria.core.dtypes import itemsize
 from noria.kernels.numba import gemm
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.tap_lines import TURN_TAPS, square_bytes
 from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import PANEL, WIDTH
@@ -16,7 +17,7 @@ _READ = reading("""
     images block data data_row data_step grads grads_row grads_step sums space space_step product
     near mean scales
 """)
-TABLE = 64 + -(-8 * (gemm.FIELDS + 1) // 64) * 64  # bytes: whether results are finite, and a table
+TABLE = 64 + whole_lines(8 * (gemm.FIELDS + 1))  # bytes: whether results are finite, and a table
 
 # All taps at once by the definition: where NaN or infinities have spread, both over all taps. A run
 # of pixels that lie side by side is one product.

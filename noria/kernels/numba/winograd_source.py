@@ -7,6 +7,7 @@ from textwrap import indent
 from noria.core.dtypes import itemsize
 from noria.kernels.numba import gemm
 from noria.kernels.numba.linear import ACTIVATIONS
+from noria.kernels.numba.lines import whole_lines
 from noria.kernels.numba.texts import reading
 from noria.kernels.numba.tile_sizes import PANEL, WIDTH
 from noria.kernels.numba.winograd_matrix import OUTPUTS, POSITIONS, SIDE, TAPS
@@ -17,7 +18,7 @@ _READ = reading("""
     tiles_across tiles block shared data data_row data_step sums sums_step factors_step space
     space_step product mean scales
 """)
-TABLE = -(-8 * gemm.AHEAD_FIELDS // 64) * 64  # bytes of the table of a product, in whole lines
+TABLE = whole_lines(8 * gemm.AHEAD_FIELDS)  # bytes of the table of a product, in whole lines
 CHUNK = 16  # tiles that are repaired at once
 
 # Sets number, y, across: which image a tile is of, and where its outputs begin.

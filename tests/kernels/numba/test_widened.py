@@ -7,7 +7,8 @@ from noria.ir.emit import Builder
 from noria.ir.opdef import vocabulary as o
 from noria.ir.program import Program
 from noria.kernels.numba.launch import launch
-from noria.kernels.numba.widened import LINE, Widened
+from noria.kernels.numba.lines import LINE
+from noria.kernels.numba.widened import Widened
 from noria.kernels.registry import Array, BoundOp
 from noria.runtime.arena import Arena
 from noria.runtime.tape import Tape
