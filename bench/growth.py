@@ -25,6 +25,7 @@ from bench.noria_side.common import int_spec
 from bench.noria_side.sequence import bilstm_ctc_program, lm_program, ragged_program
 from bench.noria_side.vision import training_program
 from noria import optim
+from noria.runtime.executor import Executor
 from noria.zoo.digits import classify
 from noria.zoo.mlp import MLP
 
@@ -47,7 +48,7 @@ def step_seconds(executor: Any, feeds: Feeds, slice_s: float = 0.2) -> float:
 def growth(program: Any, feeds_of: Callable[[int], Feeds], smallest: int) -> float:
     """Time of a step at FACTOR x smallest, over FACTOR x that at the smallest: the median of rounds
     in which both take turns, so that a drift of the machine falls on both."""
-    executor = noria.Executor(program)
+    executor = Executor(program)
     small, large = feeds_of(smallest), feeds_of(smallest * FACTOR)
     for feeds in (small, large, small, large):
         executor.run(feeds, [])
@@ -119,7 +120,7 @@ def planning() -> dict[str, float]:
     program = deep_program()
     assert len(program.operators) >= OPERATORS
     start = time.perf_counter()
-    noria.Executor(program).plan(["loss"])
+    Executor(program).plan(["loss"])
     return {"planning 4,000 operators": time.perf_counter() - start}
 
 
@@ -143,7 +144,7 @@ def binding() -> dict[str, float]:
 
 def binding_us(program: Any, batches: Sequence[Feeds]) -> float:
     """Microseconds a step of the plan, the first batch not counted: median."""
-    executor = noria.Executor(program)
+    executor = Executor(program)
     executor.run(batches[0], [])
     times = []
     for feeds in batches[1:]:

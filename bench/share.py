@@ -16,6 +16,8 @@ PRODUCTS = (
     "linear",
     "masked_input_grad",
     "matmul",
+    "normed_conv2d",
+    "normed_conv2d_weight_grad",
 )
 
 
